@@ -1,0 +1,1 @@
+"""Benchmarks of xem against its peers: ``python -m benchmarks`` from the top of the repository."""

@@ -1,0 +1,63 @@
+"""Iteration by iteration against a fused C loop: 2,000 series × 500, K = 2 and 8, two threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from benchmarks.data import Floats, Params, started
+from benchmarks.floor import Floor, available
+from benchmarks.lanes import NUMPY32, NUMPY64, TORCH32, TORCH64, Lane, iterate
+from benchmarks.report import Row, absent
+from benchmarks.timing import Competitor, alternate
+
+CASE = "floor"
+THREADS = 2
+LANES = {"float64": (NUMPY64, TORCH64), "float32": (NUMPY32, TORCH32)}
+REACH = {2: 5, 8: 8}
+
+
+def run(smoke: bool) -> Iterator[Row]:
+    """Time the same iterations from the same start, for each K and dtype."""
+    if not available():
+        yield absent(CASE, "C loop (gcc)", "time over floor")
+        return
+    for n_components in REACH:
+        for dtype in LANES:
+            yield from _compare(n_components, dtype, smoke)
+
+
+def _compare(n_components: int, dtype: str, smoke: bool) -> Iterator[Row]:
+    series, n, iterations, rounds = (40, 500, 5, 1) if smoke else (2000, 500, 50, 5)
+    x, start = started(series, n, n_components)
+    lanes = [lane for lane in LANES[dtype] if lane.installed]
+    peer = f"C loop, {dtype}"
+    measure = f"K={n_components}: time an observation, component and iteration; over the floor's"
+    with Floor(n_components, dtype, series, n, THREADS) as floor:
+        loop = Competitor(peer, lambda: floor.run(iterations))
+        ours = [_ours(lane, x, start, iterations) for lane in lanes]
+        timed = alternate([loop, *ours], rounds)
+        likelihood = floor.run(iterations + 1)
+
+    unit = 1e9 / (x.size * n_components * iterations)
+    reference = timed[peer].seconds
+    yield Row(CASE, peer, measure, reference * unit, "ns")
+    for lane in lanes:
+        own, fit = timed[lane.name]
+        _check(float(np.sum(np.asarray(fit.log_likelihood, np.float64))), likelihood)
+        reach = REACH[n_components] if lane.library == "numpy" else None
+        yield Row(CASE, lane.name, measure, own * unit, "ns", own / reference, peer, at_most=reach)
+    yield from (absent(CASE, lane.name, measure) for lane in LANES[dtype] if lane not in lanes)
+
+
+def _ours(lane: Lane, x: Floats, start: Params, iterations: int) -> Competitor:
+    data = lane.array(x)
+    return Competitor(lane.name, lambda: iterate(lane, data, start, iterations, THREADS), THREADS)
+
+
+def _check(ours: float, floor: float) -> None:
+    """Make sure that both made the same iterations."""
+    if not abs(ours / floor - 1) < 1e-4:
+        msg = f"the log-likelihood is {ours}, the floor's {floor}"
+        raise RuntimeError(msg)

@@ -1,0 +1,57 @@
+"""Timing: competitors take turns in one process, and the median of their rounds counts."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from threadpoolctl import threadpool_limits
+
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """Something to time; ``threads`` is what its BLAS and OpenMP may use, None for as they are."""
+
+    name: str
+    run: Run
+    threads: int | None = None
+
+    def limits(self) -> AbstractContextManager[Any]:
+        """Hold BLAS and OpenMP to the competitor's threads."""
+        return nullcontext() if self.threads is None else threadpool_limits(self.threads)
+
+
+class Timed(NamedTuple):
+    """The median of a competitor's rounds, and what its first run returned."""
+
+    seconds: float
+    result: Any
+
+
+def alternate(competitors: Sequence[Competitor], rounds: int) -> dict[str, Timed]:
+    """Warm every competitor up once, then time them in turns."""
+    results = [_warm_up(competitor) for competitor in competitors]
+    laps = [[_lap(competitor) for competitor in competitors] for _ in range(rounds)]
+    medians = [median(column) for column in zip(*laps, strict=True)]
+    names = [competitor.name for competitor in competitors]
+    return dict(zip(names, map(Timed, medians, results), strict=True))
+
+
+def _warm_up(competitor: Competitor) -> Any:
+    with competitor.limits():
+        return competitor.run()
+
+
+def _lap(competitor: Competitor) -> float:
+    gc.collect()
+    with competitor.limits():
+        start = perf_counter()
+        competitor.run()
+        return perf_counter() - start

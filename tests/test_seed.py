@@ -1,0 +1,84 @@
+"""The two-component loops: weights that start at (1, 1), no floor, a given number of iterations."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import xem
+from tests.lanes import Lane, NumpyLane, TorchLane, on_float64, on_lanes
+from tests.reference import Normals, SeedRun, seed_loops, seed_runs
+
+COUNTS = [1, 10, 100, 1000]
+MODEL = xem.Mixture(xem.Normal(variance_floor=0), 2)
+
+
+@cache
+def looped(name: str) -> dict[int, Normals]:
+    run = seed_runs()[name]
+    return seed_loops(run.sample.tolist(), run.start, COUNTS)
+
+
+def fitted(lane: Lane, runs: list[SeedRun], count: int, **options) -> xem.Fit:
+    """Fit one run alone, several as a list of samples of different lengths."""
+    samples = [lane.asarray(run.sample) for run in runs]
+    start = Normals(*map(np.squeeze, zip(*(run.start for run in runs), strict=True)))
+    init = MODEL.params(**{name: lane.asarray(p) for name, p in start._asdict().items()})
+    x = samples if len(runs) > 1 else samples[0]
+    return xem.fit(MODEL, x, init=init, tol=0, max_iter=count, **options)
+
+
+def found(lane: Lane, params) -> Normals:
+    host = lane.to_numpy(params)
+    return Normals(host.weights, host.components.loc, host.components.scale)
+
+
+@pytest.mark.parametrize("name", seed_runs())
+def test_the_loops_are_right(name):
+    known = seed_runs()[name].after
+    for count in COUNTS:
+        assert_allclose(looped(name)[count], known[count], rtol=1e-13)
+
+
+@on_float64
+@pytest.mark.parametrize("count", COUNTS)
+def test_one_sample(lane, count):
+    name, run = next(iter(seed_runs().items()))
+    fit = fitted(lane, [run], count)
+    assert_allclose(found(lane, fit.params), looped(name)[count], rtol=1e-10)
+    assert_allclose(found(lane, fit.params), run.after[count], rtol=1e-10)
+    assert_allclose(lane.to_numpy(fit.log_likelihood), run.log_likelihood[count], rtol=1e-12)
+    assert int(lane.to_numpy(fit.n_iter)) == count
+    assert int(lane.to_numpy(fit.status)) == xem.Status.MAX_ITER
+
+
+@on_float64
+@pytest.mark.parametrize("count", COUNTS)
+def test_all_samples_at_once(lane, count):
+    runs = seed_runs()
+    fit = fitted(lane, list(runs.values()), count)
+    params = found(lane, fit.params)
+    for i, (name, run) in enumerate(runs.items()):
+        assert_allclose([p[i] for p in params], looped(name)[count], rtol=1e-10)
+        assert_allclose([p[i] for p in params], run.after[count], rtol=1e-10)
+    assert_array_equal(lane.to_numpy(fit.n_iter), count)
+    assert_array_equal(lane.to_numpy(fit.status), xem.Status.MAX_ITER)
+
+
+@on_lanes(lambda lane: lane in (NumpyLane("float64"), TorchLane("float64")))
+def test_parameters_logged_every_100_iterations(lane):
+    run = next(iter(seed_runs().values()))
+    log = {}
+
+    def record(progress):
+        log[progress.iteration] = found(lane, progress.params)
+
+    fit = fitted(lane, [run], 1000, check_every=100, callback=record)
+    assert list(log) == list(range(100, 1001, 100))
+    assert tuple(fit.history.shape) == (11,)
+    for count, params in log.items():
+        alone = fitted(lane, [run], count)
+        assert_allclose(params, found(lane, alone.params), rtol=1e-12)

@@ -1,0 +1,28 @@
+"""Fit latent-variable models by expectation–maximization, many problems at once, on any array."""
+
+from xem.em import em_step, fit
+from xem.families import Family, Normal
+from xem.files import load, save
+from xem.models import Mixture
+from xem.progress import Progress
+from xem.ragged import pad
+from xem.result import Fit, FitError, concat
+from xem.status import Status
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Family",
+    "Fit",
+    "FitError",
+    "Mixture",
+    "Normal",
+    "Progress",
+    "Status",
+    "concat",
+    "em_step",
+    "fit",
+    "load",
+    "pad",
+    "save",
+]

@@ -1,0 +1,210 @@
+"""All that xem knows about array backends as such: namespaces, devices, dtypes, hosts.
+
+The rest of the package writes to the array API standard; what differs between backends
+beyond it is here, in `_linalg` and in `_special`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from array_api_compat import (
+    array_namespace,
+    device,
+    is_array_api_obj,
+    is_cupy_array,
+    is_cupy_namespace,
+    is_jax_array,
+    is_numpy_array,
+    is_numpy_namespace,
+    is_torch_array,
+    is_torch_namespace,
+    to_device,
+)
+
+Array = Any
+"""An array of any namespace: the standard has no type to name it by."""
+
+MiB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where a computation lives.
+
+    Attributes
+    ----------
+    xp : module
+        The array namespace.
+    device : device
+        The device of the data.
+    dtype : dtype
+        The working dtype: that of the observations, float32 or float64.
+    accumulator : dtype
+        The dtype of sums: float64 where the device has it.
+    """
+
+    xp: ModuleType
+    device: Any
+    dtype: Any
+    accumulator: Any
+
+    @classmethod
+    def of(cls, x: Array) -> Space:
+        """Describe where an array lives, and which dtypes its fit will have."""
+        xp, place = array_namespace(x), device(x)
+        floats = xp.__array_namespace_info__().dtypes(device=place, kind="real floating")
+        widest = floats.get("float64", xp.float32)
+        if x.dtype in (xp.float32, xp.float64):
+            dtype = x.dtype
+        elif x.dtype == xp.bool or xp.isdtype(x.dtype, "integral"):
+            dtype = widest
+        else:
+            dtype = xp.float32
+        return cls(xp, place, dtype, widest)
+
+    @property
+    def on_host(self) -> bool:
+        """Whether reading a value costs nothing, as with NumPy."""
+        return is_numpy_namespace(self.xp)
+
+    @property
+    def epsilon(self) -> float:
+        """The spacing of the working dtype at 1."""
+        return float(self.xp.finfo(self.dtype).eps)
+
+    @property
+    def tile_bytes(self) -> int:
+        """The default budget of one worker's tile: what fits its cache, or fills its device."""
+        if self.on_host:
+            return 8 * MiB
+        on_cpu = str(self.device).lower().partition(":")[0] in ("cpu", "cpu_device")
+        return (16 if on_cpu else 128) * MiB
+
+    @property
+    def keep_fraction(self) -> float:
+        """Problems are gathered anew when fewer than this part of them is still active.
+
+        NumPy gathers for nothing; elsewhere new shapes cost compilations and allocations.
+        """
+        return 0.9 if self.on_host else 0.5
+
+    def array(self, values: Any, dtype: Any = None) -> Array:
+        """Return ``values`` (of the host, or already here) as an array of this space."""
+        return self.xp.asarray(values, dtype=dtype or self.dtype, device=self.device)
+
+    def sums(self, values: Array) -> Array:
+        """Return an array of this space in the accumulating dtype."""
+        return self.xp.astype(values, self.accumulator, copy=False)
+
+    def working(self, values: Array) -> Array:
+        """Return an array of this space in the working dtype."""
+        return self.xp.astype(values, self.dtype, copy=False)
+
+    def full(self, shape: tuple[int, ...], value: float, dtype: Any = None) -> Array:
+        """Return an array filled with one value."""
+        return self.xp.full(shape, value, dtype=dtype or self.dtype, device=self.device)
+
+    def arange(self, stop: int) -> Array:
+        """Return the int64 indices 0 … stop - 1 (int32 where the namespace has no more)."""
+        info = self.xp.__array_namespace_info__()
+        index = info.default_dtypes(device=self.device)["indexing"]
+        return self.xp.arange(stop, dtype=index, device=self.device)
+
+
+def is_array(x: Any) -> bool:
+    """Whether an object is an array of a namespace that xem can use."""
+    return bool(is_array_api_obj(x))
+
+
+def to_numpy(x: Array) -> np.ndarray[Any, Any]:
+    """Copy an array to the host, whichever its device: the only way back in the package."""
+    if is_numpy_array(x):
+        return np.asarray(x)
+    if is_torch_array(x):
+        return np.asarray(x.detach().cpu())
+    if is_cupy_array(x):
+        return np.asarray(x.get())
+    if is_jax_array(x):
+        return np.asarray(x)
+    host = type(x.device)("CPU_DEVICE")
+    return np.asarray(to_device(x, host))
+
+
+def overwrite(target: Array, name: str, *args: Array) -> Array:
+    """Return ``xp.name(*args)``, written over ``target`` where that is allowed.
+
+    It is allowed where arrays can be written to and no gradient needs the old values, so the
+    caller must go on with the result and forget ``target``, which has the result's shape.
+    """
+    if isinstance(target, np.ndarray):
+        return getattr(np, name)(*args, out=target)
+    if is_torch_array(target) and not _tracked(*args):
+        import torch
+
+        return getattr(torch, name)(*args, out=target)
+    if is_cupy_array(target):
+        return getattr(array_namespace(target), name)(*args, out=target)
+    return getattr(array_namespace(target), name)(*args)
+
+
+def _tracked(*args: Any) -> bool:
+    import torch
+
+    return torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in args)
+
+
+def take_rows(x: Array, index: Array | slice | None) -> Array:
+    """Return the rows of ``x`` that an index array or a slice names; all of them for None."""
+    if index is None:
+        return x
+    if isinstance(index, slice):
+        return x[index, ...]
+    if isinstance(x, np.ndarray):
+        return x[index]
+    return array_namespace(x).take(x, index, axis=0)
+
+
+@contextmanager
+def computing(x: Array, *, gradients: bool = False) -> Iterator[None]:
+    """Compute on the device of ``x``, without floating-point warnings or a gradient's record.
+
+    Parameters
+    ----------
+    x : array
+        The data.
+    gradients : bool
+        Whether PyTorch shall record the computation for a backward pass.
+    """
+    with ExitStack() as stack:
+        if is_numpy_array(x):
+            stack.enter_context(np.errstate(all="ignore"))
+        elif is_cupy_array(x):
+            stack.enter_context(x.device)
+        elif is_torch_array(x) and not gradients:
+            import torch
+
+            stack.enter_context(torch.no_grad())
+        yield
+
+
+__all__ = [
+    "Array",
+    "MiB",
+    "Space",
+    "array_namespace",
+    "computing",
+    "device",
+    "is_array",
+    "is_cupy_namespace",
+    "is_numpy_namespace",
+    "is_torch_namespace",
+    "overwrite",
+    "take_rows",
+    "to_numpy",
+]

@@ -1,0 +1,84 @@
+"""Special functions of log probabilities that the array API standard lacks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from xem._arrays import Array, array_namespace, overwrite
+from xem._linalg import total, vecdot
+
+_FOLDS = 4
+_SHORTEST = 32
+
+
+def logsumexp(log_terms: Array, axis: int = -2) -> Array:
+    """Return the logarithm of the sum of exponentials along an axis; -inf where all are -inf."""
+    xp = array_namespace(log_terms)
+    top = xp.max(log_terms, axis=axis, keepdims=True)
+    shift = xp.where(xp.isinf(top), xp.zeros_like(top), top)
+    summed = xp.log(xp.sum(xp.exp(log_terms - shift), axis=axis, keepdims=True)) + shift
+    return xp.squeeze(summed, axis=axis)
+
+
+def total_log(x: Array, weights: Array | None, bound: int) -> Array:
+    """Return the weighted sum of ``log(x)`` over the last axis, for x in [1, bound].
+
+    Without weights, the logarithm is taken of products of up to 16 observations: as many as
+    can be multiplied without overflow, for a multiplication is far cheaper than a logarithm.
+    """
+    xp = array_namespace(x)
+    if weights is not None:
+        return vecdot(xp.log(x), weights)
+    tail: Any = 0.0
+    for _ in range(_folds(xp.finfo(x.dtype).max, bound)):
+        n = x.shape[-1]
+        if n < _SHORTEST:
+            break
+        if n % 2:
+            tail = tail + xp.log(x[..., -1])
+        half = n // 2
+        x = x[..., :half] * x[..., half : 2 * half]
+    return total(xp.log(x)) + tail
+
+
+def _folds(largest: float, bound: int) -> int:
+    """Return how often factors up to ``bound`` can be paired before they overflow."""
+    if bound < 2:
+        return _FOLDS
+    return min(_FOLDS, int(math.log2(math.log(float(largest)) / math.log(bound))))
+
+
+def responsibilities(
+    log_joint: Array, weights: Array | None
+) -> tuple[Array, Array, Array]:
+    """Normalise log joint densities over the components.
+
+    Each exponential is taken once, after the largest term is taken off.
+
+    Parameters
+    ----------
+    log_joint : array (..., K, n)
+        Log of component weight times component density. May be overwritten.
+    weights : array (..., n) or None
+        Observation weights.
+
+    Returns
+    -------
+    responsibilities : array (..., K, n)
+        Posterior probabilities of the components, times the observation weights.
+    log_likelihood : array (...)
+        Weighted sum over the observations of the log of the summed joint densities.
+    log_map : array (...)
+        Weighted sum of the log of the largest posterior probability.
+    """
+    xp = array_namespace(log_joint)
+    top = xp.max(log_joint, axis=-2, keepdims=True)
+    terms = overwrite(log_joint, "subtract", log_joint, top)
+    terms = overwrite(terms, "exp", terms)
+    norm = xp.sum(terms, axis=-2, keepdims=True)
+    top, flat = xp.squeeze(top, axis=-2), xp.squeeze(norm, axis=-2)
+    log_map = -total_log(flat, weights, log_joint.shape[-2])
+    peak = total(top) if weights is None else vecdot(top, weights)
+    share = 1 / norm if weights is None else weights[..., None, :] / norm
+    return overwrite(terms, "multiply", terms, share), peak - log_map, log_map

@@ -1,0 +1,84 @@
+"""When a problem stops: a pure rule, applied to every problem at every iteration."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from xem._arrays import Array, array_namespace
+from xem._tree import leaves, tree_map
+from xem.families.base import Context
+from xem.models.base import Model
+from xem.status import RUNNING, Status
+
+
+class State(NamedTuple):
+    """Where each problem stands; leading axes are problems."""
+
+    params: Any
+    """In standardised units and the working dtype."""
+    sums: Any
+    """Of the E-step at ``params``, in the accumulating dtype."""
+    objective: Array
+    """At ``params``, of the standardised observations, in the accumulating dtype."""
+    n_iter: Array
+    status: Array
+    """`Status` codes; `RUNNING` for a problem that goes on."""
+
+
+def settle(
+    model: Model, old: State, new: State, context: Context, tol: float
+) -> State:
+    """Return the state after an iteration: stopped problems keep theirs, the others decide.
+
+    A problem whose new parameters are not sound keeps the old ones and is degenerate.
+    """
+    xp = array_namespace(new.objective)
+    running = old.status == RUNNING
+    broken = running & ~sound(model, new, context)
+    moves = running & ~broken
+    status = _mark(old.status, broken, Status.DEGENERATE)
+    if tol > 0:
+        rise = new.objective - old.objective
+        status = _mark(status, moves & (rise < tol * context.total_weight), Status.CONVERGED)
+    kept = tree_map(
+        lambda after, before: xp.where(_aligned(moves, after), after, before), new, old
+    )
+    return kept._replace(status=status)
+
+
+def sound(model: Model, state: State, context: Context) -> Array:
+    """Return which problems have a finite objective that no collapse has made meaningless."""
+    xp = array_namespace(state.objective)
+    fine = xp.isfinite(state.objective)
+    for leaf in leaves(state.params):
+        fine = fine & xp.all(xp.isfinite(leaf), axis=-1)
+    return fine if model.floored else fine & ~model.at_bound(state.params, context)
+
+
+def conclude(model: Model, state: State, context: Context, last: Status) -> State:
+    """Return the state with final statuses: ``last`` where running, the floor where it holds."""
+    xp = array_namespace(state.status)
+    status = _mark(state.status, state.status == RUNNING, last)
+    if model.floored:
+        fitted = (status != int(Status.DEGENERATE)) & xp.isfinite(state.objective)
+        held = fitted & model.at_bound(state.params, context)
+        status = _mark(status, held, Status.ON_FLOOR)
+    return state._replace(status=status)
+
+
+def hopeless(state: State, status: Array) -> State:
+    """Return the state of problems that allow no fit: NaN parameters, no iterations."""
+    xp = array_namespace(status)
+    floats = (state.params, state.sums, state.objective)
+    nan = tree_map(lambda leaf: xp.full_like(leaf, float("nan")), floats)
+    return State(*nan, xp.zeros_like(status), status)
+
+
+def _mark(status: Array, where: Array, code: Status) -> Array:
+    xp = array_namespace(status)
+    return xp.where(where, xp.full_like(status, int(code)), status)
+
+
+def _aligned(mask: Array, like: Array) -> Array:
+    """Return a mask over problems with as many axes as ``like`` has."""
+    return mask[(..., *(None,) * (like.ndim - mask.ndim))]

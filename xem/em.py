@@ -1,0 +1,191 @@
+"""The entry points: `fit` runs the EM iteration to its end, `em_step` makes one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xem import boundary
+from xem._arrays import Array, computing
+from xem._tree import tree_map
+from xem.context import survey
+from xem.driver import Driver
+from xem.execution import Observations, Source, Workers, cores
+from xem.init import uniforms
+from xem.models.mixture import Mixture, MixtureParams
+from xem.progress import Bar, Progress
+from xem.result import Fit
+from xem.status import Status
+from xem.steps import expectation, in_data_units, maximisation, standardised
+
+logger = logging.getLogger("xem")
+
+_LINE = "iteration %d: mean log-likelihood %.6g, %d problems active"
+
+
+def fit(
+    model: Mixture,
+    x: Any,
+    *,
+    weights: Any = None,
+    lengths: Any = None,
+    init: str | MixtureParams = "k-means++",
+    n_init: int = 1,
+    seed: int | np.random.Generator | None = None,
+    max_iter: int = 1000,
+    tol: float = 1e-6,
+    memory: int | None = None,
+    threads: int | None = None,
+    check_every: int = 10,
+    callback: Callable[[Progress], Any] | None = None,
+    progress: bool = False,
+) -> Fit:
+    """Fit a model to every problem of a batch by expectation–maximization.
+
+    Parameters
+    ----------
+    model : Mixture
+        What to fit, such as ``xem.Mixture(xem.Normal(), 2)``.
+    x : array (*batch, n), or list of arrays (n_i,)
+        Observations; the leading axes are independent problems. Any array namespace and
+        device; integers are fitted in float64 where there is one, float16 and bfloat16 in
+        float32. A list is one batch of series of different lengths.
+    weights : array (*batch, n), or list of arrays, optional
+        Non-negative observation weights; weight w counts as w adjacent copies.
+    lengths : integer array (*batch,), optional
+        Problem i uses its first ``lengths[i]`` observations. What lies past them may be NaN.
+    init : str or MixtureParams
+        ``"k-means++"`` (seeding, a few Lloyd steps, an M-step on hard labels), ``"k-means"``
+        (Lloyd steps to convergence), ``"random_from_data"``, ``"quantile"`` (deterministic), or
+        ``model.params(…)``, of which what is left out is started.
+    n_init : int
+        Restarts. Per problem the best is kept: by `Status.rank`, then by objective.
+    seed : int or numpy.random.Generator, optional
+        The same seed gives the same start on every backend.
+    max_iter : int
+        The most iterations.
+    tol : float
+        A problem stops when its objective per unit of weight (nats) rises by less than this
+        in one iteration. 0 makes no test: ``max_iter`` iterations exactly.
+    memory : int, optional
+        Bytes for the tiles of all workers. The default fits the caches of a CPU.
+    threads : int, optional
+        Worker threads, for NumPy arrays only. The default is one a core.
+    check_every : int
+        After how many iterations the host looks: compacts, logs, calls back. Convergence is
+        decided at every iteration; results do not depend on this.
+    callback : callable, optional
+        Called at checks with a `Progress`; returning True stops the fit.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Fit
+        Parameters, log likelihood, status and more, for every problem, in the namespace,
+        device and dtype of ``x``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described. What the data of one problem do never raises nor
+        warns: it is that problem's `Status`.
+
+    Notes
+    -----
+    The iteration is that of Dempster, Laird and Rubin (1977, *JRSS B* 39, 1). Progress is
+    logged at level INFO under the name ``xem``.
+    """
+    boundary.check_model(model)
+    problems = boundary.problems(x, weights, lengths)
+    options = boundary.options(
+        init, n_init, max_iter, tol, check_every, threads, memory, problems.space, cores()
+    )
+    anchor = problems.sources[0].x
+    with (
+        computing(anchor),
+        Workers(anchor, options.workers) as workers,
+        Bar(options.max_iter, shown=progress) as bar,
+    ):
+        given = boundary.given(model, init, options.n_init, problems.batch, problems.space)
+        draws = uniforms(seed, options.n_init, model.n_clusters)
+        driver = Driver(model, problems, options, workers, given, draws)
+        return _run(driver, callback, bar)
+
+
+def em_step(
+    model: Mixture,
+    params: MixtureParams,
+    x: Array,
+    *,
+    weights: Array | None = None,
+    lengths: Array | None = None,
+) -> tuple[MixtureParams, Array]:
+    """Make one EM iteration.
+
+    It reads no value back to the host: PyTorch differentiates it, ``jax.jit`` compiles it.
+
+    Parameters
+    ----------
+    model : Mixture
+        The model.
+    params : MixtureParams
+        Parameters to start from, ``(K,)`` or ``(*batch, K)``; a tied one has no K axis.
+    x : array (*batch, n)
+        Observations.
+    weights : array (*batch, n), optional
+        Observation weights.
+    lengths : integer array (*batch,), optional
+        How many observations each problem uses.
+
+    Returns
+    -------
+    params : MixtureParams
+        The parameters after one iteration.
+    log_likelihood : array (*batch,)
+        Total weighted log likelihood (nats) at the parameters that were *given*.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong kind or shape.
+    """
+    boundary.check_model(model)
+    space = boundary.check_data(x, weights, lengths)
+    if any(leaf is None for leaf in (params.weights, *params.components)):
+        msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
+        raise ValueError(msg)
+    with computing(x, gradients=True):
+        full = boundary.parameters(model, params, tuple(x.shape[:-1]), space)
+        raw = Source(x, weights, lengths, None, x.shape[-1], space).raw(None, slice(None))
+        context = survey(model, lambda: [raw], space).context
+        tile = standardised(raw, context, space)
+        observations = Observations(lambda _: tile, x.shape[-1], x.shape[-1] + 1)
+        old = tree_map(space.working, model.standardize(full, context))
+        sums, log_likelihood = expectation(model, old, observations, context, space)
+        new = model.unstandardize(maximisation(model, old, sums, context, space), context)
+        total = in_data_units(log_likelihood, context)
+        return model.untied(tree_map(space.working, new)), space.working(total)
+
+
+def _run(driver: Driver, callback: Callable[[Progress], Any] | None, bar: Bar) -> Fit:
+    """Start every problem, iterate until all have stopped, and return the result."""
+    last = Status.MAX_ITER
+    driver.open()
+    for iteration, steps in driver.rounds():
+        driver.advance(steps)
+        mean = driver.check()
+        logger.info(_LINE, iteration, mean, driver.n_running)
+        bar.show(iteration, mean, driver.n_running)
+        if callback is not None and callback(_progress(driver, iteration)):
+            last = Status.STOPPED
+            break
+    return driver.result(last)
+
+
+def _progress(driver: Driver, iteration: int) -> Progress:
+    fit = driver.result(Status.STOPPED)
+    return Progress(iteration, fit.log_likelihood, driver.n_running, fit.params)

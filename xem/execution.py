@@ -1,0 +1,197 @@
+"""Who adds: sources of observations, tiles that fit a budget, and threads over them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple, TypeVar
+
+from xem._arrays import Array, Space, computing, take_rows
+from xem._tree import tree_map
+from xem.models.base import Tile
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class RawTile(NamedTuple):
+    """A rectangle of observations as they came, in the working dtype."""
+
+    x: Array
+    weights: Array | None
+    """0 past the lengths, or None where all are 1."""
+    valid: Array | None
+    """Where the weight is positive, or None where all are."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Independent problems whose observations are cut to one width.
+
+    Attributes
+    ----------
+    x : array (problems, at least width)
+        Observations, untouched: conversion, masking and centring happen tile by tile.
+    weights : array like ``x``, or None
+    lengths : integer array (problems,), or None
+    rows : integer array, or None
+        Which rows of ``x`` are the problems; None for all.
+    width : int
+    space : Space
+    """
+
+    x: Array
+    weights: Array | None
+    lengths: Array | None
+    rows: Array | None
+    width: int
+    space: Space
+
+    @property
+    def n_problems(self) -> int:
+        """The number of problems."""
+        return int((self.x if self.rows is None else self.rows).shape[0])
+
+    def raw(self, problems: Array | slice | None, columns: slice) -> RawTile:
+        """Return a rectangle of the observations, masked but otherwise as they came."""
+        index = problems if self.rows is None else take_rows(self.rows, problems)
+        x = self.space.working(take_rows(self.x[:, columns], index))
+        weights = None
+        if self.weights is not None:
+            weights = self.space.working(take_rows(self.weights[:, columns], index))
+        if self.lengths is None:
+            return RawTile(x, weights, None if weights is None else weights > 0)
+        return self._cut(x, weights, take_rows(self.lengths, index), columns.start)
+
+    def _cut(self, x: Array, weights: Array | None, lengths: Array, start: int) -> RawTile:
+        xp = self.space.xp
+        position = self.space.arange(x.shape[1]) + start
+        inside = position < xp.astype(lengths, position.dtype)[:, None]
+        weights = self.space.working(inside) if weights is None else weights
+        weights = xp.where(inside, weights, xp.zeros_like(weights))
+        return RawTile(x, weights, weights > 0)
+
+
+class Observations:
+    """The observations of some problems, tile by tile along the sample axis.
+
+    One tile is kept; several are made anew in each pass, so that memory stays bounded, and
+    are shared among the workers.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the tile of some columns.
+    width : int
+        How many columns there are.
+    breadth : int
+        How many of them a tile holds.
+    each : callable
+        Maps a function over columns, `map` or that of `Workers`.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[slice], Tile],
+        width: int,
+        breadth: int,
+        each: Callable[..., Iterable[Any]] = map,
+    ) -> None:
+        self._make, self._width, self._each = make, width, each
+        self._columns = spans(width, breadth)
+        self._kept = make(self._columns[0]) if len(self._columns) == 1 else None
+
+    def map(self, function: Callable[[Tile], T]) -> Iterable[T]:
+        """Return a function of each tile, in the order of the samples."""
+        if self._kept is not None:
+            return [function(self._kept)]
+        return self._each(lambda columns: function(self._make(columns)), self._columns)
+
+    def whole(self) -> Tile:
+        """Return all observations of these problems in one tile."""
+        return self._make(slice(0, self._width)) if self._kept is None else self._kept
+
+
+def spans(length: int, step: int) -> list[slice]:
+    """Cut ``range(length)`` into slices of ``step``, the last one shorter; at least one."""
+    starts = range(0, max(length, 1), step)
+    return [slice(start, min(start + step, length)) for start in starts]
+
+
+def add(terms: Iterable[T]) -> T:
+    """Add trees of one shape, in their order."""
+    return reduce(lambda left, right: tree_map(lambda a, b: a + b, left, right), terms)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How large a tile may be.
+
+    The tile's breadth along the samples follows from the model, the dtype and the budget
+    alone, never from the batch or from who is still active: a problem's sums are added in
+    the same order in any company.
+    """
+
+    tile_bytes: int
+    workers: int
+
+    @classmethod
+    def of(cls, space: Space, memory: int | None, workers: int) -> Budget:
+        """Share ``memory`` bytes among the workers; None for the default of the space."""
+        return cls(space.tile_bytes if memory is None else max(memory // workers, 1), workers)
+
+    def breadth(self, space: Space, n_components: int) -> int:
+        """Return how many observations of one problem a tile may hold."""
+        numbers = self.tile_bytes // _bytes_per_observation(space, n_components)
+        return max(256, 1 << max(numbers.bit_length() - 1, 0))
+
+    def height(self, space: Space, n_components: int, width: int) -> int:
+        """Return how many problems a tile may hold."""
+        breadth = min(max(width, 1), self.breadth(space, n_components))
+        return max(1, self.tile_bytes // (breadth * _bytes_per_observation(space, n_components)))
+
+
+def _bytes_per_observation(space: Space, n_components: int) -> int:
+    """Return what a step holds at its peak: two arrays with components and a few without."""
+    return (2 * n_components + 4) * space.xp.finfo(space.dtype).bits // 8
+
+
+class Workers:
+    """A pool of threads, or none: NumPy releases the interpreter's lock inside its loops."""
+
+    def __init__(self, x: Array, count: int) -> None:
+        self._x = x
+        self._pool = ThreadPoolExecutor(count, "xem") if count > 1 else None
+
+    def map(self, function: Callable[[R], T], items: Sequence[R]) -> list[T]:
+        """Return the results in order; an interrupt waits for the tiles under way."""
+        if self._pool is None or len(items) < 2:
+            return [function(item) for item in items]
+        futures = [self._pool.submit(self._quietly, function, item) for item in items]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _quietly(self, function: Callable[[R], T], item: R) -> T:
+        with computing(self._x):
+            return function(item)
+
+    def __enter__(self) -> Workers:
+        """Return the workers themselves."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Wait for what is under way and end the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,6 @@
+"""Component families: the distributions that a mixture is made of."""
+
+from xem.families.base import Family
+from xem.families.normal import Normal
+
+__all__ = ["Family", "Normal"]

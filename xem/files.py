@@ -1,0 +1,155 @@
+"""Fits on disk: arrays and a description in one archive that holds no code."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from xem._arrays import Array, Space, to_numpy
+from xem._tree import named_leaves
+from xem.families.base import Family
+from xem.models.base import Model
+from xem.result import Fit
+
+_FORMAT = 1
+_ARRAYS = tuple(f.name for f in dataclasses.fields(Fit) if f.name not in ("model", "params"))
+
+
+def save(fit: Fit, path: str | os.PathLike[str]) -> None:
+    """Write a fit to a file.
+
+    The file is a NumPy archive of plain arrays and a JSON description. It is written beside
+    its place and then moved there, so that no reader sees half of it.
+
+    Parameters
+    ----------
+    fit : Fit
+        What to write.
+    path : str or path-like
+        Where to; an existing file is replaced.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    arrays = {name: to_numpy(getattr(fit, name)) for name in _ARRAYS}
+    arrays |= {f"params.{name}": to_numpy(leaf) for name, leaf in named_leaves(fit.params)}
+    description = json.dumps({"format": _FORMAT, "model": _described(fit.model)})
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, description=np.asarray(description), **arrays)
+    _write(Path(path), buffer.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file at once: all of it, or nothing."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load(
+    path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: Any = None
+) -> Fit:
+    """Read a fit that `save` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    xp : module, optional
+        The array namespace to load into, such as ``torch``; NumPy by default.
+    device : device, optional
+        The device to load onto; the namespace's default otherwise.
+
+    Returns
+    -------
+    Fit
+        With arrays of that namespace; float64 becomes float32 where the device has no more.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds no fit, or one of a model that is not defined in this process.
+    """
+    arrays, description = _read(Path(path))
+    model = _rebuilt(description["model"])
+    sample = (xp or np).asarray([0.0])
+    space = Space.of(sample)
+    place = space.device if device is None else device
+    floats = space.xp.__array_namespace_info__().dtypes(device=place, kind="real floating")
+
+    def put(name: str) -> Array:
+        host = arrays[name]
+        if host.dtype.name == "float64" and "float64" not in floats:
+            host = host.astype(np.float32)
+        dtype = getattr(space.xp, host.dtype.name)
+        return space.xp.asarray(host, dtype=dtype, device=place)
+
+    blank = model.params()
+    own = (put(f"params.components.{name}") for name in blank.components._fields)
+    params = type(blank)(put("params.weights"), type(blank.components)(*own))
+    return Fit(model=model, params=params, **{name: put(name) for name in _ARRAYS})
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        description = json.loads(str(arrays.pop("description")))
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        msg = f"{path} holds no fit: expected a file that xem.save wrote"
+        raise ValueError(msg) from error
+    if description.get("format") != _FORMAT:
+        msg = f"{path} has format {description.get('format')}; this version reads {_FORMAT}"
+        raise ValueError(msg)
+    return arrays, description
+
+
+def _described(value: Any) -> Any:
+    """Return a model, a family or an option as what JSON can hold."""
+    if dataclasses.is_dataclass(value):
+        own = {f.name: _described(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__qualname__, **own}
+    return sorted(value) if isinstance(value, frozenset) else value
+
+
+def _rebuilt(description: Any) -> Any:
+    """Return what `_described` described, of classes that this process has defined."""
+    if not isinstance(description, dict):
+        return frozenset(description) if isinstance(description, list) else description
+    options = {name: _rebuilt(value) for name, value in description.items() if name != "type"}
+    for kind in (*_subclasses(Model), *_subclasses(Family)):
+        if kind.__qualname__ == description["type"]:
+            return kind(**options)
+    msg = (
+        f"the file describes a {description['type']}, which is not defined in this process; "
+        "import the module that defines it first"
+    )
+    raise ValueError(msg)
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)

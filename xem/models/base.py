@@ -1,0 +1,104 @@
+"""The interface between a model and the driver: two pure functions and a sum."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+from xem._arrays import Array
+from xem.families.base import Context
+
+
+class Tile(NamedTuple):
+    """A rectangle of observations, standardised; those of weight 0 hold 0."""
+
+    x: Array
+    """Observations, ``(..., n)``."""
+    weights: Array | None
+    """Observation weights ``(..., n)``, or None where all are 1."""
+
+
+class Model(ABC):
+    """An EM model: frozen, hashable, without arrays.
+
+    Every method is written for leading axes ``...`` of independent problems. The sums of
+    `e_step` add up over tiles, so that whoever adds (tiles, threads, chunks of a stream)
+    needs to know nothing of the model.
+    """
+
+    @property
+    @abstractmethod
+    def event_rank(self) -> int:
+        """How many trailing axes belong to one observation."""
+
+    @property
+    @abstractmethod
+    def n_clusters(self) -> int:
+        """How many centres a start needs, and distinct values a problem must have."""
+
+    @property
+    @abstractmethod
+    def floored(self) -> bool:
+        """Whether a floor keeps the likelihood bounded."""
+
+    @property
+    @abstractmethod
+    def needs_spread(self) -> bool:
+        """Whether a problem of equal values has no maximum."""
+
+    @property
+    @abstractmethod
+    def standardization(self) -> str:
+        """Under which changes of the data the model goes over into itself."""
+
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Return the number of free parameters."""
+
+    @abstractmethod
+    def support(self, x: Array) -> Array:
+        """Return which finite observations the model can have."""
+
+    @abstractmethod
+    def e_step(self, params: Any, tile: Tile, context: Context) -> tuple[Any, Array]:
+        """Return the sums over a tile, and its weighted log likelihood ``(...)``."""
+
+    @abstractmethod
+    def m_step(self, params: Any, sums: Any, context: Context) -> Any:
+        """Return the parameters that the sums over all tiles lead to."""
+
+    @abstractmethod
+    def hard_sums(self, params: Any, tile: Tile, assigned: Array) -> Any:
+        """Return the sums over a tile whose observations are assigned outright.
+
+        ``assigned`` ``(..., K, n)`` holds the observation weight at the assigned centre and 0
+        elsewhere, and may be overwritten.
+        """
+
+    @abstractmethod
+    def centres(self, params: Any) -> Array | None:
+        """Return the centres ``(..., K)`` of parameters, or None where those do not tell."""
+
+    @abstractmethod
+    def initial(self, centres: Array, context: Context) -> Any:
+        """Return parameters to start from when centres ``(..., K)`` are all that is known."""
+
+    @abstractmethod
+    def clamp(self, params: Any, context: Context) -> Any:
+        """Return the nearest parameters that the floor allows; fixed ones are left alone."""
+
+    @abstractmethod
+    def lifted(self, params: Any, fallback: Any, context: Context) -> Any:
+        """Return ``params``, with ``fallback`` for the components that lie at a bound."""
+
+    @abstractmethod
+    def at_bound(self, params: Any, context: Context) -> Array:
+        """Return which problems have a component where the likelihood ends: bool ``(...)``."""
+
+    @abstractmethod
+    def standardize(self, params: Any, context: Context) -> Any:
+        """Return the parameters in standardised units; fields of None stay None."""
+
+    @abstractmethod
+    def unstandardize(self, params: Any, context: Context) -> Any:
+        """Return the parameters in the units of the data."""

@@ -1,0 +1,56 @@
+"""What a caller sees of a running fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from xem._arrays import Array
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a fit at a check, for a callback.
+
+    Attributes
+    ----------
+    iteration : int
+        Iterations made so far.
+    log_likelihood : array (*batch,)
+        Total log likelihood at ``params``; NaN for a problem that allows no fit.
+    n_active : int
+        Problems times restarts that still iterate.
+    params : named tuple
+        The parameters, as in `Fit`; with restarts, those of the best so far.
+    """
+
+    iteration: int
+    log_likelihood: Array
+    n_active: int
+    params: Any
+
+
+class Bar:
+    """A progress bar over the iterations, or nothing."""
+
+    def __init__(self, max_iter: int, *, shown: bool) -> None:
+        self._bar: Any = None
+        if shown:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=max_iter, unit="iteration", desc="EM")
+
+    def __enter__(self) -> Bar:
+        """Return the bar itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, iteration: int, mean: float, n_active: int) -> None:
+        """Move the bar to an iteration."""
+        if self._bar is not None:
+            self._bar.update(iteration - self._bar.n)
+            self._bar.set_postfix({"active": n_active, "mean log-likelihood": f"{mean:.5g}"})

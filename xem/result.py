@@ -1,0 +1,364 @@
+"""The result of a fit: parameters and statuses of all problems, and what follows from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from xem._arrays import Array, Space, array_namespace, computing, take_rows, to_numpy
+from xem._tree import tree_map
+from xem.boundary import check_data
+from xem.execution import Budget, spans
+from xem.models.mixture import Mixture, MixtureParams
+from xem.rows import Rows
+from xem.status import Status
+from xem.steps import in_data_units
+
+_SHOWN = 5
+
+
+class FitError(RuntimeError):
+    """Raised by `Fit.raise_for_status` where problems did not converge."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted batch of independent problems; every array is where the data were.
+
+    Attributes
+    ----------
+    model : Mixture
+        What was fitted.
+    params : named tuple
+        ``params.weights`` ``(*batch, K)`` and ``params.components.<name>`` ``(*batch, K)``, in
+        the units of the data; a tied parameter has no K axis.
+    log_likelihood : array (*batch,)
+        Total weighted log likelihood (nats) at ``params``.
+    n_iter : int32 array (*batch,)
+        Number of M-steps.
+    status : int32 array (*batch,)
+        Codes of `Status`.
+    history : array (n_checks + 1, *batch)
+        The objective at the start and at each check.
+    total_weight : array (*batch,)
+        Summed observation weights.
+    restarts : array (n_init, *batch)
+        The objective of each restart.
+    log_map : array (*batch,)
+        Weighted sum of the log of each observation's largest posterior probability.
+    """
+
+    model: Mixture
+    params: MixtureParams
+    log_likelihood: Array
+    n_iter: Array
+    status: Array
+    history: Array
+    total_weight: Array
+    restarts: Array
+    log_map: Array
+
+    @property
+    def objective(self) -> Array:
+        """What rises: the log likelihood, ``(*batch,)``."""
+        return self.log_likelihood
+
+    @property
+    def converged(self) -> Array:
+        """Whether each problem has status `Status.CONVERGED`, ``(*batch,)``."""
+        return self.status == int(Status.CONVERGED)
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of free parameters of one problem."""
+        return self.model.n_parameters()
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The shape of the batch."""
+        return tuple(self.status.shape)
+
+    def aic(self) -> Array:
+        """Return Akaike's criterion (1974), ``2 p - 2 log L``, ``(*batch,)``; lower is better."""
+        return 2 * self.n_parameters - 2 * self.log_likelihood
+
+    def bic(self) -> Array:
+        """Return Schwarz's criterion (1978), ``p log W - 2 log L``, ``(*batch,)``."""
+        xp = array_namespace(self.total_weight)
+        return self.n_parameters * xp.log(self.total_weight) - 2 * self.log_likelihood
+
+    def icl(self) -> Array:
+        """Return the integrated completed likelihood, ``(*batch,)``; lower is better.
+
+        BIC minus twice the log posterior probability of the most probable assignment
+        (Biernacki, Celeux and Govaert 2000, *IEEE PAMI* 22, 719; the form of mclust).
+        """
+        return self.bic() - 2 * self.log_map
+
+    def log_prob(self, x: Array, *, lengths: Array | None = None) -> Array:
+        """Return the log density of observations under the mixture, ``(*batch, n)``.
+
+        Parameters
+        ----------
+        x : array (*batch, n) or (n,)
+            Observations; one sample serves the whole batch.
+        lengths : integer array (*batch,), optional
+            How many observations each problem has; 0 is returned past them.
+        """
+        return self._over(self.model.log_prob, x, lengths, 0.0)
+
+    def posterior(self, x: Array, *, lengths: Array | None = None) -> Array:
+        """Return the posterior probabilities of the components, ``(*batch, n, K)``.
+
+        See `log_prob` for the arguments.
+        """
+
+        def probabilities(params: MixtureParams, x: Array) -> Array:
+            xp = array_namespace(x)
+            return xp.moveaxis(xp.exp(self.model.log_posterior(params, x)), -2, -1)
+
+        return self._over(probabilities, x, lengths, 0.0)
+
+    def predict(self, x: Array, *, lengths: Array | None = None) -> Array:
+        """Return the most probable components, integers ``(*batch, n)``.
+
+        -1 stands past the lengths and in problems without a fit. See `log_prob` for the
+        arguments.
+        """
+
+        def label(params: MixtureParams, x: Array) -> Array:
+            xp = array_namespace(x)
+            log_posterior = self.model.log_posterior(params, x)
+            best = xp.argmax(log_posterior, axis=-2)
+            known = xp.isfinite(xp.max(log_posterior, axis=-2))
+            return xp.where(known, best, xp.full_like(best, -1))
+
+        return self._over(label, x, lengths, -1)
+
+    def sample(
+        self, n: int, *, seed: int | np.random.Generator | None = None
+    ) -> tuple[Array, Array]:
+        """Draw from the fitted mixtures.
+
+        Parameters
+        ----------
+        n : int
+            Observations a problem.
+        seed : int or numpy.random.Generator, optional
+            The same seed draws the same on every backend.
+
+        Returns
+        -------
+        x : array (*batch, n)
+            Observations; NaN in problems without a fit.
+        labels : integer array (*batch, n)
+            Their components; -1 in problems without a fit.
+        """
+        rng, space = np.random.default_rng(seed), Space.of(self.log_likelihood)
+        params = tree_map(to_numpy, self.model.retied(self.params))
+        cumulated = np.cumsum(params.weights, axis=-1)[..., None, :]
+        labels = (rng.random((*self.batch, n))[..., None] >= cumulated[..., :-1]).sum(-1)
+        chosen = tree_map(lambda p: np.take_along_axis(p, labels, axis=-1), params.components)
+        x = self.model.component.sample(chosen, rng)
+        labels = np.where(np.isfinite(cumulated[..., 0]), labels, -1)
+        return space.array(x), space.array(labels, space.arange(0).dtype)
+
+    def sorted(self) -> Fit:
+        """Return the fit with components in canonical order: by their first location."""
+        xp = array_namespace(self.params.weights)
+        full = self.model.retied(self.params)
+        order = xp.argsort(self.model.centres(full), axis=-1, stable=True)
+        params = tree_map(lambda p: xp.take_along_axis(p, order, axis=-1), full)
+        return replace(self, params=self.model.untied(params))
+
+    def raise_for_status(self) -> None:
+        """Raise unless every problem has converged.
+
+        Raises
+        ------
+        FitError
+            With the count, the first few problems and the remedy of each other status.
+        """
+        codes = np.atleast_1d(to_numpy(self.status))
+        lines = [
+            f"{status.name}: {where.shape[0]} problems ({_first(where)}). {status.advice}"
+            for status in Status
+            if status is not Status.CONVERGED
+            and (where := np.argwhere(codes == status)).shape[0]
+        ]
+        if lines:
+            raise FitError("\n".join(lines))
+
+    def __len__(self) -> int:
+        """Return the length of the first batch axis."""
+        if not self.batch:
+            msg = "a fit of one problem has no length; fit x[None, :] for a batch of one"
+            raise TypeError(msg)
+        return self.batch[0]
+
+    def __getitem__(self, index: Any) -> Fit:
+        """Return one problem or a slice of the batch; the index applies to the batch axes."""
+        index = index if isinstance(index, tuple) else (index,)
+        if len(index) > len(self.batch):
+            msg = f"index {index} has more axes than the batch, which has shape {self.batch}"
+            raise IndexError(msg)
+        return self._each(lambda leaf, lead: leaf[(*(slice(None),) * lead, *index, ...)])
+
+    def __repr__(self) -> str:
+        """Return a line with the model, the batch, and the count of each status."""
+        codes, counts = np.unique(to_numpy(self.status), return_counts=True)
+        tally = ", ".join(f"{n} {Status(c).name}" for c, n in zip(codes, counts, strict=True))
+        return f"<Fit of {self.model} to a batch of shape {self.batch}: {tally}>"
+
+    def _each(self, function: Callable[[Array, int], Array]) -> Fit:
+        """Return the fit with each array put through ``function(array, axes before the batch)``."""
+        return replace(
+            self,
+            params=tree_map(lambda leaf: function(leaf, 0), self.params),
+            history=function(self.history, 1),
+            restarts=function(self.restarts, 1),
+            **{name: function(getattr(self, name), 0) for name in _PER_PROBLEM},
+        )
+
+    def _over(
+        self,
+        function: Callable[[MixtureParams, Array], Array],
+        x: Array,
+        lengths: Array | None,
+        fill: float,
+    ) -> Array:
+        """Apply a function of parameters and observations, in tiles that bound the memory."""
+        space = check_data(x, None, None)
+        xp, batch, n = space.xp, self.batch, x.shape[-1]
+        if tuple(x.shape[:-1]) not in ((), batch):
+            msg = f"x has shape {tuple(x.shape)}; expected {(*batch, n)} or ({n},)"
+            raise ValueError(msg)
+        with computing(x, gradients=True):
+            count, k = math.prod(batch), self.model.n_components
+            params = tree_map(
+                lambda p: xp.reshape(p, (count, k)), self.model.retied(self.params)
+            )
+            flat = xp.reshape(xp.broadcast_to(x, (*batch, n)), (count, n))
+            budget = Budget.of(space, None, 1)
+            rows = spans(count, budget.height(space, k, n))
+            columns = spans(n, budget.breadth(space, k))
+
+            def tile(row: slice, column: slice) -> Array:
+                part = tree_map(lambda p: take_rows(p, row), params)
+                return function(part, space.working(flat[row, column]))
+
+            value = xp.concat([xp.concat([tile(r, c) for c in columns], axis=1) for r in rows])
+            value = xp.reshape(value, (*batch, n, *value.shape[2:]))
+            return value if lengths is None else self._cut(value, x, lengths, fill)
+
+    def _cut(self, value: Array, x: Array, lengths: Array, fill: float) -> Array:
+        """Return values with a filler past the lengths."""
+        xp, space = array_namespace(x), Space.of(x)
+        like = xp.broadcast_to(x, (*self.batch, x.shape[-1]))
+        check_data(like, None, lengths)
+        position = space.arange(x.shape[-1])
+        inside = position < xp.astype(lengths, position.dtype)[..., None]
+        inside = inside[(..., *(None,) * (value.ndim - inside.ndim))]
+        return xp.where(inside, value, xp.full_like(value, fill))
+
+
+_PER_PROBLEM = ("log_likelihood", "n_iter", "status", "total_weight", "log_map")
+
+
+def _first(where: np.ndarray[Any, Any]) -> str:
+    shown = [str(tuple(map(int, w)) if len(w) > 1 else int(w[0])) for w in where[:_SHOWN]]
+    return ", ".join(shown) + (", …" if len(where) > _SHOWN else "")
+
+
+def concat(fits: Sequence[Fit]) -> Fit:
+    """Join fits of one model along the first batch axis.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        Of equal models, array namespaces and numbers of restarts, whose batches agree in all
+        axes but the first. Shorter histories repeat their last entry.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to join, or the fits do not go together.
+    """
+    if not fits or len({fit.model for fit in fits}) > 1 or not all(fit.batch for fit in fits):
+        msg = (
+            f"fits are {list(fits)!r}; expected one or more fits of one model, "
+            "each of a batch: fit x[None, :] for a batch of one"
+        )
+        raise ValueError(msg)
+    n_init = sorted({int(fit.restarts.shape[0]) for fit in fits})
+    if len(n_init) > 1:
+        msg = f"fits have {n_init} restarts; expected one number of restarts"
+        raise ValueError(msg)
+    xp = array_namespace(*(fit.status for fit in fits))
+    longest = max(fit.history.shape[0] for fit in fits)
+    fits = [replace(fit, history=_prolonged(fit.history, longest)) for fit in fits]
+
+    def join(axis: int, *parts: Array) -> Array:
+        return xp.concat(parts, axis=axis)
+
+    return replace(
+        fits[0],
+        params=tree_map(lambda *p: join(0, *p), *(fit.params for fit in fits)),
+        history=join(1, *(fit.history for fit in fits)),
+        restarts=join(1, *(fit.restarts for fit in fits)),
+        **{name: join(0, *(getattr(fit, name) for fit in fits)) for name in _PER_PROBLEM},
+    )
+
+
+def _prolonged(history: Array, length: int) -> Array:
+    xp = array_namespace(history)
+    missing = length - history.shape[0]
+    return xp.concat([history, *([history[-1:, ...]] * missing)], axis=0)
+
+
+def assemble(
+    model: Mixture, rows: Rows, n_init: int, batch: tuple[int, ...], space: Space
+) -> Fit:
+    """Return the fit of all rows in the order of their ids, with the best restart a problem."""
+    xp, working, count = space.xp, space.working, math.prod(batch)
+    restarts = working(in_data_units(rows.state.objective, rows.context))
+    restarts = xp.reshape(restarts, (n_init, count))
+    best = _best(xp.reshape(rows.state.status, (n_init, count)), restarts, space)
+    rows = tree_map(lambda leaf: take_rows(leaf, best), rows)
+    params = tree_map(working, model.unstandardize(rows.state.params, rows.context))
+    flat = Fit(
+        model,
+        model.untied(params),
+        working(in_data_units(rows.state.objective, rows.context)),
+        rows.state.n_iter,
+        rows.state.status,
+        xp.stack(rows.trace),
+        working(rows.context.total_weight),
+        restarts,
+        working(rows.state.sums.log_map),
+    )
+    return flat._each(lambda leaf, lead: _unflattened(leaf, lead, batch))
+
+
+def _unflattened(leaf: Array, lead: int, batch: tuple[int, ...]) -> Array:
+    shape = (*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :])
+    return array_namespace(leaf).reshape(leaf, shape)
+
+
+def _best(status: Array, objective: Array, space: Space) -> Array:
+    """Return for each problem the row of its best restart: by status, then by objective."""
+    xp, (n_init, count) = space.xp, status.shape
+    rank = xp.zeros_like(status)
+    for code in Status:
+        rank = xp.where(status == int(code), xp.full_like(rank, code.rank), rank)
+    first = rank == xp.min(rank, axis=0, keepdims=True)
+    worst = xp.full_like(objective, -float("inf"))
+    restart = xp.argmax(xp.where(first & xp.isfinite(objective), objective, worst), axis=0)
+    return restart * count + xp.astype(space.arange(count), restart.dtype)
+
+
+__all__ = ["Fit", "FitError", "assemble", "concat"]

@@ -1,0 +1,63 @@
+"""The rows of a running fit: one for each problem and restart, taken and joined as trees."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from xem._arrays import Array, array_namespace, device, take_rows
+from xem._tree import tree_map
+from xem.convergence import State
+from xem.families.base import Context
+from xem.status import RUNNING
+
+
+class Rows(NamedTuple):
+    """Problems times restarts; every array has the rows for its first axis."""
+
+    ids: Array
+    """Position among all rows of the fit: restart times problems, plus problem."""
+    problems: Array | None
+    """Position in the source; None where rows and problems are the same."""
+    context: Context
+    state: State
+    trace: tuple[Array, ...]
+    """The log likelihood at each check so far, in the units of the data."""
+
+
+def take(rows: Any, index: Array | slice) -> Any:
+    """Return some rows of a tree."""
+    return tree_map(lambda leaf: take_rows(leaf, index), rows)
+
+
+def join(parts: list[Any]) -> Any:
+    """Return the rows of several trees, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return tree_map(lambda *leaves: array_namespace(*leaves).concat(leaves, axis=0), *parts)
+
+
+def ordered(parts: list[Rows], n_checks: int) -> Rows:
+    """Return all rows in the order of their ids, each trace repeating its last to the end."""
+    rows = join([_prolonged(part, n_checks)._replace(problems=None) for part in parts])
+    order = array_namespace(rows.ids).argsort(rows.ids)
+    return take(rows, order)
+
+
+def _prolonged(rows: Rows, n_checks: int) -> Rows:
+    return rows._replace(trace=rows.trace + rows.trace[-1:] * (n_checks - len(rows.trace)))
+
+
+def split(rows: Rows, n_running: int) -> tuple[Rows | None, Rows | None]:
+    """Return the running rows, of which there are so many, and the finished ones."""
+    n = rows.ids.shape[0]
+    if n_running == n:
+        return rows, None
+    if n_running == 0:
+        return None, rows
+    xp = array_namespace(rows.ids)
+    finished = xp.astype(rows.state.status != RUNNING, xp.int32)
+    order = xp.argsort(finished, stable=True)
+    if rows.problems is None:
+        rows = rows._replace(problems=xp.arange(n, dtype=order.dtype, device=device(rows.ids)))
+    return take(rows, order[:n_running]), take(rows, order[n_running:])
+

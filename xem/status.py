@@ -1,0 +1,68 @@
+"""What became of each problem of a fit."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """The outcome of one problem, with the remedy in `advice`."""
+
+    CONVERGED = 0
+    MAX_ITER = 1
+    ON_FLOOR = 2
+    TOO_FEW = 3
+    CONSTANT = 4
+    NOT_FINITE = 5
+    OUT_OF_SUPPORT = 6
+    DEGENERATE = 7
+    STOPPED = 8
+
+    @property
+    def advice(self) -> str:
+        """One sentence that says what happened and what to do about it."""
+        return _ADVICE[self]
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the data allow no fit at all: the parameters are NaN and `n_iter` is 0."""
+        return self in _HOPELESS
+
+    @property
+    def rank(self) -> int:
+        """The order in which restarts are preferred, the lowest first; equals go by objective."""
+        return {Status.ON_FLOOR: 1, Status.DEGENERATE: 2}.get(self, 3 if self.hopeless else 0)
+
+
+RUNNING = -1
+"""The code of a problem that has no status yet; no `Fit` holds it."""
+
+_HOPELESS = frozenset(
+    {Status.TOO_FEW, Status.CONSTANT, Status.NOT_FINITE, Status.OUT_OF_SUPPORT}
+)
+
+_ADVICE = {
+    Status.CONVERGED: "The objective rose by less than tol in the last iteration; use the fit.",
+    Status.MAX_ITER: "max_iter iterations were made; raise max_iter, or loosen tol.",
+    Status.ON_FLOOR: (
+        "A component's variance is held up by the variance floor: it has collapsed onto one "
+        "value or onto ties; use fewer components, more restarts, or a higher variance_floor."
+    ),
+    Status.TOO_FEW: (
+        "There are fewer distinct values of positive weight than components; "
+        "use fewer components or leave the problem out."
+    ),
+    Status.CONSTANT: "All values are equal, so there is no spread to fit; leave the problem out.",
+    Status.NOT_FINITE: (
+        "A value of positive weight is NaN or infinite; drop it, or give it weight 0."
+    ),
+    Status.OUT_OF_SUPPORT: (
+        "A value of positive weight lies outside the family's support; "
+        "choose another family or drop the value."
+    ),
+    Status.DEGENERATE: (
+        "The likelihood is unbounded or no longer finite: a component collapsed; the parameters "
+        "are the last sound ones. Use a positive variance_floor, another start, or more restarts."
+    ),
+    Status.STOPPED: "The callback stopped the fit; the parameters are those reached by then.",
+}
