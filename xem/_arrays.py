@@ -26,6 +26,7 @@ from array_api_compat import (
     is_torch_namespace,
     to_device,
 )
+from array_api_extra import default_dtype
 
 Array = Any
 """An array of any namespace: the standard has no type to name it by."""
@@ -111,9 +112,8 @@ class Space:
         return self.xp.full(shape, value, dtype=dtype or self.dtype, device=self.device)
 
     def arange(self, stop: int) -> Array:
-        """Return the int64 indices 0 … stop - 1 (int32 where the namespace has no more)."""
-        info = self.xp.__array_namespace_info__()
-        index = info.default_dtypes(device=self.device)["indexing"]
+        """Return the indices 0 … stop - 1, in the namespace's own dtype for indices."""
+        index = default_dtype(self.xp, kind="indexing", device=self.device)
         return self.xp.arange(stop, dtype=index, device=self.device)
 
 
@@ -182,9 +182,8 @@ def computing(x: Array, *, gradients: bool = False) -> Iterator[None]:
         Whether PyTorch shall record the computation for a backward pass.
     """
     with ExitStack() as stack:
-        if is_numpy_array(x):
-            stack.enter_context(np.errstate(all="ignore"))
-        elif is_cupy_array(x):
+        stack.enter_context(np.errstate(all="ignore"))
+        if is_cupy_array(x):
             stack.enter_context(x.device)
         elif is_torch_array(x) and not gradients:
             import torch

@@ -49,9 +49,7 @@ def _folds(largest: float, bound: int) -> int:
     return min(_FOLDS, int(math.log2(math.log(float(largest)) / math.log(bound))))
 
 
-def responsibilities(
-    log_joint: Array, weights: Array | None
-) -> tuple[Array, Array, Array]:
+def responsibilities(log_joint: Array, weights: Array | None) -> tuple[Array, Array, Array]:
     """Normalise log joint densities over the components.
 
     Each exponential is taken once, after the largest term is taken off.

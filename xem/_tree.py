@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -14,7 +14,8 @@ def tree_map(function: Callable[..., Any], tree: T, *others: Any) -> T:
         return tree
     if isinstance(tree, tuple):
         parts = [tree_map(function, *branch) for branch in zip(tree, *others, strict=True)]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+        rebuilt: Any = type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+        return cast("T", rebuilt)
     mapped: T = function(tree, *others)
     return mapped
 

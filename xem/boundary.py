@@ -248,9 +248,7 @@ def parameters(
     shape = (*batch, model.n_components)
     weights = _parameter("weights", start.weights, shape, space, tied=False)
     components = {
-        name: _parameter(
-            name, value, shape, space, tied=f"components.{name}" in model.tied
-        )
+        name: _parameter(name, value, shape, space, tied=f"components.{name}" in model.tied)
         for name, value in start.components._asdict().items()
     }
     if weights is not None:

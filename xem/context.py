@@ -50,9 +50,7 @@ def survey(model: Model, tiles: Tiles, space: Space) -> Survey:
     sound = status == RUNNING
     zero = xp.zeros_like(extent.low)
     low, high = xp.where(sound, extent.low, zero), xp.where(sound, extent.high, zero)
-    return Survey(
-        _context(model, low, high, weight, tiles, space), status, extent.bad_weight
-    )
+    return Survey(_context(model, low, high, weight, tiles, space), status, extent.bad_weight)
 
 
 def _mass(tile: RawTile, space: Space) -> Array:
@@ -103,7 +101,9 @@ def _judge(model: Model, extent: Extent, weight: Array, tiles: Tiles, space: Spa
     def mark(where: Array, code: Status) -> Array:
         return xp.where(where, space.full(status.shape, int(code), xp.int32), status)
 
-    status = mark(_n_distinct(model.n_clusters, extent, tiles, space) < model.n_clusters, Status.TOO_FEW)
+    status = mark(
+        _n_distinct(model.n_clusters, extent, tiles, space) < model.n_clusters, Status.TOO_FEW
+    )
     if model.needs_spread:
         lone = weight <= 1
         status = mark((extent.low == extent.high) & ~lone, Status.CONSTANT)

@@ -25,9 +25,7 @@ class State(NamedTuple):
     """`Status` codes; `RUNNING` for a problem that goes on."""
 
 
-def settle(
-    model: Model, old: State, new: State, context: Context, tol: float
-) -> State:
+def settle(model: Model, old: State, new: State, context: Context, tol: float) -> State:
     """Return the state after an iteration: stopped problems keep theirs, the others decide.
 
     A problem whose new parameters are not sound keeps the old ones and is degenerate.
@@ -40,9 +38,7 @@ def settle(
     if tol > 0:
         rise = new.objective - old.objective
         status = _mark(status, moves & (rise < tol * context.total_weight), Status.CONVERGED)
-    kept = tree_map(
-        lambda after, before: xp.where(_aligned(moves, after), after, before), new, old
-    )
+    kept = tree_map(lambda after, before: xp.where(_aligned(moves, after), after, before), new, old)
     return kept._replace(status=status)
 
 

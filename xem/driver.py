@@ -18,6 +18,7 @@ from xem.convergence import State, conclude, hopeless, sound
 from xem.execution import Budget, Observations, Source, Workers, spans
 from xem.init import centres, from_centres, overlaid
 from xem.models.base import Model, Tile
+from xem.models.mixture import Mixture
 from xem.result import Fit, assemble
 from xem.rows import Rows
 from xem.status import RUNNING, Status
@@ -38,7 +39,7 @@ class Driver:
 
     def __init__(
         self,
-        model: Model,
+        model: Mixture,
         problems: Problems,
         options: Options,
         workers: Workers,
@@ -107,9 +108,7 @@ class Driver:
     def _survey(self, source: Source, where: Array | slice, rows: Rows) -> Survey:
         columns = spans(source.width, self._tiling.breadth)
         if len(columns) > 1:
-            return survey(
-                self._model, lambda: (source.raw(where, c) for c in columns), self._space
-            )
+            return survey(self._model, lambda: (source.raw(where, c) for c in columns), self._space)
         kept = [source.raw(where, columns[0])]
         return survey(self._model, lambda: kept, self._space)
 
@@ -189,9 +188,7 @@ class Driver:
             given = overlaid(given, from_centres(self._model, means, observations, context))
         return self._model.clamp(given, context)
 
-    def _iterate(
-        self, steps: int, source: Source, where: Array | slice, rows: Rows
-    ) -> Rows:
+    def _iterate(self, steps: int, source: Source, where: Array | slice, rows: Rows) -> Rows:
         observations, state = self._observe(source, where, rows), rows.state
         for _ in range(steps):
             state = iteration(
@@ -251,9 +248,7 @@ class Driver:
 class _Tiling:
     """Cuts parts into tiles and maps functions over them."""
 
-    def __init__(
-        self, model: Model, space: Space, options: Options, workers: Workers
-    ) -> None:
+    def __init__(self, model: Model, space: Space, options: Options, workers: Workers) -> None:
         self._budget = Budget.of(space, options.memory, options.workers)
         self._space, self._k, self._workers = space, model.n_clusters, workers
         self.breadth = self._budget.breadth(space, model.n_clusters)

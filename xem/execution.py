@@ -156,7 +156,7 @@ class Budget:
 
 def _bytes_per_observation(space: Space, n_components: int) -> int:
     """Return what a step holds at its peak: two arrays with components and a few without."""
-    return (2 * n_components + 4) * space.xp.finfo(space.dtype).bits // 8
+    return (2 * n_components + 4) * int(space.xp.finfo(space.dtype).bits) // 8
 
 
 class Workers:

@@ -64,9 +64,7 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def load(
-    path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: Any = None
-) -> Fit:
+def load(path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: Any = None) -> Fit:
     """Read a fit that `save` wrote.
 
     Parameters
@@ -149,7 +147,7 @@ def _rebuilt(description: Any) -> Any:
     raise ValueError(msg)
 
 
-def _subclasses(kind: type) -> Iterator[type]:
+def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
     for sub in kind.__subclasses__():
         yield sub
         yield from _subclasses(sub)

@@ -47,9 +47,7 @@ def centres(method: str, observations: Observations, draws: Array) -> Array:
     return _lloyd(observations, seeds, _LLOYD_STEPS[method])
 
 
-def from_centres(
-    model: Model, centres: Array, observations: Observations, context: Context
-) -> Any:
+def from_centres(model: Model, centres: Array, observations: Observations, context: Context) -> Any:
     """Return the M-step on hard labels: each observation belongs to its nearest centre.
 
     A cluster on the floor, such as a lone outlier's, would start where EM cannot leave: it
@@ -122,7 +120,9 @@ def _quantiles(x: Array, weights: Array, n_clusters: int) -> Array:
     low = xp.where(xp.isfinite(x), x, xp.full_like(x, -inf))
     tops = [xp.max(low, axis=-1, keepdims=True)]
     for _ in range(1, n_clusters):
-        tops.append(xp.max(xp.where(low < tops[-1], low, -xp.full_like(low, inf)), axis=-1, keepdims=True))
+        tops.append(
+            xp.max(xp.where(low < tops[-1], low, -xp.full_like(low, inf)), axis=-1, keepdims=True)
+        )
     centres: list[Array] = []
     for k in range(n_clusters):
         share = xp.full_like(x[:, 0], (k + 0.5) / n_clusters)
@@ -174,7 +174,9 @@ def _moved(observations: Observations, centres: Array) -> Array:
 
     def moments(tile: Tile) -> tuple[Array, Array]:
         assigned = _assigned(tile, centres)
-        return total(assigned), vecdot(assigned, xp.broadcast_to(tile.x[:, None, :], assigned.shape))
+        return total(assigned), vecdot(
+            assigned, xp.broadcast_to(tile.x[:, None, :], assigned.shape)
+        )
 
     mass, first = add(observations.map(moments))
     empty = mass == 0

@@ -52,5 +52,6 @@ class Bar:
     def show(self, iteration: int, mean: float, n_active: int) -> None:
         """Move the bar to an iteration."""
         if self._bar is not None:
+            state = {"active": n_active, "mean log-likelihood": f"{mean:.5g}"}
+            self._bar.set_postfix(state, refresh=False)
             self._bar.update(iteration - self._bar.n)
-            self._bar.set_postfix({"active": n_active, "mean log-likelihood": f"{mean:.5g}"})

@@ -57,9 +57,9 @@ def as_series(series: Sequence[Any]) -> list[Array]:
     """Return a list of one-dimensional arrays of one namespace, device and dtype."""
     arrays = [np.asarray(s) if isinstance(s, list | tuple) else s for s in series]
     if not arrays or not all(map(is_array, arrays)):
-        kinds = sorted({type(s).__name__ for s in arrays}) or "nothing"
+        found = sorted({type(s).__name__ for s in arrays}) or "nothing"
         msg = (
-            f"x is a list of {kinds}; expected a list of one-dimensional arrays, one a series; "
+            f"x is a list of {found}; expected a list of one-dimensional arrays, one a series; "
             "a single sample is passed as an array, such as numpy.asarray(sample)"
         )
         raise TypeError(msg)
@@ -86,4 +86,5 @@ def widths(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     lengths = np.maximum(lengths, _NARROWEST)
     octave = np.frexp((lengths - 1).astype(np.float64))[1]
     step = np.maximum(2 ** (octave - 3), 1).astype(lengths.dtype)
-    return -(-lengths // step) * step
+    rounded: np.ndarray[Any, Any] = -(-lengths // step) * step
+    return rounded

@@ -187,8 +187,7 @@ class Fit:
         lines = [
             f"{status.name}: {where.shape[0]} problems ({_first(where)}). {status.advice}"
             for status in Status
-            if status is not Status.CONVERGED
-            and (where := np.argwhere(codes == status)).shape[0]
+            if status is not Status.CONVERGED and (where := np.argwhere(codes == status)).shape[0]
         ]
         if lines:
             raise FitError("\n".join(lines))
@@ -239,9 +238,7 @@ class Fit:
             raise ValueError(msg)
         with computing(x, gradients=True):
             count, k = math.prod(batch), self.model.n_components
-            params = tree_map(
-                lambda p: xp.reshape(p, (count, k)), self.model.retied(self.params)
-            )
+            params = tree_map(lambda p: xp.reshape(p, (count, k)), self.model.retied(self.params))
             flat = xp.reshape(xp.broadcast_to(x, (*batch, n)), (count, n))
             budget = Budget.of(space, None, 1)
             rows = spans(count, budget.height(space, k, n))
@@ -283,6 +280,11 @@ def concat(fits: Sequence[Fit]) -> Fit:
         Of equal models, array namespaces and numbers of restarts, whose batches agree in all
         axes but the first. Shorter histories repeat their last entry.
 
+    Returns
+    -------
+    Fit
+        All problems, in the order of the fits.
+
     Raises
     ------
     ValueError
@@ -320,9 +322,7 @@ def _prolonged(history: Array, length: int) -> Array:
     return xp.concat([history, *([history[-1:, ...]] * missing)], axis=0)
 
 
-def assemble(
-    model: Mixture, rows: Rows, n_init: int, batch: tuple[int, ...], space: Space
-) -> Fit:
+def assemble(model: Mixture, rows: Rows, n_init: int, batch: tuple[int, ...], space: Space) -> Fit:
     """Return the fit of all rows in the order of their ids, with the best restart a problem."""
     xp, working, count = space.xp, space.working, math.prod(batch)
     restarts = working(in_data_units(rows.state.objective, rows.context))
@@ -351,7 +351,7 @@ def _unflattened(leaf: Array, lead: int, batch: tuple[int, ...]) -> Array:
 
 def _best(status: Array, objective: Array, space: Space) -> Array:
     """Return for each problem the row of its best restart: by status, then by objective."""
-    xp, (n_init, count) = space.xp, status.shape
+    xp, count = space.xp, status.shape[1]
     rank = xp.zeros_like(status)
     for code in Status:
         rank = xp.where(status == int(code), xp.full_like(rank, code.rank), rank)

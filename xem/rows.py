@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 from xem._arrays import Array, array_namespace, device, take_rows
 from xem._tree import tree_map
-from xem.convergence import State
-from xem.families.base import Context
 from xem.status import RUNNING
 
 
@@ -18,8 +16,10 @@ class Rows(NamedTuple):
     """Position among all rows of the fit: restart times problems, plus problem."""
     problems: Array | None
     """Position in the source; None where rows and problems are the same."""
-    context: Context
-    state: State
+    context: Any
+    """A `Context`; None before the data were looked at."""
+    state: Any
+    """A `State`; None before the start."""
     trace: tuple[Array, ...]
     """The log likelihood at each check so far, in the units of the data."""
 
@@ -38,9 +38,10 @@ def join(parts: list[Any]) -> Any:
 
 def ordered(parts: list[Rows], n_checks: int) -> Rows:
     """Return all rows in the order of their ids, each trace repeating its last to the end."""
-    rows = join([_prolonged(part, n_checks)._replace(problems=None) for part in parts])
+    rows: Rows = join([_prolonged(part, n_checks)._replace(problems=None) for part in parts])
     order = array_namespace(rows.ids).argsort(rows.ids)
-    return take(rows, order)
+    in_order: Rows = take(rows, order)
+    return in_order
 
 
 def _prolonged(rows: Rows, n_checks: int) -> Rows:
@@ -60,4 +61,3 @@ def split(rows: Rows, n_running: int) -> tuple[Rows | None, Rows | None]:
     if rows.problems is None:
         rows = rows._replace(problems=xp.arange(n, dtype=order.dtype, device=device(rows.ids)))
     return take(rows, order[:n_running]), take(rows, order[n_running:])
-

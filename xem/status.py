@@ -37,9 +37,7 @@ class Status(IntEnum):
 RUNNING = -1
 """The code of a problem that has no status yet; no `Fit` holds it."""
 
-_HOPELESS = frozenset(
-    {Status.TOO_FEW, Status.CONSTANT, Status.NOT_FINITE, Status.OUT_OF_SUPPORT}
-)
+_HOPELESS = frozenset({Status.TOO_FEW, Status.CONSTANT, Status.NOT_FINITE, Status.OUT_OF_SUPPORT})
 
 _ADVICE = {
     Status.CONVERGED: "The objective rose by less than tol in the last iteration; use the fit.",

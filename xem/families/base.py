@@ -35,8 +35,8 @@ class Family(ABC):
 
     Implement the class variables, `initial`, `mean`, `features`, `log_prob`, `sums`, `m_step`,
     `standardize`, `unstandardize`, `valid` and `sample`; override `support`, `clamp` and
-    `at_bound` where they say something. You get batches, ragged and weighted data, restarts, starts, tied
-    and fixed parameters, statuses, tiles, threads and every array namespace.
+    `at_bound` where they say something. You get batches, ragged and weighted data, restarts,
+    starts, tied and fixed parameters, statuses, tiles, threads and every array namespace.
 
     Attributes
     ----------

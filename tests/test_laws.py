@@ -1,0 +1,133 @@
+"""Every law on every model configuration and backend lane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pytest
+
+import xem
+from tests.lanes import JaxLane, Lane, lane_params
+from xem._arrays import array_namespace, overwrite
+from xem._linalg import vecdot
+from xem.testing import LAWS, Subject, check_laws
+
+
+class ExponentialParams(NamedTuple):
+    rate: Any
+
+
+class ExponentialSums(NamedTuple):
+    x: Any
+
+
+@dataclass(frozen=True)
+class Exponential(xem.Family):
+    """A family that a user might write: another support, no location, a scale."""
+
+    Params: ClassVar[Any] = ExponentialParams
+    standardization: ClassVar = "scale"
+
+    def support(self, x):
+        return x >= 0
+
+    def valid(self, params):
+        return array_namespace(params.rate).isfinite(params.rate) & (params.rate > 0)
+
+    def mean(self, params):
+        return None if params.rate is None else 1 / params.rate
+
+    def initial(self, means, context):
+        return ExponentialParams(1 / (means + 1e-3))
+
+    def features(self, params, x):
+        xp = array_namespace(x)
+        return xp.broadcast_to(x[..., None, :], (*params.rate.shape, x.shape[-1]))
+
+    def log_prob(self, params, features, offset):
+        peak = offset + array_namespace(features).log(params.rate)
+        logs = features * params.rate[..., None]
+        return overwrite(logs, "subtract", peak[..., None], logs)
+
+    def sums(self, responsibilities, features):
+        return ExponentialSums(vecdot(responsibilities, features))
+
+    def m_step(self, params, counts, sums, context, fixed, tied):
+        return ExponentialParams(counts / sums.x)
+
+    def standardize(self, params, centre, scale):
+        return ExponentialParams(None if params.rate is None else params.rate * scale[..., None])
+
+    def unstandardize(self, params, centre, scale):
+        return ExponentialParams(params.rate / scale[..., None])
+
+    def sample(self, params, rng):
+        return rng.exponential(1 / params.rate)
+
+
+def bumps(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.where(rng.random(shape) < 0.4, rng.normal(0, 1, shape), rng.normal(4, 0.7, shape))
+
+
+def waits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.exponential(1, shape) * np.where(rng.random(shape) < 0.5, 0.2, 3)
+
+
+class Config(NamedTuple):
+    model: xem.Mixture
+    draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] = bumps
+    fixed: tuple = ()
+
+
+CONFIGS = {
+    "normal": Config(xem.Mixture(xem.Normal(), 2)),
+    "normal-k1": Config(xem.Mixture(xem.Normal(), 1)),
+    "normal-k5": Config(xem.Mixture(xem.Normal(), 5)),
+    "normal-no-floor": Config(xem.Mixture(xem.Normal(variance_floor=0), 3)),
+    "normal-tied-scale": Config(xem.Mixture(xem.Normal(), 3, tied={"components.scale"})),
+    "normal-tied-loc": Config(xem.Mixture(xem.Normal(), 2, tied={"components.loc"})),
+    "normal-fixed-weights": Config(
+        xem.Mixture(xem.Normal(), 2, fixed={"weights"}), fixed=(("weights", (0.3, 0.7)),)
+    ),
+    "normal-fixed-loc": Config(
+        xem.Mixture(xem.Normal(), 2, fixed={"components.loc"}), fixed=(("loc", (0.5, 3.5)),)
+    ),
+    "normal-fixed-scale": Config(
+        xem.Mixture(xem.Normal(), 2, fixed={"components.scale"}), fixed=(("scale", (1.0, 0.5)),)
+    ),
+    "exponential": Config(xem.Mixture(Exponential(), 2), waits),
+}
+
+
+def brief(config: str, lane: Lane) -> bool:
+    """Whether a lane runs a configuration: eager JAX compiles each shape anew, so it runs two."""
+    return not isinstance(lane, JaxLane) or config in ("normal", "normal-tied-scale")
+
+
+RUNS = [
+    pytest.param(config, *lane.values, id=f"{config}-{lane.id}", marks=lane.marks)
+    for config in CONFIGS
+    for lane in lane_params()
+    if brief(config, lane.values[0])
+]
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize(("config", "lane"), RUNS, indirect=["lane"])
+def test_law(law: Callable[[Subject], None], config: str, lane: Lane) -> None:
+    model, draw, fixed = CONFIGS[config]
+    law(Subject(model, draw, lane.xp, lane.device, lane.dtype_name, fixed))
+
+
+def test_a_broken_model_is_caught() -> None:
+    """The laws can fail: a family whose M-step is wrong does not climb."""
+
+    class Backwards(Exponential):
+        def m_step(self, params, counts, sums, context, fixed, tied):
+            return ExponentialParams(sums.x / counts)
+
+    with pytest.raises(AssertionError):
+        check_laws(xem.Mixture(Backwards(), 2), waits)
