@@ -214,12 +214,15 @@ class Mixture(Model):
         self, params: MixtureParams, fallback: MixtureParams, context: Context
     ) -> MixtureParams:
         """Return ``params``, with the components of ``fallback`` where they lie at a bound."""
-        where = array_namespace(params.weights).where
+        xp = array_namespace(params.weights)
+        where = xp.where
         bound = self.component.at_bound(params.components, context)
         components = tree_map(
             lambda own, other: where(bound, other, own), params.components, fallback.components
         )
-        return MixtureParams(params.weights, self._alike(components))
+        weights = where(bound, fallback.weights, params.weights)
+        weights = weights / xp.sum(weights, axis=-1, keepdims=True)
+        return MixtureParams(weights, self._alike(components))
 
     def _alike(self, components: Any) -> Any:
         """Return the components with the tied parameters equal."""
