@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from array_api_compat import array_namespace as find_namespace
 from array_api_compat import (
-    array_namespace,
     device,
     is_array_api_obj,
     is_cupy_array,
@@ -28,10 +28,26 @@ from array_api_compat import (
 )
 from array_api_extra import default_dtype
 
+from xem._tree import tree_map
+
+T = TypeVar("T")
+
 Array = Any
 """An array of any namespace: the standard has no type to name it by."""
 
 MiB = 1 << 20
+
+
+_NUMPY: ModuleType = find_namespace(np.empty(0))
+_NUMPY_TYPES = (np.ndarray, np.generic)
+
+
+def array_namespace(*arrays: Array) -> ModuleType:
+    """Return the namespace that some arrays have in common; NumPy's without a search."""
+    if all(isinstance(array, _NUMPY_TYPES) for array in arrays):
+        return _NUMPY
+    found: ModuleType = find_namespace(*arrays)
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,10 +79,10 @@ class Space:
         widest = floats.get("float64", xp.float32)
         if x.dtype in (xp.float32, xp.float64):
             dtype = x.dtype
-        elif x.dtype == xp.bool or xp.isdtype(x.dtype, "integral"):
-            dtype = widest
-        else:
+        elif xp.isdtype(x.dtype, "real floating") and xp.finfo(x.dtype).bits < 32:
             dtype = xp.float32
+        else:
+            dtype = widest
         return cls(xp, place, dtype, widest)
 
     @property
@@ -106,6 +122,14 @@ class Space:
     def working(self, values: Array) -> Array:
         """Return an array of this space in the working dtype."""
         return self.xp.astype(values, self.dtype, copy=False)
+
+    def exact(self, tree: T) -> T:
+        """Return a tree of working arrays in the accumulating dtype."""
+        return tree if self.dtype == self.accumulator else tree_map(self.sums, tree)
+
+    def rounded(self, tree: T) -> T:
+        """Return a tree of accumulating arrays in the working dtype."""
+        return tree if self.dtype == self.accumulator else tree_map(self.working, tree)
 
     def full(self, shape: tuple[int, ...], value: float, dtype: Any = None) -> Array:
         """Return an array filled with one value."""

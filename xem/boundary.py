@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,8 +100,8 @@ def check_data(x: Any, weights: Any, lengths: Any) -> Space:
         msg = "x has no dimension; expected (*batch, n), with the samples on the last axis"
         raise ValueError(msg)
     xp = array_namespace(x)
-    if xp.isdtype(x.dtype, "complex floating"):
-        msg = f"x has dtype {x.dtype}; expected real numbers"
+    if not _is_real(xp, x.dtype):
+        msg = f"x has dtype {x.dtype}; expected real numbers, integers or booleans"
         raise TypeError(msg)
     if weights is not None:
         _check_beside("weights", weights, x, tuple(x.shape))
@@ -110,6 +111,13 @@ def check_data(x: Any, weights: Any, lengths: Any) -> Space:
             msg = f"lengths has dtype {lengths.dtype}; expected integers"
             raise TypeError(msg)
     return Space.of(x)
+
+
+def _is_real(xp: ModuleType, dtype: Any) -> bool:
+    try:
+        return bool(xp.isdtype(dtype, ("real floating", "integral", "bool")))
+    except TypeError:
+        return False
 
 
 def _check_beside(name: str, array: Any, x: Array, shape: tuple[int, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from xem._arrays import Array, array_namespace
-from xem._tree import leaves, tree_map
+from xem._tree import tree_map
 from xem.families.base import Context
 from xem.models.base import Model
 from xem.status import RUNNING, Status
@@ -25,10 +25,13 @@ class State(NamedTuple):
     """`Status` codes; `RUNNING` for a problem that goes on."""
 
 
-def settle(model: Model, old: State, new: State, context: Context, tol: float) -> State:
+def settle(
+    model: Model, old: State, new: State, context: Context, tol: float, *, peek: bool
+) -> State:
     """Return the state after an iteration: stopped problems keep theirs, the others decide.
 
-    A problem whose new parameters are not sound keeps the old ones and is degenerate.
+    A problem whose new parameters are not sound keeps the old ones and is degenerate. Where a
+    look at the values costs nothing (``peek``), nothing is selected as long as all move.
     """
     xp = array_namespace(new.objective)
     running = old.status == RUNNING
@@ -38,6 +41,8 @@ def settle(model: Model, old: State, new: State, context: Context, tol: float) -
     if tol > 0:
         rise = new.objective - old.objective
         status = _mark(status, moves & (rise < tol * context.total_weight), Status.CONVERGED)
+    if peek and moves.all():
+        return new._replace(status=status)
     kept = tree_map(lambda after, before: xp.where(_aligned(moves, after), after, before), new, old)
     return kept._replace(status=status)
 
@@ -46,8 +51,6 @@ def sound(model: Model, state: State, context: Context) -> Array:
     """Return which problems have a finite objective that no collapse has made meaningless."""
     xp = array_namespace(state.objective)
     fine = xp.isfinite(state.objective)
-    for leaf in leaves(state.params):
-        fine = fine & xp.all(xp.isfinite(leaf), axis=-1)
     return fine if model.floored else fine & ~model.at_bound(state.params, context)
 
 
@@ -72,7 +75,7 @@ def hopeless(state: State, status: Array) -> State:
 
 def _mark(status: Array, where: Array, code: Status) -> Array:
     xp = array_namespace(status)
-    return xp.where(where, xp.full_like(status, int(code)), status)
+    return xp.where(where, int(code), status)
 
 
 def _aligned(mask: Array, like: Array) -> Array:

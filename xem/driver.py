@@ -226,7 +226,7 @@ class Driver:
             going, finished = rows_.split(rows, int(n_running))
             self._parts += [(source, going)] if going is not None else []
             self._finished += [finished] if finished is not None else []
-            self._settled = self._settled + [value, weight]
+            self._settled += np.asarray([value, weight])
         return float(sums[0] / sums[1]) if sums[1] > 0 else math.nan
 
     def _figures(self, rows: Rows) -> list[Array]:

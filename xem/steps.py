@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from xem._arrays import Array, Space, array_namespace
-from xem._tree import tree_map
 from xem.convergence import State, settle
 from xem.execution import Observations, RawTile, add
 from xem.families.base import Context
@@ -35,7 +34,7 @@ def expectation(
     """Return the sums over all tiles and the log likelihood, in the accumulating dtype."""
 
     def of(tile: Tile) -> Any:
-        return tree_map(space.sums, model.e_step(params, tile, context))
+        return space.exact(model.e_step(params, tile, context))
 
     sums, log_likelihood = add(observations.map(of))
     return sums, log_likelihood
@@ -43,8 +42,7 @@ def expectation(
 
 def maximisation(model: Model, params: Any, sums: Any, context: Context, space: Space) -> Any:
     """Return new parameters in the working dtype, computed in the accumulating one."""
-    exact = tree_map(space.sums, params)
-    return tree_map(space.working, model.m_step(exact, sums, context))
+    return space.rounded(model.m_step(space.exact(params), sums, context))
 
 
 def iteration(
@@ -59,4 +57,4 @@ def iteration(
     params = maximisation(model, state.params, state.sums, context, space)
     sums, objective = expectation(model, params, observations, context, space)
     after = State(params, sums, objective, state.n_iter + 1, state.status)
-    return settle(model, state, after, context, tol)
+    return settle(model, state, after, context, tol, peek=space.on_host)

@@ -69,6 +69,8 @@ class Mixture(Model):
         for option, allowed in (("fixed", ["weights", *names]), ("tied", names)):
             chosen = _as_names(option, getattr(self, option), allowed)
             object.__setattr__(self, option, chosen)
+            inner = frozenset(name.removeprefix("components.") for name in chosen - {"weights"})
+            object.__setattr__(self, f"_inner_{option}", inner)
         if self.tied == set(names) and self.n_components > 1:
             msg = f"tied={set(self.tied)} ties every parameter, which makes all components equal"
             raise ValueError(msg)
@@ -278,8 +280,8 @@ class Mixture(Model):
 
     def _names(self, option: str) -> frozenset[str]:
         """Return the component parameters that an option names, without their prefix."""
-        chosen: frozenset[str] = getattr(self, option)
-        return frozenset(name.removeprefix("components.") for name in chosen - {"weights"})
+        inner: frozenset[str] = getattr(self, f"_inner_{option}")
+        return inner
 
 
 def _check_component(component: Any) -> None:
