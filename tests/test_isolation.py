@@ -28,11 +28,11 @@ def _nan_everywhere(p: Problem, _: float) -> Problem:
 
 
 def _one_nan(p: Problem, _: float) -> Problem:
-    return Problem(np.concatenate([p.x[:-1], [np.nan]]), p.weights)
+    return Problem(np.append(p.x, np.nan)[1:], np.append(p.weights, 1)[1:])
 
 
 def _one_infinity(p: Problem, _: float) -> Problem:
-    return Problem(np.concatenate([[np.inf], p.x[1:]]), p.weights)
+    return Problem(np.append(np.inf, p.x)[:-1], np.append(1, p.weights)[:-1])
 
 
 def _constant(p: Problem, _: float) -> Problem:

@@ -157,16 +157,13 @@ def _cells(centres: Array) -> tuple[Array, Array]:
 
 def _lloyd(observations: Observations, centres: Array, steps: int) -> Array:
     """Move each centre to the mean of the observations nearest to it, until nothing moves."""
+    xp = array_namespace(centres)
+    check = 1 if Space.of(centres).on_host else _LLOYD_CHECK
     for step in range(1, steps + 1):
-        before = centres
-        centres = _moved(observations, centres)
-        if step % _LLOYD_CHECK == 0 and not bool(to_numpy(_any_differ(before, centres))):
+        before, centres = centres, _moved(observations, centres)
+        if step % check == 0 and not to_numpy(xp.any(before != centres)):
             break
     return centres
-
-
-def _any_differ(a: Array, b: Array) -> Array:
-    return array_namespace(a).any(a != b)
 
 
 def _moved(observations: Observations, centres: Array) -> Array:

@@ -327,8 +327,9 @@ def assemble(model: Mixture, rows: Rows, n_init: int, batch: tuple[int, ...], sp
     xp, working, count = space.xp, space.working, math.prod(batch)
     restarts = working(in_data_units(rows.state.objective, rows.context))
     restarts = xp.reshape(restarts, (n_init, count))
-    best = _best(xp.reshape(rows.state.status, (n_init, count)), restarts, space)
-    rows = tree_map(lambda leaf: take_rows(leaf, best), rows)
+    if n_init > 1:
+        best = _best(xp.reshape(rows.state.status, (n_init, count)), restarts, space)
+        rows = tree_map(lambda leaf: take_rows(leaf, best), rows)
     params = tree_map(working, model.unstandardize(rows.state.params, rows.context))
     flat = Fit(
         model,
