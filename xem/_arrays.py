@@ -98,10 +98,8 @@ class Space:
     @property
     def tile_bytes(self) -> int:
         """The default budget of one worker's tile: what fits its cache, or fills its device."""
-        if self.on_host:
-            return 8 * MiB
         on_cpu = str(self.device).lower().partition(":")[0] in ("cpu", "cpu_device")
-        return (16 if on_cpu else 128) * MiB
+        return (8 if on_cpu else 128) * MiB
 
     @property
     def keep_fraction(self) -> float:
