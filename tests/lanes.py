@@ -284,3 +284,9 @@ def on_lanes(wanted: Callable[[Lane], bool]) -> pytest.MarkDecorator:
 
 on_float64 = on_lanes(lambda lane: lane.dtype_name == "float64")
 on_numpy = on_lanes(lambda lane: isinstance(lane, NumpyLane))
+without_jax = on_lanes(lambda lane: not isinstance(lane, JaxLane))
+"""Eager JAX compiles each shape anew: it runs every law, but not every option."""
+
+one_of_each = on_lanes(
+    lambda lane: lane in (NumpyLane("float64"), TorchLane("float64"), StrictLane("float64"))
+)

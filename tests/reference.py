@@ -162,3 +162,27 @@ def _seed_run(run: dict[str, Any]) -> SeedRun:
 
 def _read(file: str) -> dict[str, Any]:
     return json.loads((DATA / file).read_text())
+
+
+def two_groups(*shape: int, seed: int = 0) -> np.ndarray:
+    """Draw from 0.4 N(0, 1) + 0.6 N(6, 2²)."""
+    rng = np.random.default_rng(seed)
+    lower = rng.random(shape) < 0.4
+    return np.where(lower, rng.normal(0, 1, shape), rng.normal(6, 2, shape))
+
+
+def hard_start(x: np.ndarray, weights: np.ndarray, centres: np.ndarray) -> Normals:
+    """Return what hard labels of the nearest centre lead to.
+
+    A cluster of one value has no spread: it starts at its centre, as wide as the data and as
+    likely as any other.
+    """
+    labels = np.argmin(np.abs(x[:, None] - centres), axis=1)
+    r = (labels[:, None] == np.arange(len(centres))) * weights[:, None]
+    counts = r.sum(axis=0)
+    loc = r.T @ x / np.where(counts > 0, counts, 1)
+    scale = np.sqrt((r * (x[:, None] - loc) ** 2).sum(axis=0) / np.where(counts > 0, counts, 1))
+    spread = math.sqrt(np.cov(x, aweights=weights, bias=True))
+    lone = scale <= 1e-3 * spread
+    share = np.where(lone, 1 / len(centres), counts / counts.sum())
+    return Normals(share / share.sum(), np.where(lone, centres, loc), np.where(lone, spread, scale))

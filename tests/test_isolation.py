@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +14,11 @@ import xem
 from tests.lanes import Lane, TorchLane, on_lanes, on_numpy
 from xem import Status
 
-N_PROBLEMS, N, EVERY = 1000, 40, 10
+N = 40
 MODEL = xem.Mixture(xem.Normal(), 2)
+
+
+Kept = dict[str, np.ndarray]
 
 
 class Problem(NamedTuple):
@@ -65,28 +70,26 @@ SPOILERS = {
     _empty: Status.TOO_FEW,
     _two_values_far_apart: Status.ON_FLOOR,
 }
-SPOILED = np.arange(N_PROBLEMS) % EVERY == 3
 
 
-def sound_problems() -> list[Problem]:
+def sound_problems(count: int, shortest: int) -> list[Problem]:
     """Return ragged problems of two groups each, with ties in some and weights of 0 in all."""
     rng, found = np.random.default_rng(20), []
-    for i in range(N_PROBLEMS):
-        n = int(rng.integers(12, N + 1))
+    for i in range(count):
+        n = int(rng.integers(shortest, N + 1))
         x = rng.normal(3 * rng.integers(0, 2, n), rng.uniform(0.2, 2), n) + rng.normal(0, 10)
         weights = rng.integers(0, 4, n).astype(float)
         found.append(Problem(np.round(x) if i % 3 == 0 else x, weights))
     return found
 
 
-def with_hopeless_ones(sound: list[Problem], largest: float) -> tuple[list[Problem], np.ndarray]:
-    """Return the problems with every tenth spoiled, and the statuses that the spoiled ones get."""
-    mixed, codes, kinds = list(sound), [], list(SPOILERS)
-    for i in np.flatnonzero(SPOILED):
-        spoil = kinds[len(codes) % len(kinds)]
-        mixed[i] = spoil(sound[i], largest)
-        codes.append(SPOILERS[spoil])
-    return mixed, np.asarray(codes)
+def spoil(lane: Lane, sound: list[Problem], spoiled: np.ndarray) -> list[Problem]:
+    """Return the problems, with some of them spoiled in one way after the other."""
+    mixed, ways = list(sound), cycle(SPOILERS)
+    largest = float(np.finfo(lane.dtype_name).max)
+    for i in np.flatnonzero(spoiled):
+        mixed[i] = next(ways)(sound[i], largest)
+    return mixed
 
 
 def fit_dense(lane: Lane, problems: list[Problem]) -> xem.Fit:
@@ -104,19 +107,22 @@ def fit_list(lane: Lane, problems: list[Problem]) -> xem.Fit:
     return fit_quickly(x, [lane.asarray(p.weights) for p in problems])
 
 
+either_form = pytest.mark.parametrize("fit", [fit_dense, fit_list])
+
+
 def fit_quickly(x, weights, **options) -> xem.Fit:
     return xem.fit(MODEL, x, weights=weights, n_init=2, seed=5, max_iter=100, **options)
 
 
-def fit_both(lane: Lane, fit) -> tuple[xem.Fit, xem.Fit, np.ndarray]:
-    """Return the fit of all problems, that of the sound ones alone, and the expected statuses."""
-    sound, largest = sound_problems(), float(np.finfo(lane.dtype_name).max)
-    mixed, codes = with_hopeless_ones(sound, largest)
-    alone = [p for p, spoiled in zip(sound, SPOILED, strict=True) if not spoiled]
-    return fit(lane, mixed), fit(lane, alone), codes
+def neighbours(lane: Lane, fit: Callable[[Lane, list[Problem]], xem.Fit]) -> tuple[Kept, Kept]:
+    """Return what 900 problems get beside 100 hopeless ones, and what they get without."""
+    sound, spoiled = sound_problems(1000, 12), np.arange(1000) % 10 == 3
+    alone = [p for p, lost in zip(sound, spoiled, strict=True) if not lost]
+    beside = fit(lane, spoil(lane, sound, spoiled))
+    return kept(lane, beside, ~spoiled), kept(lane, fit(lane, alone), np.full(900, True))
 
 
-def kept(lane: Lane, fit: xem.Fit, rows: np.ndarray) -> dict[str, np.ndarray]:
+def kept(lane: Lane, fit: xem.Fit, rows: np.ndarray) -> Kept:
     """Return all that a fit says of some of its problems, on the host."""
     params = fit.params
     arrays = {
@@ -136,31 +142,30 @@ def kept(lane: Lane, fit: xem.Fit, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @on_numpy
-@pytest.mark.parametrize("fit", [fit_dense, fit_list])
+@either_form
 def test_neighbours_of_hopeless_problems_keep_every_bit(lane, fit):
-    mixed, alone, _ = fit_both(lane, fit)
-    expected = kept(lane, alone, np.full(len(alone), True))
-    for name, value in kept(lane, mixed, ~SPOILED).items():
+    beside, alone = neighbours(lane, fit)
+    for name, value in alone.items():
         assert np.all(np.isfinite(value)), name
-        assert_array_equal(value, expected[name], err_msg=name)
+        assert_array_equal(beside[name], value, err_msg=name)
 
 
 @on_lanes(lambda lane: isinstance(lane, TorchLane))
-@pytest.mark.parametrize("fit", [fit_dense, fit_list])
+@either_form
 def test_neighbours_of_hopeless_problems_change_by_rounding(lane, fit):
-    mixed, alone, _ = fit_both(lane, fit)
     rtol = {"float64": 1e-9, "float32": 1e-3}[lane.dtype_name]
-    expected = kept(lane, alone, np.full(len(alone), True))
-    for name, value in kept(lane, mixed, ~SPOILED).items():
-        assert_allclose(value, expected[name], rtol=rtol, atol=rtol, err_msg=name)
+    beside, alone = neighbours(lane, fit)
+    for name, value in alone.items():
+        assert_allclose(beside[name], value, rtol=rtol, atol=rtol, err_msg=name)
 
 
-@pytest.mark.parametrize("fit", [fit_dense, fit_list])
+@either_form
 def test_every_hopeless_problem_gets_its_own_status(lane, fit):
-    mixed, _, codes = fit_both(lane, fit)
-    found = kept(lane, mixed, SPOILED)
-    assert_array_equal(found["status"], codes)
+    spoiled = np.arange(16) % 2 == 1
+    mixed = fit(lane, spoil(lane, sound_problems(16, 36), spoiled))
+    found, codes = kept(lane, mixed, spoiled), np.asarray(list(SPOILERS.values()))
     hopeless = codes != Status.ON_FLOOR
+    assert_array_equal(found["status"], codes)
     assert_array_equal(found["n_iter"][hopeless], 0)
     for name in ("weights", "loc", "scale", "log_likelihood"):
         assert np.all(np.isnan(found[name][hopeless])), name

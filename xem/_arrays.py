@@ -6,6 +6,8 @@ beyond it is here, in `_linalg` and in `_special`, and nowhere else.
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from array_api_compat import (
     is_cupy_array,
     is_cupy_namespace,
     is_jax_array,
+    is_jax_namespace,
     is_numpy_array,
     is_numpy_namespace,
     is_torch_array,
@@ -105,9 +108,16 @@ class Space:
     def keep_fraction(self) -> float:
         """Problems are gathered anew when fewer than this part of them is still active.
 
-        NumPy gathers for nothing; elsewhere new shapes cost compilations and allocations.
+        NumPy gathers for nothing; elsewhere new shapes cost allocations, and with JAX the
+        compilation of every operation.
         """
-        return 0.9 if self.on_host else 0.5
+        if self.on_host:
+            return 0.9
+        return 0.125 if is_jax_namespace(self.xp) else 0.5
+
+    def roomy(self, n_rows: int) -> int:
+        """Return with how many rows to go on when so many are needed: with JAX a power of 2."""
+        return 1 << (n_rows - 1).bit_length() if is_jax_namespace(self.xp) and n_rows else n_rows
 
     def array(self, values: Any, dtype: Any = None) -> Array:
         """Return ``values`` (of the host, or already here) as an array of this space."""
@@ -181,6 +191,44 @@ def _tracked(*args: Any) -> bool:
     return torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in args)
 
 
+class _Scratch(threading.local):
+    """Arrays that steps have let go, to be written over by the next ones.
+
+    A tile's arrays are as large as those that allocators give back to the system at once, and
+    fresh pages cost more than the arithmetic.
+    """
+
+    kept: list[Array] | None = None
+
+    def take(self, shape: tuple[int, ...], like: Array) -> Array | None:
+        """Return an array that nobody else refers to, or None where none are kept."""
+        if self.kept is None:
+            return None
+        for array in self.kept:
+            unused = sys.getrefcount(array) == _REFERENCES
+            if unused and array.dtype == like.dtype and tuple(array.shape) == shape:
+                return array
+        self.kept.append(_empty(shape, like))
+        return self.kept[-1]
+
+
+_REFERENCES = 3  # the list, the loop variable, and the argument of getrefcount
+_scratch = _Scratch()
+
+
+def _empty(shape: tuple[int, ...], like: Array) -> Array:
+    return find_namespace(like).empty(shape, dtype=like.dtype, device=device(like))
+
+
+def compute(name: str, *args: Array) -> Array:
+    """Return ``xp.name(*args)`` of equal dtypes, in memory that is at hand where there is some."""
+    shape = np.broadcast_shapes(*(tuple(a.shape) for a in args))
+    target = _scratch.take(shape, args[0])
+    if target is None:
+        return getattr(array_namespace(*args), name)(*args)
+    return overwrite(target, name, *args)
+
+
 def take_rows(x: Array, index: Array | slice | None) -> Array:
     """Return the rows of ``x`` that an index array or a slice names; all of them for None."""
     if index is None:
@@ -205,6 +253,7 @@ def computing(x: Array, *, gradients: bool = False) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))
+        stack.enter_context(_keeping(x))
         if is_cupy_array(x):
             stack.enter_context(x.device)
         elif is_torch_array(x) and not gradients:
@@ -214,11 +263,24 @@ def computing(x: Array, *, gradients: bool = False) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _keeping(x: Array) -> Iterator[None]:
+    """Keep the arrays that steps let go, where the allocator of the backend does not."""
+    before = _scratch.kept
+    keeps = is_numpy_array(x) or (is_torch_array(x) and x.device.type == "cpu")
+    _scratch.kept = [] if keeps else None
+    try:
+        yield
+    finally:
+        _scratch.kept = before
+
+
 __all__ = [
     "Array",
     "MiB",
     "Space",
     "array_namespace",
+    "compute",
     "computing",
     "device",
     "is_array",

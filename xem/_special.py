@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xem._arrays import Array, array_namespace, overwrite
+from xem._arrays import Array, array_namespace, compute, overwrite
 from xem._linalg import total, vecdot
 
 _FOLDS = 4
@@ -29,7 +29,7 @@ def total_log(x: Array, weights: Array | None, bound: int) -> Array:
     """
     xp = array_namespace(x)
     if weights is not None:
-        return vecdot(xp.log(x), weights)
+        return vecdot(compute("log", x), weights)
     tail: Any = 0.0
     for _ in range(_folds(xp.finfo(x.dtype).max, bound)):
         n = x.shape[-1]
@@ -38,8 +38,8 @@ def total_log(x: Array, weights: Array | None, bound: int) -> Array:
         if n % 2:
             tail = tail + xp.log(x[..., -1])
         half = n // 2
-        x = x[..., :half] * x[..., half : 2 * half]
-    return total(xp.log(x)) + tail
+        x = compute("multiply", x[..., :half], x[..., half : 2 * half])
+    return total(compute("log", x)) + tail
 
 
 def _folds(largest: float, bound: int) -> int:
@@ -78,5 +78,7 @@ def responsibilities(log_joint: Array, weights: Array | None) -> tuple[Array, Ar
     top, flat = xp.squeeze(top, axis=-2), xp.squeeze(norm, axis=-2)
     log_map = -total_log(flat, weights, log_joint.shape[-2])
     peak = total(top) if weights is None else vecdot(top, weights)
-    share = 1 / norm if weights is None else weights[..., None, :] / norm
+    share = overwrite(norm, "reciprocal", norm)
+    if weights is not None:
+        share = overwrite(share, "multiply", share, weights[..., None, :])
     return overwrite(terms, "multiply", terms, share), peak - log_map, log_map

@@ -37,6 +37,8 @@ def problems(x: Any, weights: Any, lengths: Any) -> Problems:
     _check_lengths(lengths, x.shape[-1])
     batch, n = tuple(x.shape[:-1]), x.shape[-1]
     xp, count = space.xp, math.prod(batch)
+    if n == 0:
+        return _nothing(batch, space)
     flat = xp.reshape(x, (count, n))
     mass = None if weights is None else xp.reshape(weights, (count, n))
     if lengths is None:
@@ -49,6 +51,14 @@ def problems(x: Any, weights: Any, lengths: Any) -> Problems:
         sources.append(Source(flat, mass, cut, rows, min(width, n), space))
         order.append(members)
     return Problems(sources, order, batch, space)
+
+
+def _nothing(batch: tuple[int, ...], space: Space) -> Problems:
+    """Return problems without observations: one column that counts for nothing."""
+    count = math.prod(batch)
+    column = space.full((count, 1), 0.0)
+    source = Source(column, column, None, None, 1, space)
+    return Problems([source], [np.arange(count)], batch, space)
 
 
 def _from_list(series: list[Array], weights: Any, lengths: Any) -> Problems:

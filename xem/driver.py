@@ -55,6 +55,7 @@ class Driver:
         self._tiling = _Tiling(model, problems.space, options, workers)
         self._parts: list[Part] = []
         self._finished: list[Rows] = []
+        self._aside: list[Rows] = []  # the finished rows whose figures are not read yet
         self._settled = np.zeros(2)
         self._n_checks = 1
         self.n_running = 0
@@ -216,28 +217,28 @@ class Driver:
     def _sift(self) -> float:
         """Set finished rows aside where it pays; return the mean log likelihood of all."""
         parts, self._parts = self._parts, []
-        figures = self._read([self._figures(rows) for _, rows in parts])
-        sums = self._settled + figures[:, 1:].reshape(-1, 2, 2).sum((0, 1))
+        aside, self._aside = self._aside, []
+        figures = self._read([self._figures(rows) for rows in (*aside, *(r for _, r in parts))])
+        self._settled += figures[: len(aside), 1:].sum(0)
+        figures = figures[len(aside) :]
         self.n_running = int(figures[:, 0].sum())
-        for (source, rows), (n_running, *_, value, weight) in zip(parts, figures, strict=True):
+        for (source, rows), n_running in zip(parts, figures[:, 0], strict=True):
             if n_running > self._space.keep_fraction * rows.ids.shape[0]:
                 self._parts.append((source, rows))
                 continue
-            going, finished = rows_.split(rows, int(n_running))
+            going, finished = rows_.split(rows, self._space.roomy(int(n_running)))
             self._parts += [(source, going)] if going is not None else []
-            self._finished += [finished] if finished is not None else []
-            self._settled += np.asarray([value, weight])
-        return float(sums[0] / sums[1]) if sums[1] > 0 else math.nan
+            self._aside += [finished] if finished is not None else []
+        self._finished += self._aside
+        value, weight = self._settled + figures[:, 1:].sum(0)
+        return float(value / weight) if weight > 0 else math.nan
 
     def _figures(self, rows: Rows) -> list[Array]:
-        """Return how many rows go on; log likelihood and weight of those, then of the others."""
+        """Return how many rows go on, and the log likelihood and the weight of all."""
         xp, running = self._space.xp, rows.state.status == RUNNING
         value = in_data_units(rows.state.objective, rows.context)
         value = xp.where(xp.isfinite(value), value, xp.zeros_like(value))
-        terms = (value, rows.context.total_weight)
-        zero = xp.zeros_like(value)
-        sums = [xp.sum(xp.where(mask, t, zero)) for mask in (running, ~running) for t in terms]
-        return [self._count_true(running), *sums]
+        return [self._count_true(running), xp.sum(value), xp.sum(rows.context.total_weight)]
 
     def _count_true(self, mask: Array) -> Array:
         return self._space.xp.sum(self._space.sums(mask))
@@ -245,7 +246,7 @@ class Driver:
     def _read(self, figures: list[list[Array]]) -> np.ndarray[Any, Any]:
         """Return figures on the host, in one small copy."""
         if not figures:
-            return np.zeros((0, 5))
+            return np.zeros((0, 3))
         flat = [number for row in figures for number in row]
         return to_numpy(self._space.xp.stack(flat)).reshape(len(figures), -1)
 

@@ -155,6 +155,9 @@ def em_step(
     """
     boundary.check_model(model)
     space = boundary.check_data(x, weights, lengths)
+    if x.shape[-1] == 0:
+        msg = f"x has shape {tuple(x.shape)}; a step needs at least one observation a problem"
+        raise ValueError(msg)
     if any(leaf is None for leaf in (params.weights, *params.components)):
         msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
         raise ValueError(msg)

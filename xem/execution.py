@@ -58,18 +58,18 @@ class Source:
     def raw(self, problems: Array | slice | None, columns: slice) -> RawTile:
         """Return a rectangle of the observations, masked but otherwise as they came."""
         index = problems if self.rows is None else take_rows(self.rows, problems)
-        x = self.space.working(take_rows(self.x[:, columns], index))
+        x = self.space.working(take_rows(self.x[..., columns], index))
         weights = None
         if self.weights is not None:
-            weights = self.space.working(take_rows(self.weights[:, columns], index))
+            weights = self.space.working(take_rows(self.weights[..., columns], index))
         if self.lengths is None:
             return RawTile(x, weights, None if weights is None else weights > 0)
         return self._cut(x, weights, take_rows(self.lengths, index), columns.start)
 
     def _cut(self, x: Array, weights: Array | None, lengths: Array, start: int) -> RawTile:
         xp = self.space.xp
-        position = self.space.arange(x.shape[1]) + start
-        inside = position < xp.astype(lengths, position.dtype)[:, None]
+        position = self.space.arange(x.shape[-1]) + start
+        inside = position < xp.astype(lengths, position.dtype)[..., None]
         weights = self.space.working(inside) if weights is None else weights
         weights = xp.where(inside, weights, xp.zeros_like(weights))
         return RawTile(x, weights, weights > 0)

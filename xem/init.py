@@ -18,6 +18,7 @@ INITS = ("k-means++", "k-means", "random_from_data", "quantile")
 
 _LLOYD_STEPS = {"k-means++": 3, "k-means": 300}
 _LLOYD_CHECK = 10
+_SLACK = 64
 
 
 def uniforms(seed: int | np.random.Generator | None, n_init: int, n_clusters: int) -> Any:
@@ -144,11 +145,18 @@ def _assigned(tile: Tile, centres: Array) -> Array:
 
 
 def _cells(centres: Array) -> tuple[Array, Array]:
-    """Return between which bounds each centre is the nearest one, half-way to its neighbours."""
-    xp = array_namespace(centres)
+    """Return between which bounds each centre is the nearest one, half-way to its neighbours.
+
+    Of two centres that are equally near, to rounding, the first one counts as nearer: ties are
+    common in whole numbers, and must not be decided by rounding nor by the sign of the data.
+    """
+    xp, slack = array_namespace(centres), _SLACK * Space.of(centres).epsilon
     order = xp.argsort(centres, axis=-1, stable=True)
     ranked = xp.take_along_axis(centres, order, axis=-1)
-    inner = ranked[:, :-1] / 2 + ranked[:, 1:] / 2
+    left, right = ranked[:, :-1], ranked[:, 1:]
+    middle = left / 2 + right / 2
+    reach = slack * (right - left + xp.abs(middle))
+    inner = xp.where(order[:, :-1] < order[:, 1:], middle + reach, middle - reach)
     end = xp.full_like(centres[:, :1], float("inf"))
     bounds = xp.concat([-end, inner, end], axis=-1)
     rank = xp.argsort(order, axis=-1)

@@ -19,6 +19,7 @@ from xem.status import Status
 from xem.steps import in_data_units
 
 _SHOWN = 5
+_SLACK = 64
 
 
 class FitError(RuntimeError):
@@ -88,8 +89,9 @@ class Fit:
 
     def bic(self) -> Array:
         """Return Schwarz's criterion (1978), ``p log W - 2 log L``, ``(*batch,)``."""
-        xp = array_namespace(self.total_weight)
-        return self.n_parameters * xp.log(self.total_weight) - 2 * self.log_likelihood
+        xp, weight = array_namespace(self.total_weight), self.total_weight
+        weight = xp.where(weight > 0, weight, xp.ones_like(weight))
+        return self.n_parameters * xp.log(weight) - 2 * self.log_likelihood
 
     def icl(self) -> Array:
         """Return the integrated completed likelihood, ``(*batch,)``; lower is better.
@@ -351,14 +353,20 @@ def _unflattened(leaf: Array, lead: int, batch: tuple[int, ...]) -> Array:
 
 
 def _best(status: Array, objective: Array, space: Space) -> Array:
-    """Return for each problem the row of its best restart: by status, then by objective."""
+    """Return for each problem the row of its best restart: by status, then by objective.
+
+    Objectives that differ by rounding are equal, and the first of them is kept.
+    """
     xp, count = space.xp, status.shape[1]
     rank = xp.zeros_like(status)
     for code in Status:
-        rank = xp.where(status == int(code), xp.full_like(rank, code.rank), rank)
-    first = rank == xp.min(rank, axis=0, keepdims=True)
-    worst = xp.full_like(objective, -float("inf"))
-    restart = xp.argmax(xp.where(first & xp.isfinite(objective), objective, worst), axis=0)
+        rank = xp.where(status == int(code), code.rank, rank)
+    first = rank == xp.min(rank, axis=0)
+    worst = -float(xp.finfo(objective.dtype).max)
+    height = xp.where(first & xp.isfinite(objective), objective, worst)
+    top = xp.max(height, axis=0)
+    level = height >= top - _SLACK * space.epsilon * xp.abs(top)
+    restart = xp.argmax(xp.astype(first & level, xp.int32), axis=0)
     return restart * count + xp.astype(space.arange(count), restart.dtype)
 
 

@@ -48,16 +48,16 @@ def _prolonged(rows: Rows, n_checks: int) -> Rows:
     return rows._replace(trace=rows.trace + rows.trace[-1:] * (n_checks - len(rows.trace)))
 
 
-def split(rows: Rows, n_running: int) -> tuple[Rows | None, Rows | None]:
-    """Return the running rows, of which there are so many, and the finished ones."""
+def split(rows: Rows, n_kept: int) -> tuple[Rows | None, Rows | None]:
+    """Return so many rows, the running ones first among them, and the others."""
     n = rows.ids.shape[0]
-    if n_running == n:
+    if n_kept >= n:
         return rows, None
-    if n_running == 0:
+    if n_kept == 0:
         return None, rows
     xp = array_namespace(rows.ids)
     finished = xp.astype(rows.state.status != RUNNING, xp.int32)
     order = xp.argsort(finished, stable=True)
     if rows.problems is None:
         rows = rows._replace(problems=xp.arange(n, dtype=order.dtype, device=device(rows.ids)))
-    return take(rows, order[:n_running]), take(rows, order[n_running:])
+    return take(rows, order[:n_kept]), take(rows, order[n_kept:])

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace, overwrite
+from xem._arrays import Array, array_namespace, compute, overwrite
 from xem._linalg import vecdot
 from xem.families.base import Context, Family, pooled
 
@@ -85,14 +85,14 @@ class Normal(Family):
 
     def features(self, params: NormalParams, x: Array) -> Array:
         """Return ``u = (x - loc) / (scale √2)``, ``(..., K, n)``."""
-        u = x[..., None, :] - params.loc[..., None]
+        u = compute("subtract", x[..., None, :], params.loc[..., None])
         return overwrite(u, "multiply", u, (_SQRT_HALF / params.scale)[..., None])
 
     def log_prob(self, params: NormalParams, features: Array, offset: Array) -> Array:
         """Return ``offset - log scale - log √2π - u²``, ``(..., K, n)``."""
         xp = array_namespace(features)
         peak = offset - xp.log(params.scale) - _LOG_SQRT_2PI
-        squares = features * features
+        squares = compute("multiply", features, features)
         return overwrite(squares, "subtract", peak[..., None], squares)
 
     def sums(self, responsibilities: Array, features: Array) -> NormalSums:
