@@ -11,7 +11,7 @@ import pytest
 import xem
 from tests.families import Exponential, ExponentialParams
 from tests.lanes import JaxLane, Lane, lane_params
-from xem.testing import LAWS, Subject, check_laws
+from xem.testing import LAWS, Subject, batch_invariant, check_laws, equivariant, monotone
 
 
 def bumps(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -68,12 +68,38 @@ def test_law(law: Callable[[Subject], None], config: str, lane: Lane) -> None:
     law(Subject(model, draw, lane.xp, lane.device, lane.dtype_name, fixed))
 
 
-def test_a_broken_model_is_caught() -> None:
-    """The laws can fail: a family whose M-step is wrong does not climb."""
+class Overshooting(Exponential):
+    """Its M-step goes past the maximum."""
 
-    class Backwards(Exponential):
-        def m_step(self, params, counts, sums, context, fixed, tied):
-            return ExponentialParams(sums.x / counts)
+    def m_step(self, params, counts, sums, context, fixed, tied):
+        return ExponentialParams(1.5 * counts / sums.x)
 
+
+class Gregarious(Exponential):
+    """Its M-step mixes the problems of a batch."""
+
+    def m_step(self, params, counts, sums, context, fixed, tied):
+        rate = counts / sums.x
+        return ExponentialParams(rate + 0.1 * rate.mean())
+
+
+class Unscaled(Exponential):
+    """It forgets the unit of the data."""
+
+    def unstandardize(self, params, centre, scale):
+        return params
+
+
+@pytest.mark.parametrize(
+    ("family", "law"),
+    [(Overshooting, monotone), (Gregarious, batch_invariant), (Unscaled, equivariant)],
+)
+def test_a_broken_model_is_caught(
+    family: type[Exponential], law: Callable[[Subject], None]
+) -> None:
     with pytest.raises(AssertionError):
-        check_laws(xem.Mixture(Backwards(), 2), waits)
+        law(Subject(xem.Mixture(family(), 2), waits))
+
+
+def test_a_sound_model_passes() -> None:
+    check_laws(xem.Mixture(Exponential(), 2), waits)
