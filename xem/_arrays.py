@@ -6,6 +6,7 @@ beyond it is here, in `_linalg` and in `_special`, and nowhere else.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ _NUMPY_TYPES = (np.ndarray, np.generic)
 
 def array_namespace(*arrays: Array) -> ModuleType:
     """Return the namespace that some arrays have in common; NumPy's without a search."""
-    if all(isinstance(array, _NUMPY_TYPES) for array in arrays):
+    if len(arrays) == 1 and isinstance(arrays[0], _NUMPY_TYPES):
         return _NUMPY
     found: ModuleType = find_namespace(*arrays)
     return found
@@ -78,8 +79,7 @@ class Space:
     def of(cls, x: Array) -> Space:
         """Describe where an array lives, and which dtypes its fit will have."""
         xp, place = array_namespace(x), device(x)
-        floats = xp.__array_namespace_info__().dtypes(device=place, kind="real floating")
-        widest = floats.get("float64", xp.float32)
+        widest = _widest(xp, place)
         if x.dtype in (xp.float32, xp.float64):
             dtype = x.dtype
         elif xp.isdtype(x.dtype, "real floating") and xp.finfo(x.dtype).bits < 32:
@@ -145,8 +145,22 @@ class Space:
 
     def arange(self, stop: int) -> Array:
         """Return the indices 0 … stop - 1, in the namespace's own dtype for indices."""
-        index = default_dtype(self.xp, kind="indexing", device=self.device)
-        return self.xp.arange(stop, dtype=index, device=self.device)
+        return self.xp.arange(stop, dtype=self.index_dtype, device=self.device)
+
+    @property
+    def index_dtype(self) -> Any:
+        """The namespace's own dtype for indices."""
+        if self.on_host:
+            return np.dtype(np.intp)
+        return default_dtype(self.xp, kind="indexing", device=self.device)
+
+
+def _widest(xp: ModuleType, place: Any) -> Any:
+    """Return the widest floating dtype of a device; JAX's depends on a switch, so ask each time."""
+    if is_numpy_namespace(xp):
+        return np.dtype(np.float64)
+    floats = xp.__array_namespace_info__().dtypes(device=place, kind="real floating")
+    return floats.get("float64", xp.float32)
 
 
 def is_array(x: Any) -> bool:
@@ -198,21 +212,22 @@ class _Scratch(threading.local):
     fresh pages cost more than the arithmetic.
     """
 
-    kept: list[Array] | None = None
+    kept: dict[Any, list[Array]] | None = None
 
     def take(self, shape: tuple[int, ...], like: Array) -> Array | None:
-        """Return an array that nobody else refers to, or None where none are kept."""
-        if self.kept is None:
+        """Return an array that nobody else refers to; None where none are kept, or needed."""
+        if self.kept is None or math.prod(shape) < _WORTH_KEEPING:
             return None
-        for array in self.kept:
-            unused = sys.getrefcount(array) == _REFERENCES
-            if unused and array.dtype == like.dtype and tuple(array.shape) == shape:
+        pile = self.kept.setdefault((shape, like.dtype), [])
+        for array in pile:
+            if sys.getrefcount(array) == _REFERENCES:
                 return array
-        self.kept.append(_empty(shape, like))
-        return self.kept[-1]
+        pile.append(_empty(shape, like))
+        return pile[-1]
 
 
 _REFERENCES = 3  # the list, the loop variable, and the argument of getrefcount
+_WORTH_KEEPING = 1 << 14  # smaller ones come from the heap, which is fast
 _scratch = _Scratch()
 
 
@@ -222,11 +237,20 @@ def _empty(shape: tuple[int, ...], like: Array) -> Array:
 
 def compute(name: str, *args: Array) -> Array:
     """Return ``xp.name(*args)`` of equal dtypes, in memory that is at hand where there is some."""
-    shape = np.broadcast_shapes(*(tuple(a.shape) for a in args))
-    target = _scratch.take(shape, args[0])
+    target = None
+    if _scratch.kept is not None:
+        target = _scratch.take(_joint_shape(*args), args[0])
     if target is None:
         return getattr(array_namespace(*args), name)(*args)
     return overwrite(target, name, *args)
+
+
+def _joint_shape(*args: Array) -> tuple[int, ...]:
+    if len(args) == 1:
+        return tuple(args[0].shape)
+    if isinstance(args[0], np.ndarray):
+        return np.broadcast(*args).shape
+    return np.broadcast_shapes(*(tuple(a.shape) for a in args))
 
 
 def take_rows(x: Array, index: Array | slice | None) -> Array:
@@ -268,7 +292,7 @@ def _keeping(x: Array) -> Iterator[None]:
     """Keep the arrays that steps let go, where the allocator of the backend does not."""
     before = _scratch.kept
     keeps = is_numpy_array(x) or (is_torch_array(x) and x.device.type == "cpu")
-    _scratch.kept = [] if keeps else None
+    _scratch.kept = {} if keeps else None
     try:
         yield
     finally:

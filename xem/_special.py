@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 from xem._arrays import Array, array_namespace, compute, overwrite
 from xem._linalg import total, vecdot
 
-_FOLDS = 4
+_FOLDS = 2
 _SHORTEST = 32
 
 
@@ -16,7 +17,7 @@ def logsumexp(log_terms: Array, axis: int = -2) -> Array:
     """Return the logarithm of the sum of exponentials along an axis; -inf where all are -inf."""
     xp = array_namespace(log_terms)
     top = xp.max(log_terms, axis=axis, keepdims=True)
-    shift = xp.where(xp.isinf(top), xp.zeros_like(top), top)
+    shift = xp.where(xp.isinf(top), 0.0, top)
     summed = xp.log(xp.sum(xp.exp(log_terms - shift), axis=axis, keepdims=True)) + shift
     return xp.squeeze(summed, axis=axis)
 
@@ -24,14 +25,14 @@ def logsumexp(log_terms: Array, axis: int = -2) -> Array:
 def total_log(x: Array, weights: Array | None, bound: int) -> Array:
     """Return the weighted sum of ``log(x)`` over the last axis, for x in [1, bound].
 
-    Without weights, the logarithm is taken of products of up to 16 observations: as many as
-    can be multiplied without overflow, for a multiplication is far cheaper than a logarithm.
+    Without weights, the logarithm is taken of products of up to 4 observations, if so many can
+    be multiplied without overflow: a multiplication is far cheaper than a logarithm.
     """
     xp = array_namespace(x)
     if weights is not None:
         return vecdot(compute("log", x), weights)
     tail: Any = 0.0
-    for _ in range(_folds(xp.finfo(x.dtype).max, bound)):
+    for _ in range(_folds(str(x.dtype), bound) if bound > 1 else 0):
         n = x.shape[-1]
         if n < _SHORTEST:
             break
@@ -42,11 +43,11 @@ def total_log(x: Array, weights: Array | None, bound: int) -> Array:
     return total(compute("log", x)) + tail
 
 
-def _folds(largest: float, bound: int) -> int:
+@lru_cache(maxsize=256)
+def _folds(dtype: str, bound: int) -> int:
     """Return how often factors up to ``bound`` can be paired before they overflow."""
-    if bound < 2:
-        return _FOLDS
-    return min(_FOLDS, int(math.log2(math.log(float(largest)) / math.log(bound))))
+    bits = {"float32": 127, "float64": 1023}[dtype.rpartition(".")[2]]
+    return min(_FOLDS, int(math.log2(bits / math.log2(bound))))
 
 
 def responsibilities(log_joint: Array, weights: Array | None) -> tuple[Array, Array, Array]:
@@ -75,7 +76,7 @@ def responsibilities(log_joint: Array, weights: Array | None) -> tuple[Array, Ar
     terms = overwrite(log_joint, "subtract", log_joint, top)
     terms = overwrite(terms, "exp", terms)
     norm = xp.sum(terms, axis=-2, keepdims=True)
-    top, flat = xp.squeeze(top, axis=-2), xp.squeeze(norm, axis=-2)
+    top, flat = top[..., 0, :], norm[..., 0, :]
     log_map = -total_log(flat, weights, log_joint.shape[-2])
     peak = total(top) if weights is None else vecdot(top, weights)
     share = overwrite(norm, "reciprocal", norm)

@@ -47,7 +47,7 @@ def problems(x: Any, weights: Any, lengths: Any) -> Problems:
     cut = xp.reshape(lengths, (count,))
     sources, order = [], []
     for width, members in _buckets(to_numpy(cut)):
-        rows = space.array(members, space.arange(0).dtype)
+        rows = space.array(members, space.index_dtype)
         sources.append(Source(flat, mass, cut, rows, min(width, n), space))
         order.append(members)
     return Problems(sources, order, batch, space)
@@ -69,7 +69,7 @@ def _from_list(series: list[Array], weights: Any, lengths: Any) -> Problems:
     masses = None if weights is None else _listed_weights(series, weights)
     sources, order = [], []
     for width, members in _buckets(counts):
-        own = space.array(counts[members], space.arange(0).dtype)
+        own = space.array(counts[members], space.index_dtype)
         mass = None if masses is None else padded([masses[i] for i in members], width)
         block = padded([series[i] for i in members], width)
         sources.append(Source(block, mass, own, None, width, space))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import reduce
 from types import ModuleType
@@ -48,8 +49,7 @@ def survey(model: Model, tiles: Tiles, space: Space) -> Survey:
     weight = add(space.sums(_mass(tile, space)) for tile in tiles())
     status = _judge(model, extent, weight, tiles, space)
     sound = status == RUNNING
-    zero = xp.zeros_like(extent.low)
-    low, high = xp.where(sound, extent.low, zero), xp.where(sound, extent.high, zero)
+    low, high = xp.where(sound, extent.low, 0.0), xp.where(sound, extent.high, 0.0)
     return Survey(_context(model, low, high, weight, tiles, space), status, extent.bad_weight)
 
 
@@ -67,13 +67,14 @@ def _extent(model: Model, tiles: Tiles, space: Space) -> Extent:
         finite = xp.isfinite(tile.x)
         valid = finite if tile.valid is None else finite & tile.valid
         broken = ~finite if tile.valid is None else ~finite & tile.valid
-        inside = model.support(xp.where(valid, tile.x, xp.zeros_like(tile.x)))
+        inside = model.support(xp.where(valid, tile.x, 0.0))
+        nothing = xp.zeros_like(tile.x[..., 0]) > 0
         return Extent(
-            xp.min(xp.where(valid, tile.x, xp.full_like(tile.x, float("inf"))), axis=-1),
-            xp.max(xp.where(valid, tile.x, xp.full_like(tile.x, -float("inf"))), axis=-1),
+            xp.min(xp.where(valid, tile.x, math.inf), axis=-1),
+            xp.max(xp.where(valid, tile.x, -math.inf), axis=-1),
             xp.any(broken, axis=-1),
-            xp.any(valid & ~inside, axis=-1),
-            _bad_weight(tile, xp),
+            xp.any(valid & ~inside, axis=-1) if inside is not None else nothing,
+            nothing if tile.weights is None else _bad_weight(tile.weights, xp),
         )
 
     def join(a: Extent, b: Extent) -> Extent:
@@ -88,8 +89,7 @@ def _extent(model: Model, tiles: Tiles, space: Space) -> Extent:
     return reduce(join, map(of, tiles()))
 
 
-def _bad_weight(tile: RawTile, xp: ModuleType) -> Array:
-    weights = xp.zeros_like(tile.x) if tile.weights is None else tile.weights
+def _bad_weight(weights: Array, xp: ModuleType) -> Array:
     return xp.any(~(xp.isfinite(weights) & (weights >= 0)), axis=-1)
 
 
@@ -99,7 +99,7 @@ def _judge(model: Model, extent: Extent, weight: Array, tiles: Tiles, space: Spa
     status = space.full(extent.low.shape, RUNNING, xp.int32)
 
     def mark(where: Array, code: Status) -> Array:
-        return xp.where(where, space.full(status.shape, int(code), xp.int32), status)
+        return xp.where(where, int(code), status)
 
     status = mark(
         _n_distinct(model.n_clusters, extent, tiles, space) < model.n_clusters, Status.TOO_FEW
@@ -116,13 +116,12 @@ def _judge(model: Model, extent: Extent, weight: Array, tiles: Tiles, space: Spa
 def _n_distinct(enough: int, extent: Extent, tiles: Tiles, space: Space) -> Array:
     """Return how many distinct values each problem has, counting no further than ``enough``."""
     xp, value = space.xp, extent.low
-    inf = float("inf")
     count = xp.astype(extent.low <= extent.high, xp.int32)
 
     def above(tile: RawTile, value: Array) -> Array:
         higher = tile.x > value[..., None]
         higher = higher if tile.valid is None else higher & tile.valid
-        return xp.min(xp.where(higher, tile.x, xp.full_like(tile.x, inf)), axis=-1)
+        return xp.min(xp.where(higher, tile.x, math.inf), axis=-1)
 
     for _ in range(1, enough):
         value = reduce(xp.minimum, (above(tile, value) for tile in tiles()))
@@ -137,7 +136,7 @@ def _context(
     xp, sums = space.xp, space.sums
     affine, scaled = model.standardization == "location-scale", model.standardization != "none"
     unit = _power_of_two(high / 2 - low / 2, space)
-    share = 1 / xp.where(weight > 0, weight, xp.ones_like(weight))
+    share = 1 / xp.where(weight > 0, weight, 1.0)
 
     def mean_of(function: Callable[[Array], Array], origin: Array) -> Array:
         terms = (_weighted(tile, function, origin, unit, space) for tile in tiles())
@@ -169,13 +168,14 @@ def _weighted(
     z = (tile.x - origin[..., None]) / unit[..., None]
     if tile.valid is None:
         return total(function(z))
-    return vecdot(function(xp.where(tile.valid, z, xp.zeros_like(z))), tile.weights)
+    return vecdot(function(xp.where(tile.valid, z, 0.0)), tile.weights)
 
 
 def _power_of_two(x: Array, space: Space) -> Array:
     """Return a power of two near each number, 1 for 0, such that its inverse is finite too."""
     xp = space.xp
     positive = (x > 0) & xp.isfinite(x)
-    exponent = xp.round(xp.log2(xp.where(positive, x, xp.ones_like(x))))
-    limit = float(xp.round(xp.log2(space.full((), float(xp.finfo(space.dtype).max))))) - 4
-    return space.full((), 2.0) ** xp.clip(exponent, -limit, limit)
+    exponent = xp.round(xp.log2(xp.where(positive, x, 1.0)))
+    limit = math.floor(math.log2(float(xp.finfo(space.dtype).max))) - 4
+    exponent = xp.where(xp.abs(exponent) <= limit, exponent, xp.sign(exponent) * limit)
+    return space.full((), 2.0) ** exponent

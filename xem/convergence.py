@@ -34,10 +34,9 @@ def settle(
     look at the values costs nothing (``peek``), nothing is selected as long as all move.
     """
     xp = array_namespace(new.objective)
-    running = old.status == RUNNING
-    broken = running & ~sound(model, new, context)
-    moves = running & ~broken
-    status = _mark(old.status, broken, Status.DEGENERATE)
+    running, fine = old.status == RUNNING, sound(model, new, context)
+    moves = running & fine
+    status = _mark(old.status, running & ~fine, Status.DEGENERATE)
     if tol > 0:
         rise = new.objective - old.objective
         status = _mark(status, moves & (rise < tol * context.total_weight), Status.CONVERGED)

@@ -135,7 +135,7 @@ class Driver:
     ) -> tuple[list[Rows], list[Rows]]:
         """Return the rows to start, and the rows of problems that allow no fit."""
         xp, n = self._space.xp, seen.status.shape[0]
-        positions = self._space.array(order, self._space.arange(0).dtype)
+        positions = self._space.array(order, self._space.index_dtype)
         if n and n_running == n and self._options.n_init == 1:
             return [Rows(positions, None, seen.context, None, ())], []
         ranked = xp.argsort(xp.astype(seen.status != RUNNING, xp.int32), stable=True)

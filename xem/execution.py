@@ -71,7 +71,7 @@ class Source:
         position = self.space.arange(x.shape[-1]) + start
         inside = position < xp.astype(lengths, position.dtype)[..., None]
         weights = self.space.working(inside) if weights is None else weights
-        weights = xp.where(inside, weights, xp.zeros_like(weights))
+        weights = xp.where(inside, weights, 0.0)
         return RawTile(x, weights, weights > 0)
 
 

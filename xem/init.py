@@ -104,7 +104,7 @@ def _value_at(x: Array, index: Array) -> Array:
     """Return ``x`` at one index a row, the last where the index is past the end."""
     xp, space = array_namespace(x), Space.of(x)
     index = xp.clip(index, None, x.shape[-1] - 1)
-    return xp.take_along_axis(x, xp.astype(index, space.arange(1).dtype), axis=-1)
+    return xp.take_along_axis(x, xp.astype(index, space.index_dtype), axis=-1)
 
 
 def _quantiles(x: Array, weights: Array, n_clusters: int) -> Array:
@@ -115,21 +115,19 @@ def _quantiles(x: Array, weights: Array, n_clusters: int) -> Array:
     """
     xp, inf = array_namespace(x), float("inf")
     observed = weights > 0
-    x = xp.where(observed, x, xp.full_like(x, inf))
+    x = xp.where(observed, x, inf)
     order = xp.argsort(x, axis=-1, stable=True)
     x, weights = xp.take_along_axis(x, order, axis=-1), xp.take_along_axis(weights, order, axis=-1)
-    low = xp.where(xp.isfinite(x), x, xp.full_like(x, -inf))
+    low = xp.where(xp.isfinite(x), x, -inf)
     tops = [xp.max(low, axis=-1, keepdims=True)]
     for _ in range(1, n_clusters):
-        tops.append(
-            xp.max(xp.where(low < tops[-1], low, -xp.full_like(low, inf)), axis=-1, keepdims=True)
-        )
+        tops.append(xp.max(xp.where(low < tops[-1], low, -inf), axis=-1, keepdims=True))
     centres: list[Array] = []
     for k in range(n_clusters):
         share = xp.full_like(x[:, 0], (k + 0.5) / n_clusters)
         centre = _pick(x, weights, share)
         if centres:
-            higher = xp.where(x > centres[-1], x, xp.full_like(x, inf))
+            higher = xp.where(x > centres[-1], x, inf)
             centre = xp.maximum(centre, xp.min(higher, axis=-1, keepdims=True))
         centres.append(xp.minimum(centre, tops[n_clusters - 1 - k]))
     return xp.concat(centres, axis=-1)
@@ -185,7 +183,7 @@ def _moved(observations: Observations, centres: Array) -> Array:
 
     mass, first = add(observations.map(moments))
     empty = mass == 0
-    return xp.where(empty, centres, first / xp.where(empty, xp.ones_like(mass), mass))
+    return xp.where(empty, centres, first / xp.where(empty, 1.0, mass))
 
 
 def overlaid(given: Any, started: Any) -> Any:

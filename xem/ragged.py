@@ -37,7 +37,7 @@ def pad(series: Sequence[Array]) -> tuple[Array, Array]:
     series = as_series(series)
     lengths = np.asarray([s.shape[0] for s in series])
     space = Space.of(series[0])
-    return padded(series, int(lengths.max())), space.array(lengths, space.arange(0).dtype)
+    return padded(series, int(lengths.max())), space.array(lengths, space.index_dtype)
 
 
 def padded(series: Sequence[Array], width: int) -> Array:

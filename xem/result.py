@@ -167,7 +167,7 @@ class Fit:
         chosen = tree_map(lambda p: np.take_along_axis(p, labels, axis=-1), params.components)
         x = self.model.component.sample(chosen, rng)
         labels = np.where(np.isfinite(cumulated[..., 0]), labels, -1)
-        return space.array(x), space.array(labels, space.arange(0).dtype)
+        return space.array(x), space.array(labels, space.index_dtype)
 
     def sorted(self) -> Fit:
         """Return the fit with components in canonical order: by their first location."""
@@ -344,6 +344,8 @@ def assemble(model: Mixture, rows: Rows, n_init: int, batch: tuple[int, ...], sp
         restarts,
         working(rows.state.sums.log_map),
     )
+    if len(batch) == 1:
+        return flat
     return flat._each(lambda leaf, lead: _unflattened(leaf, lead, batch))
 
 

@@ -37,7 +37,12 @@ def join(parts: list[Any]) -> Any:
 
 
 def ordered(parts: list[Rows], n_checks: int) -> Rows:
-    """Return all rows in the order of their ids, each trace repeating its last to the end."""
+    """Return all rows in the order of their ids, each trace repeating its last to the end.
+
+    Rows that were never taken apart are in order already.
+    """
+    if len(parts) == 1 and parts[0].problems is None:
+        return _prolonged(parts[0], n_checks)
     rows: Rows = join([_prolonged(part, n_checks)._replace(problems=None) for part in parts])
     order = array_namespace(rows.ids).argsort(rows.ids)
     in_order: Rows = take(rows, order)

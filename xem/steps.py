@@ -16,7 +16,7 @@ def standardised(raw: RawTile, context: Context, space: Space) -> Tile:
     xp, working = space.xp, space.working
     factor = working(1 / context.scale)[..., None]
     x = (raw.x - working(context.centre)[..., None]) * factor
-    return Tile(x if raw.valid is None else xp.where(raw.valid, x, xp.zeros_like(x)), raw.weights)
+    return Tile(x if raw.valid is None else xp.where(raw.valid, x, 0.0), raw.weights)
 
 
 def in_data_units(objective: Array, context: Context) -> Array:

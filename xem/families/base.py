@@ -52,9 +52,9 @@ class Family(ABC):
     spread: ClassVar[frozenset[str]] = frozenset()
     """Parameters that cannot be estimated from equal values."""
 
-    def support(self, x: Array) -> Array:
-        """Return which observations, all finite, the family can have: bool, shape of ``x``."""
-        return array_namespace(x).ones_like(x) > 0
+    def support(self, x: Array) -> Array | None:
+        """Return which finite observations the family can have: bool like ``x``; None for all."""
+        return None
 
     def clamp(self, params: Any, context: Context) -> Any:
         """Return the nearest parameters that the floor allows."""

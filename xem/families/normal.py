@@ -112,23 +112,23 @@ class Normal(Family):
     ) -> NormalParams:
         """Return weighted means and standard deviations."""
         xp = array_namespace(counts)
-        variance = params.scale**2
         mean = sums.u / counts
-        shift = mean * params.scale / _SQRT_HALF
-        within = 2 * variance * (sums.uu / counts - mean * mean)
-        within = xp.maximum(within, xp.zeros_like(within))
-        loc = params.loc + shift
-        if "loc" in fixed:
-            loc = params.loc
-        elif "loc" in tied:
-            loc = pooled(loc, counts / variance)
-        square = within + (params.loc + shift - loc) ** 2
+        square = sums.uu / counts - mean * mean
+        spread = xp.sqrt(xp.where(square > 0, square, 0.0))
+        width = params.scale / _SQRT_HALF
+        loc, scale = params.loc + mean * width, spread * width
+        if "loc" in fixed or "loc" in tied:
+            free = loc
+            loc = params.loc if "loc" in fixed else pooled(free, counts / params.scale**2)
+            scale = xp.hypot(scale, free - loc)
         if "scale" in tied:
-            square = pooled(square, counts)
-        return NormalParams(loc, xp.sqrt(square))
+            scale = xp.sqrt(pooled(scale**2, counts))
+        return NormalParams(loc, scale)
 
     def clamp(self, params: NormalParams, context: Context) -> NormalParams:
         """Return the parameters with the scales held up by the floor."""
+        if not self.floored:
+            return params
         xp = array_namespace(params.scale)
         return NormalParams(params.loc, xp.maximum(params.scale, self._floor(context)))
 

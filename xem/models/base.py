@@ -56,8 +56,8 @@ class Model(ABC):
         """Return the number of free parameters."""
 
     @abstractmethod
-    def support(self, x: Array) -> Array:
-        """Return which finite observations the model can have."""
+    def support(self, x: Array) -> Array | None:
+        """Return which finite observations the model can have; None for all."""
 
     @abstractmethod
     def e_step(self, params: Any, tile: Tile, context: Context) -> tuple[Any, Array]:

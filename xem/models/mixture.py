@@ -144,8 +144,8 @@ class Mixture(Model):
                 free += size * (1 if name in self._names("tied") else self.n_components)
         return free
 
-    def support(self, x: Array) -> Array:
-        """Return which finite observations the family can have."""
+    def support(self, x: Array) -> Array | None:
+        """Return which finite observations the family can have; None for all."""
         return self.component.support(x)
 
     def e_step(self, params: MixtureParams, tile: Tile, context: Context) -> tuple[Any, Array]:
@@ -163,7 +163,7 @@ class Mixture(Model):
         alive = sums.counts > least
         moved = self.component.m_step(
             params.components,
-            xp.where(alive, sums.counts, xp.full_like(sums.counts, least)),
+            xp.where(alive, sums.counts, least),
             sums.components,
             context,
             self._names("fixed"),
@@ -173,8 +173,8 @@ class Mixture(Model):
         components = self._kept(params.components, moved, alive)
         if "weights" in self.fixed:
             return MixtureParams(params.weights, components)
-        weights = xp.where(alive, sums.counts, xp.zeros_like(sums.counts))
-        return MixtureParams(weights / xp.sum(weights, axis=-1, keepdims=True), components)
+        weights = sums.counts / xp.sum(sums.counts, axis=-1, keepdims=True)
+        return MixtureParams(weights, components)
 
     def _kept(self, old: Any, new: Any, alive: Array) -> Any:
         """Return the new components, with the old values where fixed, or without mass."""
