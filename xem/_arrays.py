@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -42,14 +43,20 @@ Array = Any
 MiB = 1 << 20
 
 
-_NUMPY: ModuleType = find_namespace(np.empty(0))
 _NUMPY_TYPES = (np.ndarray, np.generic)
+
+
+@cache
+def _numpy_namespace() -> ModuleType:
+    """Return NumPy's namespace; asking for it imports much, so ``import xem`` does not."""
+    found: ModuleType = find_namespace(np.empty(0))
+    return found
 
 
 def array_namespace(*arrays: Array) -> ModuleType:
     """Return the namespace that some arrays have in common; NumPy's without a search."""
     if len(arrays) == 1 and isinstance(arrays[0], _NUMPY_TYPES):
-        return _NUMPY
+        return _numpy_namespace()
     found: ModuleType = find_namespace(*arrays)
     return found
 
@@ -237,6 +244,8 @@ def _empty(shape: tuple[int, ...], like: Array) -> Array:
 
 def compute(name: str, *args: Array) -> Array:
     """Return ``xp.name(*args)`` of equal dtypes, in memory that is at hand where there is some."""
+    if isinstance(args[0], np.ndarray) and args[0].size < _WORTH_KEEPING // 4:
+        return getattr(np, name)(*args)
     target = None
     if _scratch.kept is not None:
         target = _scratch.take(_joint_shape(*args), args[0])
