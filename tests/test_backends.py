@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import xem
 from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, on_lanes
 from tests.reference import Normals, em_step, log_densities, log_likelihood, two_groups
+from xem._arrays import compute, computing
 
 TWO = xem.Mixture(xem.Normal(), 2)
 START = Normals(np.asarray([0.5, 0.5]), np.asarray([-1.0, 7.0]), np.asarray([2.0, 1.0]))
@@ -385,6 +387,22 @@ def test_memory_of_densities():
     x = two_groups(300_000)
     fit = xem.fit(xem.Mixture(xem.Normal(), 8), x[:500], seed=0)
     assert peak_of(lambda: fit.log_prob(x)) < 2 * x.nbytes + TILES
+
+
+def test_memory_in_use_is_written_to_by_nobody_else():
+    """Steps write over arrays that were let go, and over no others, nor over views of them."""
+    x = np.arange(100_000.0)
+    with computing(x):
+        held = [compute("multiply", x, x) for _ in range(3)]
+        held += [compute("multiply", x, x)[10:], compute("multiply", x, x).reshape(10, -1)]
+        where = address(compute("multiply", x, x))
+        again = compute("exp", x)
+    assert not any(np.shares_memory(a, b) for a, b in combinations([*held, again], 2))
+    assert address(again) == where, "no memory is written over"
+
+
+def address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
 
 
 # Interrupts and errors

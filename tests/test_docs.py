@@ -1,9 +1,14 @@
-"""The examples of the README and of the documentation's first page run as they stand."""
+"""The examples of the README, of the documentation's first page and of docstrings run."""
 
+import doctest
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
+
+import xem
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,3 +22,26 @@ def test_python_examples_run(page, tmp_path, monkeypatch):
     names = {"__name__": "__main__"}
     for block in blocks:
         exec(compile(block, page, "exec"), names)
+
+
+MODULES = ["xem", *(module.name for module in pkgutil.walk_packages(xem.__path__, "xem."))]
+
+
+def examples(name: str) -> list[doctest.DocTest]:
+    found = doctest.DocTestFinder().find(importlib.import_module(name), name)
+    return [test for test in found if test.examples]
+
+
+EXAMPLES = {test.name: test for name in MODULES for test in examples(name)}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_docstring_examples_run(name):
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    report: list[str] = []
+    result = doctest.DocTestRunner(optionflags=options).run(EXAMPLES[name], out=report.append)
+    assert result.failed == 0, "".join(report)
+
+
+def test_there_are_docstring_examples():
+    assert {"xem.models.mixture.Mixture", "xem.testing"} <= set(EXAMPLES)

@@ -300,7 +300,7 @@ MEMBERS = {
     ),
     "concat single problems": make(lambda: xem.concat([FIT[0]]), "x[None, :]"),
     "concat two numbers of restarts": make(
-        lambda: xem.concat([FIT, xem.fit(TWO, PAIR, n_init=2)]), "[1, 2] restarts", "one number"
+        lambda: xem.concat([FIT, xem.fit(TWO, PAIR, n_init=2)]), "restarts, [1, 2]", "one number"
     ),
     "concat no fits": make(lambda: xem.concat([FIT, 3]), "3", "fit", error=TypeError),
     "concat two ranks": make(

@@ -244,6 +244,32 @@ def floored(x: np.ndarray, weights: Any, loc: Any, scale: Any) -> Normals:
     return Normals(*map(np.asarray, (weights, loc)), np.maximum(scale, 1e-3 * np.std(x)))
 
 
+@without_jax
+@pytest.mark.parametrize("size", [1e-30, 1e-10, 1e10, 1e30])
+def test_only_the_ratios_of_weights_matter(lane, size):
+    x, options = two_groups(60), {"max_iter": 20, "tol": 0}
+    plain = lane.to_numpy(fitted(lane, TWO, x, **options).params)
+    fit = fitted(lane, TWO, x, weights=np.full(60, size), **options)
+    params = lane.to_numpy(fit.params)
+    for ours, known in zip(flat(params), flat(plain), strict=True):
+        assert_allclose(ours, known, rtol=100 * lane.rtol)
+    assert_allclose(lane.to_numpy(fit.total_weight), 60 * size, rtol=lane.rtol)
+
+
+@on_doubles
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_only_the_ratios_of_extreme_weights_matter(lane, size):
+    x, options = two_groups(60), {"max_iter": 20, "tol": 0}
+    plain = lane.to_numpy(fitted(lane, TWO, x, **options).params)
+    params = lane.to_numpy(fitted(lane, TWO, x, weights=np.full(60, size), **options).params)
+    for ours, known in zip(flat(params), flat(plain), strict=True):
+        assert_allclose(ours, known, rtol=1e-9)
+
+
+def flat(params: Any) -> list[np.ndarray]:
+    return [params.weights, *params.components]
+
+
 # Sizes and offsets
 
 
@@ -272,6 +298,17 @@ def test_the_whole_range_of_floats_at_once(lane, size):
     params = lane.to_numpy(fitted(lane, TWO, x).sorted().params)
     assert_allclose(params.components.loc / size, [-0.95, 0.95], rtol=1e-9)
     assert_allclose(params.components.scale / size, [0.05, 0.05], rtol=1e-9)
+
+
+@on_doubles
+@pytest.mark.parametrize("name", ["k-means++", "k-means", "random_from_data", "quantile"])
+@pytest.mark.parametrize("x", [[0.0, 1e-170, 1.0], [1e300, 1.0, 2.0, 2.0]])
+def test_values_that_the_spread_cannot_tell_apart(lane, name, x):
+    """Three values, two of which are one in units of the spread: components share them."""
+    fit = fitted(lane, xem.Mixture(xem.Normal(), 3), x, init=name)
+    loc, slack = lane.to_numpy(fit.params.components.loc), 1e-9 * max(x)
+    assert np.all((loc >= min(x) - slack) & (loc <= max(x) + slack))
+    assert int(lane.to_numpy(fit.status)) == Status.ON_FLOOR
 
 
 @on_singles

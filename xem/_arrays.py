@@ -87,13 +87,8 @@ class Space:
         """Describe where an array lives, and which dtypes its fit will have."""
         xp, place = array_namespace(x), device(x)
         widest = _widest(xp, place)
-        if x.dtype in (xp.float32, xp.float64):
-            dtype = x.dtype
-        elif xp.isdtype(x.dtype, "real floating") and xp.finfo(x.dtype).bits < 32:
-            dtype = xp.float32
-        else:
-            dtype = widest
-        return cls(xp, place, dtype, widest)
+        single = xp.isdtype(x.dtype, "real floating") and xp.finfo(x.dtype).bits <= 32
+        return cls(xp, place, xp.float32 if single else widest, widest)
 
     @property
     def on_host(self) -> bool:
@@ -273,6 +268,13 @@ def take_rows(x: Array, index: Array | slice | None) -> Array:
     return array_namespace(x).take(x, index, axis=0)
 
 
+def samples_last(x: Array) -> Array:
+    """Return an array whose last axis is contiguous in NumPy, so that its layout adds no order."""
+    if isinstance(x, np.ndarray) and x.strides[-1] != x.itemsize:
+        return np.ascontiguousarray(x)
+    return x
+
+
 @contextmanager
 def computing(x: Array, *, gradients: bool = False) -> Iterator[None]:
     """Compute on the device of ``x``, without floating-point warnings or a gradient's record.
@@ -321,6 +323,7 @@ __all__ = [
     "is_numpy_namespace",
     "is_torch_namespace",
     "overwrite",
+    "samples_last",
     "take_rows",
     "to_numpy",
 ]

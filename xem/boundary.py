@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem._arrays import Array, Space, array_namespace, device, is_array, to_numpy
-from xem._tree import leaves, tree_map
+from xem._tree import leaves, named_leaves, tree_map
 from xem.execution import Source
 from xem.init import INITS
 from xem.models.base import Model
@@ -34,19 +34,19 @@ def problems(x: Any, weights: Any, lengths: Any) -> Problems:
     if isinstance(x, list | tuple):
         return _from_list(as_series(x), weights, lengths)
     space = check_data(x, weights, lengths)
-    _check_lengths(lengths, x.shape[-1])
+    counts = None if lengths is None else check_lengths(lengths, x.shape[-1])
     batch, n = tuple(x.shape[:-1]), x.shape[-1]
     xp, count = space.xp, math.prod(batch)
     if n == 0:
         return _nothing(batch, space)
     flat = xp.reshape(x, (count, n))
     mass = None if weights is None else xp.reshape(weights, (count, n))
-    if lengths is None:
+    if counts is None:
         order = [np.arange(count)]
         return Problems([Source(flat, mass, None, None, n, space)], order, batch, space)
     cut = xp.reshape(lengths, (count,))
     sources, order = [], []
-    for width, members in _buckets(to_numpy(cut)):
+    for width, members in _buckets(counts.reshape(count)):
         rows = space.array(members, space.index_dtype)
         sources.append(Source(flat, mass, cut, rows, min(width, n), space))
         order.append(members)
@@ -65,6 +65,7 @@ def _from_list(series: list[Array], weights: Any, lengths: Any) -> Problems:
     if lengths is not None:
         msg = "lengths goes with an array; a list of arrays has its lengths already: leave it out"
         raise TypeError(msg)
+    check_kind("x", series[0])
     space, counts = Space.of(series[0]), np.asarray([s.shape[0] for s in series])
     masses = None if weights is None else _listed_weights(series, weights)
     sources, order = [], []
@@ -84,7 +85,14 @@ def _listed_weights(series: list[Array], weights: Any) -> list[Array]:
             f"{_described(weights)}; expected a list of as many arrays of the same lengths"
         )
         raise ValueError(msg)
-    masses = as_series(weights)
+    masses = as_series(weights, "weights")
+    if array_namespace(masses[0]) is not array_namespace(series[0]):
+        msg = (
+            f"weights is a list of {_described(masses[0])} and x of {_described(series[0])}; "
+            "expected one array namespace: convert weights"
+        )
+        raise TypeError(msg)
+    check_kind("weights", masses[0])
     for i, (mass, s) in enumerate(zip(masses, series, strict=True)):
         if mass.shape != s.shape:
             msg = f"weights[{i}] has shape {mass.shape}; expected that of x[{i}], {s.shape}"
@@ -100,19 +108,10 @@ def _buckets(lengths: np.ndarray[Any, Any]) -> list[tuple[int, np.ndarray[Any, A
 
 def check_data(x: Any, weights: Any, lengths: Any) -> Space:
     """Check the data arguments against each other, and return where they live."""
-    if not is_array(x) or isinstance(x, np.ma.MaskedArray):
-        msg = (
-            f"x is {_described(x)}; expected an array (NumPy, CuPy, PyTorch, JAX, …) or a list of "
-            "arrays: convert with numpy.asarray(x), and give masked values weight 0"
-        )
-        raise TypeError(msg)
+    xp = check_kind("x", x)
     if x.ndim < 1:
         msg = "x has no dimension; expected (*batch, n), with the samples on the last axis"
         raise ValueError(msg)
-    xp = array_namespace(x)
-    if not _is_real(xp, x.dtype):
-        msg = f"x has dtype {x.dtype}; expected real numbers, integers or booleans"
-        raise TypeError(msg)
     if weights is not None:
         _check_beside("weights", weights, x, tuple(x.shape))
     if lengths is not None:
@@ -121,6 +120,21 @@ def check_data(x: Any, weights: Any, lengths: Any) -> Space:
             msg = f"lengths has dtype {lengths.dtype}; expected integers"
             raise TypeError(msg)
     return Space.of(x)
+
+
+def check_kind(name: str, value: Any) -> ModuleType:
+    """Check that something is an array of real numbers, and return its namespace."""
+    if not is_array(value) or isinstance(value, np.ma.MaskedArray):
+        msg = (
+            f"{name} is {_described(value)}; expected an array (NumPy, CuPy, PyTorch, JAX, …): "
+            f"convert {name} with numpy.asarray, and give masked values weight 0"
+        )
+        raise TypeError(msg)
+    xp = array_namespace(value)
+    if not _is_real(xp, value.dtype):
+        msg = f"{name} has dtype {value.dtype}; expected real numbers, integers or booleans"
+        raise TypeError(msg)
+    return xp
 
 
 def _is_real(xp: ModuleType, dtype: Any) -> bool:
@@ -132,13 +146,13 @@ def _is_real(xp: ModuleType, dtype: Any) -> bool:
 
 def _check_beside(name: str, array: Any, x: Array, shape: tuple[int, ...]) -> None:
     """Check that an argument has the namespace and device of x, and a shape."""
-    if not is_array(array) or array_namespace(array) is not array_namespace(x):
+    if check_kind(name, array) is not array_namespace(x):
         msg = (
             f"{name} is {_described(array)} and x is {_described(x)}; "
             f"expected both in one array namespace: convert {name}"
         )
         raise TypeError(msg)
-    if device(array) != device(x):
+    if _elsewhere(array, device(x)):
         msg = f"{name} is on {device(array)} and x on {device(x)}; move {name} to the device of x"
         raise ValueError(msg)
     if tuple(array.shape) != shape:
@@ -149,14 +163,16 @@ def _check_beside(name: str, array: Any, x: Array, shape: tuple[int, ...]) -> No
         raise ValueError(msg)
 
 
-def _check_lengths(lengths: Array | None, n: int) -> None:
-    host = np.zeros(0) if lengths is None else to_numpy(lengths)
+def check_lengths(lengths: Array, n: int) -> np.ndarray[Any, Any]:
+    """Return lengths on the host, checked to lie within the data."""
+    host = to_numpy(lengths)
     if host.size and (host.min() < 0 or host.max() > n):
         msg = (
             f"lengths runs from {host.min()} to {host.max()}; "
             f"expected 0 to {n}, the length of the last axis of x"
         )
         raise ValueError(msg)
+    return host
 
 
 class Options(NamedTuple):
@@ -191,14 +207,14 @@ def options(
         raise ValueError(msg)
     return Options(
         _method(init),
-        _whole("n_init", n_init, 1),
-        _whole("max_iter", max_iter, 0),
+        whole("n_init", n_init, 1),
+        whole("max_iter", max_iter, 0),
         _tolerance(tol),
-        _whole("check_every", check_every, 1),
-        (_whole("threads", threads, 1) if threads is not None else available)
+        whole("check_every", check_every, 1),
+        (whole("threads", threads, 1) if threads is not None else available)
         if space.on_host
         else 1,
-        None if memory is None else _whole("memory", memory, 1),
+        None if memory is None else whole("memory", memory, 1),
     )
 
 
@@ -211,7 +227,8 @@ def _method(init: Any) -> str:
     return init
 
 
-def _whole(name: str, value: Any, least: int) -> int:
+def whole(name: str, value: Any, least: int) -> int:
+    """Return a checked whole number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         msg = f"{name} is {value!r}; expected a whole number of at least {least}"
         raise ValueError(msg)
@@ -225,6 +242,44 @@ def _tolerance(tol: Any) -> float:
     return float(tol)
 
 
+def generator(seed: Any) -> np.random.Generator:
+    """Return the generator that a seed stands for."""
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    msg = (
+        f"seed is {seed!r}; expected an int of at least 0, "
+        "a numpy.random.Generator, or None for another start each time"
+    )
+    if not (seed is None or whole or isinstance(seed, np.random.Generator)):
+        raise TypeError(msg)
+    if whole and seed < 0:
+        raise ValueError(msg)
+    return np.random.default_rng(seed)
+
+
+def check_callback(callback: Any) -> None:
+    """Check that there is nothing to call back, or something that can be called."""
+    if callback is not None and not callable(callback):
+        msg = f"callback is {callback!r}; expected a function of a Progress, or None"
+        raise TypeError(msg)
+
+
+def check_params(model: Mixture, params: Any, name: str) -> None:
+    """Check that parameters are those of the model."""
+    right = isinstance(params, MixtureParams)
+    if not right or type(params.components) is not model.component.Params:
+        found = f"holds {type(params.components).__name__}" if right else f"is {params!r}"
+        msg = (
+            f"{name} {found}; expected {model.component.Params.__name__} "
+            f"in a MixtureParams: make it with model.params(…)"
+        )
+        raise TypeError(msg)
+
+
+def is_complete(params: MixtureParams) -> bool:
+    """Whether no parameter is left out."""
+    return all(leaf is not None for _, leaf in named_leaves(params))
+
+
 def check_model(model: Any) -> None:
     """Check that the first argument is a model."""
     if not isinstance(model, Model):
@@ -235,17 +290,14 @@ def check_model(model: Any) -> None:
 def given(model: Mixture, init: Any, n_init: int, batch: tuple[int, ...], space: Space) -> Any:
     """Return the start's given parameters as ``(problems, K)`` arrays, None where not given."""
     start = init if isinstance(init, MixtureParams) else model.params()
-    if type(start.components) is not model.component.Params:
-        msg = (
-            f"init holds {type(start.components).__name__}; "
-            f"expected {model.component.Params.__name__}: make it with model.params(…)"
-        )
-        raise TypeError(msg)
+    check_params(model, start, "init")
     _check_fixed(model, start)
-    if n_init > 1 and all(p is not None for p in (start.weights, *start.components)):
+    if n_init > 1 and is_complete(start):
         msg = f"n_init is {n_init} with a complete start; leave n_init at 1, or part of init out"
         raise ValueError(msg)
     full = parameters(model, start, batch, space)
+    _check_values(model, full)
+    full = normalised(full)
     flat = (math.prod(batch), model.n_components)
     return tree_map(lambda p: space.xp.reshape(p, flat), full)
 
@@ -269,9 +321,30 @@ def parameters(
         name: _parameter(name, value, shape, space, tied=f"components.{name}" in model.tied)
         for name, value in start.components._asdict().items()
     }
-    if weights is not None:
-        weights = weights / space.xp.sum(weights, axis=-1, keepdims=True)
     return MixtureParams(weights, type(start.components)(**components))
+
+
+def normalised(params: MixtureParams) -> MixtureParams:
+    """Return parameters with component weights that sum to 1."""
+    if params.weights is None:
+        return params
+    total = array_namespace(params.weights).sum(params.weights, axis=-1, keepdims=True)
+    return MixtureParams(params.weights / total, params.components)
+
+
+def _numbers(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """Return host numbers, from a list or a number."""
+    try:
+        return np.asarray(value).astype(np.float64, casting="same_kind")
+    except (TypeError, ValueError) as error:
+        msg = f"init {name} is {value!r}; expected an array, or a list of real numbers"
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from error
+
+
+def _elsewhere(array: Array, place: Any) -> bool:
+    """Whether an array is on another device; what a tracer stands for has none yet."""
+    own = device(array)
+    return own is not None and place is not None and own != place
 
 
 def _parameter(
@@ -285,8 +358,8 @@ def _parameter(
             "expected both in one array namespace"
         )
         raise TypeError(msg)
-    array = space.working(value) if is_array(value) else space.array(value)
-    if is_array(value) and device(value) != space.device:
+    array = space.working(value) if is_array(value) else space.array(_numbers(name, value))
+    if is_array(value) and _elsewhere(value, space.device):
         msg = f"init {name} is on {device(value)} and x on {space.device}; move it there"
         raise ValueError(msg)
     array = array[..., None] if tied else array
@@ -301,18 +374,22 @@ def _parameter(
         raise ValueError(msg) from error
 
 
-def check_values(model: Mixture, params: MixtureParams, space: Space) -> None:
+def _check_values(model: Mixture, params: MixtureParams) -> None:
     """Check on the host that given parameters are ones that the model can have."""
-    xp = space.xp
     if params.weights is not None:
         weights = to_numpy(params.weights)
-        if not np.all(np.isfinite(weights)) or weights.min(initial=0) < 0:
-            msg = "init weights hold a negative or non-finite number, or sum to 0"
+        sound = np.all(np.isfinite(weights)) and weights.min(initial=0) >= 0
+        if not sound or not np.all(weights.sum(-1) > 0):
+            msg = (
+                "init weights hold a negative or non-finite number, or sum to 0; expected "
+                "non-negative component weights: they need not sum to 1"
+            )
             raise ValueError(msg)
     partial = params.components
     if all(p is None for p in partial):
         return
     like = next(leaves(partial))
+    xp = array_namespace(like)
     filled = type(partial)(*(xp.ones_like(like) if p is None else p for p in partial))
     if not to_numpy(xp.all(model.component.valid(filled))):
         msg = (

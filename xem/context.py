@@ -165,7 +165,7 @@ def _weighted(
 ) -> Array:
     """Return the weighted sum of a function of ``(x - origin) / unit``."""
     xp = space.xp
-    z = (tile.x - origin[..., None]) / unit[..., None]
+    z = tile.x / unit[..., None] - (origin / unit)[..., None]
     if tile.valid is None:
         return total(function(z))
     return vecdot(function(xp.where(tile.valid, z, 0.0)), tile.weights)

@@ -101,7 +101,8 @@ class Driver:
         ]
         rows = rows_.ordered(ended, self._n_checks)
         n_init, batch = self._options.n_init, self._problems.batch
-        return assemble(self._model, rows, n_init, batch, self._space)
+        held = self._model.held(self._given)
+        return assemble(self._model, rows, held, n_init, batch, self._space)
 
     def _everyone(self, source: Source) -> Rows:
         ids = self._space.arange(source.n_problems)

@@ -14,7 +14,7 @@ from xem._tree import tree_map
 from xem.context import survey
 from xem.driver import Driver
 from xem.execution import Observations, Source, Workers, cores
-from xem.init import uniforms
+from xem.init import overlaid, uniforms
 from xem.models.mixture import Mixture, MixtureParams
 from xem.progress import Bar, Progress
 from xem.result import Fit
@@ -100,6 +100,7 @@ def fit(
     logged at level INFO under the name ``xem``.
     """
     boundary.check_model(model)
+    boundary.check_callback(callback)
     problems = boundary.problems(x, weights, lengths)
     options = boundary.options(
         init, n_init, max_iter, tol, check_every, threads, memory, problems.space, cores()
@@ -111,7 +112,7 @@ def fit(
         Bar(options.max_iter, shown=progress) as bar,
     ):
         given = boundary.given(model, init, options.n_init, problems.batch, problems.space)
-        draws = uniforms(seed, options.n_init, model.n_clusters)
+        draws = uniforms(boundary.generator(seed), options.n_init, model.n_clusters)
         driver = Driver(model, problems, options, workers, given, draws)
         return _run(driver, callback, bar)
 
@@ -158,18 +159,21 @@ def em_step(
     if x.shape[-1] == 0:
         msg = f"x has shape {tuple(x.shape)}; a step needs at least one observation a problem"
         raise ValueError(msg)
-    if any(leaf is None for leaf in (params.weights, *params.components)):
+    boundary.check_params(model, params, "params")
+    if not boundary.is_complete(params):
         msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
         raise ValueError(msg)
     with computing(x, gradients=True):
         full = boundary.parameters(model, params, tuple(x.shape[:-1]), space)
-        raw = Source(x, weights, lengths, None, x.shape[-1], space).raw(None, slice(None))
+        full = boundary.normalised(full)
+        raw = Source(x, weights, lengths, None, x.shape[-1], space).raw(None, slice(0, x.shape[-1]))
         context = survey(model, lambda: [raw], space).context
         tile = standardised(raw, context, space)
         observations = Observations(lambda _: tile, x.shape[-1], x.shape[-1] + 1)
         old = tree_map(space.working, model.standardize(full, context))
         sums, log_likelihood = expectation(model, old, observations, context, space)
         new = model.unstandardize(maximisation(model, old, sums, context, space), context)
+        new = overlaid(model.held(full), new)
         total = in_data_units(log_likelihood, context)
         return model.untied(tree_map(space.working, new)), space.working(total)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple, TypeVar
 
-from xem._arrays import Array, Space, computing, take_rows
+from xem._arrays import Array, Space, computing, samples_last, take_rows
 from xem._tree import tree_map
 from xem.models.base import Tile
 
@@ -58,10 +58,10 @@ class Source:
     def raw(self, problems: Array | slice | None, columns: slice) -> RawTile:
         """Return a rectangle of the observations, masked but otherwise as they came."""
         index = problems if self.rows is None else take_rows(self.rows, problems)
-        x = self.space.working(take_rows(self.x[..., columns], index))
+        x = samples_last(self.space.working(take_rows(self.x[..., columns], index)))
         weights = None
         if self.weights is not None:
-            weights = self.space.working(take_rows(self.weights[..., columns], index))
+            weights = samples_last(self.space.working(take_rows(self.weights[..., columns], index)))
         if self.lengths is None:
             return RawTile(x, weights, None if weights is None else weights > 0)
         return self._cut(x, weights, take_rows(self.lengths, index), columns.start)

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -52,16 +52,15 @@ def save(fit: Fit, path: str | os.PathLike[str]) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file at once: all of it, or nothing."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: Any = None) -> Fit:
@@ -89,7 +88,7 @@ def load(path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: 
         If it holds no fit, or one of a model that is not defined in this process.
     """
     arrays, description = _read(Path(path))
-    model = _rebuilt(description["model"])
+    model = _rebuilt(description)
     sample = (xp or np).asarray([0.0])
     space = Space.of(sample)
     place = space.device if device is None else device
@@ -103,48 +102,64 @@ def load(path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: 
         return space.xp.asarray(host, dtype=dtype, device=place)
 
     blank = model.params()
-    own = (put(f"params.components.{name}") for name in blank.components._fields)
-    params = type(blank)(put("params.weights"), type(blank.components)(*own))
-    return Fit(model=model, params=params, **{name: put(name) for name in _ARRAYS})
-
-
-def _read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+    own = (f"params.components.{name}" for name in blank.components._fields)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        params = type(blank)(put("params.weights"), type(blank.components)(*map(put, own)))
+        return Fit(model=model, params=params, **{name: put(name) for name in _ARRAYS})
+    except KeyError as error:
+        msg = f"{path} holds no fit, for want of {error}: expected a file that xem.save wrote"
+        raise ValueError(msg) from error
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
+    """Return the arrays of a file, and the description of its model."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         description = json.loads(str(arrays.pop("description")))
+        found, model = description["format"], description["model"]
     except FileNotFoundError:
         raise
     except Exception as error:
         msg = f"{path} holds no fit: expected a file that xem.save wrote"
         raise ValueError(msg) from error
-    if description.get("format") != _FORMAT:
-        msg = f"{path} has format {description.get('format')}; this version reads {_FORMAT}"
+    if found != _FORMAT:
+        msg = f"{path} has format {found}; this version reads {_FORMAT}"
         raise ValueError(msg)
-    return arrays, description
+    return arrays, model
 
 
 def _described(value: Any) -> Any:
     """Return a model, a family or an option as what JSON can hold."""
     if dataclasses.is_dataclass(value):
         own = {f.name: _described(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"type": type(value).__qualname__, **own}
-    return sorted(value) if isinstance(value, frozenset) else value
+        return {"type": _name(type(value)), "options": own}
+    if isinstance(value, tuple | frozenset):
+        items = sorted(value) if isinstance(value, frozenset) else value
+        return {"type": type(value).__name__, "items": [_described(item) for item in items]}
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _rebuilt(description: Any) -> Any:
     """Return what `_described` described, of classes that this process has defined."""
     if not isinstance(description, dict):
-        return frozenset(description) if isinstance(description, list) else description
-    options = {name: _rebuilt(value) for name, value in description.items() if name != "type"}
-    for kind in (*_subclasses(Model), *_subclasses(Family)):
-        if kind.__qualname__ == description["type"]:
-            return kind(**options)
-    msg = (
-        f"the file describes a {description['type']}, which is not defined in this process; "
-        "import the module that defines it first"
-    )
-    raise ValueError(msg)
+        return description
+    if "items" in description:
+        kind = {"tuple": tuple, "frozenset": frozenset}[description["type"]]
+        return kind(map(_rebuilt, description["items"]))
+    options = {name: _rebuilt(value) for name, value in description["options"].items()}
+    known = {_name(kind): kind for kind in (*_subclasses(Model), *_subclasses(Family))}
+    if description["type"] not in known:
+        msg = (
+            f"the file describes a {description['type']}, which is not defined in this process; "
+            "import the module that defines it first"
+        )
+        raise ValueError(msg)
+    return known[description["type"]](**options)
+
+
+def _name(kind: type[Any]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:

@@ -21,9 +21,9 @@ _LLOYD_CHECK = 10
 _SLACK = 64
 
 
-def uniforms(seed: int | np.random.Generator | None, n_init: int, n_clusters: int) -> Any:
+def uniforms(rng: np.random.Generator, n_init: int, n_clusters: int) -> Any:
     """Return the one host table ``(n_init, K)`` of draws that serves all problems."""
-    return np.random.default_rng(seed).random((n_init, n_clusters))
+    return rng.random((n_init, n_clusters))
 
 
 def centres(method: str, observations: Observations, draws: Array) -> Array:
@@ -89,22 +89,21 @@ def _spread_out(
 
 def _pick(x: Array, mass: Array, draw: Array) -> Array:
     """Return the value ``(rows, 1)`` at which the cumulated mass passes the draw's share."""
-    xp, accumulator = array_namespace(x), Space.of(x).accumulator
-    cumulated = xp.cumulative_sum(xp.astype(mass, accumulator), axis=-1)
-    target = xp.astype(draw[:, None], accumulator) * cumulated[:, -1:]
-    return _value_at(x, xp.sum(_ones_where(cumulated <= target), axis=-1, keepdims=True))
+    cumulated = _cumulated(mass)
+    return _value_after(x, cumulated <= draw[:, None] * cumulated[:, -1:])
 
 
-def _ones_where(mask: Array) -> Array:
-    xp = array_namespace(mask)
-    return xp.astype(mask, xp.int32)
+def _cumulated(mass: Array) -> Array:
+    xp = array_namespace(mass)
+    return xp.cumulative_sum(xp.astype(mass, Space.of(mass).accumulator), axis=-1)
 
 
-def _value_at(x: Array, index: Array) -> Array:
-    """Return ``x`` at one index a row, the last where the index is past the end."""
+def _value_after(x: Array, passed: Array) -> Array:
+    """Return the first value of each row, ``(rows, 1)``, that is not passed, or the last."""
     xp, space = array_namespace(x), Space.of(x)
-    index = xp.clip(index, None, x.shape[-1] - 1)
-    return xp.take_along_axis(x, xp.astype(index, space.index_dtype), axis=-1)
+    count = xp.sum(xp.astype(passed, space.index_dtype), axis=-1, keepdims=True)
+    last = xp.astype(xp.full_like(count, x.shape[-1] - 1), count.dtype)
+    return xp.take_along_axis(x, xp.minimum(count, last), axis=-1)
 
 
 def _quantiles(x: Array, weights: Array, n_clusters: int) -> Array:
@@ -119,13 +118,15 @@ def _quantiles(x: Array, weights: Array, n_clusters: int) -> Array:
     order = xp.argsort(x, axis=-1, stable=True)
     x, weights = xp.take_along_axis(x, order, axis=-1), xp.take_along_axis(weights, order, axis=-1)
     low = xp.where(xp.isfinite(x), x, -inf)
-    tops = [xp.max(low, axis=-1, keepdims=True)]
+    least, tops = x[:, :1], [xp.max(low, axis=-1, keepdims=True)]
     for _ in range(1, n_clusters):
-        tops.append(xp.max(xp.where(low < tops[-1], low, -inf), axis=-1, keepdims=True))
+        below = xp.max(xp.where(low < tops[-1], low, -inf), axis=-1, keepdims=True)
+        tops.append(xp.maximum(below, least))
+    cumulated = _cumulated(weights)
+    enough = (1 - _SLACK * Space.of(x).epsilon) * cumulated[:, -1:]
     centres: list[Array] = []
     for k in range(n_clusters):
-        share = xp.full_like(x[:, 0], (k + 0.5) / n_clusters)
-        centre = _pick(x, weights, share)
+        centre = _value_after(x, cumulated < (k + 0.5) / n_clusters * enough)
         if centres:
             higher = xp.where(x > centres[-1], x, inf)
             centre = xp.maximum(centre, xp.min(higher, axis=-1, keepdims=True))

@@ -53,28 +53,38 @@ def padded(series: Sequence[Array], width: int) -> Array:
     return xp.stack([xp.concat([s, zeros[: width - s.shape[0]]]) for s in series])
 
 
-def as_series(series: Sequence[Any]) -> list[Array]:
+def as_series(series: Sequence[Any], name: str = "x") -> list[Array]:
     """Return a list of one-dimensional arrays of one namespace, device and dtype."""
-    arrays = [np.asarray(s) if isinstance(s, list | tuple) else s for s in series]
-    if not arrays or not all(map(is_array, arrays)):
+    arrays = [_from_python(s, name) if isinstance(s, list | tuple) else s for s in series]
+    if not arrays or not all(is_array(a) and not isinstance(a, np.ma.MaskedArray) for a in arrays):
         found = sorted({type(s).__name__ for s in arrays}) or "nothing"
         msg = (
-            f"x is a list of {found}; expected a list of one-dimensional arrays, one a series; "
-            "a single sample is passed as an array, such as numpy.asarray(sample)"
+            f"{name} is a list of {found}; expected a list of one-dimensional arrays, one a "
+            "series; a single sample is passed as an array, such as numpy.asarray(sample), "
+            "and masked values are given weight 0"
         )
         raise TypeError(msg)
     ranks = sorted({a.ndim for a in arrays} - {1})
     if ranks:
-        msg = f"x is a list with arrays of {ranks} dimensions; expected one dimension, (n_i,)"
+        msg = f"{name} is a list with arrays of {ranks} dimensions; expected one dimension, (n_i,)"
         raise ValueError(msg)
     kinds = {(array_namespace(a).__name__, str(device(a)), str(a.dtype)) for a in arrays}
     if len(kinds) > 1:
         msg = (
-            f"x is a list of arrays of different kinds {sorted(kinds)}; expected one namespace, "
-            "device and dtype: convert them first"
+            f"{name} is a list of arrays of different kinds {sorted(kinds)}; "
+            "expected one namespace, device and dtype: convert them first"
         )
         raise TypeError(msg)
     return arrays
+
+
+def _from_python(values: Sequence[Any], name: str) -> np.ndarray[Any, Any]:
+    """Return numbers from a list of Python's own."""
+    try:
+        return np.asarray(values).astype(np.float64, casting="same_kind")
+    except (TypeError, ValueError) as error:
+        msg = f"{name} holds a list {values!r:.60}; expected real numbers"
+        raise TypeError(msg) from error
 
 
 def widths(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

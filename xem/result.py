@@ -11,7 +11,7 @@ import numpy as np
 
 from xem._arrays import Array, Space, array_namespace, computing, take_rows, to_numpy
 from xem._tree import tree_map
-from xem.boundary import check_data
+from xem.boundary import check_data, check_lengths, generator, whole
 from xem.execution import Budget, spans
 from xem.models.mixture import Mixture, MixtureParams
 from xem.rows import Rows
@@ -160,7 +160,7 @@ class Fit:
         labels : integer array (*batch, n)
             Their components; -1 in problems without a fit.
         """
-        rng, space = np.random.default_rng(seed), Space.of(self.log_likelihood)
+        n, rng, space = whole("n", n, 0), generator(seed), Space.of(self.log_likelihood)
         params = tree_map(to_numpy, self.model.retied(self.params))
         cumulated = np.cumsum(params.weights, axis=-1)[..., None, :]
         labels = (rng.random((*self.batch, n))[..., None] >= cumulated[..., :-1]).sum(-1)
@@ -234,6 +234,12 @@ class Fit:
     ) -> Array:
         """Apply a function of parameters and observations, in tiles that bound the memory."""
         space = check_data(x, None, None)
+        if space.xp is not array_namespace(self.status):
+            msg = (
+                f"x is of {space.xp.__name__} and the fit of "
+                f"{array_namespace(self.status).__name__}; expected one array namespace"
+            )
+            raise TypeError(msg)
         xp, batch, n = space.xp, self.batch, x.shape[-1]
         if tuple(x.shape[:-1]) not in ((), batch):
             msg = f"x has shape {tuple(x.shape)}; expected {(*batch, n)} or ({n},)"
@@ -259,6 +265,7 @@ class Fit:
         xp, space = array_namespace(x), Space.of(x)
         like = xp.broadcast_to(x, (*self.batch, x.shape[-1]))
         check_data(like, None, lengths)
+        check_lengths(lengths, x.shape[-1])
         position = space.arange(x.shape[-1])
         inside = position < xp.astype(lengths, position.dtype)[..., None]
         inside = inside[(..., *(None,) * (value.ndim - inside.ndim))]
@@ -289,19 +296,12 @@ def concat(fits: Sequence[Fit]) -> Fit:
 
     Raises
     ------
+    TypeError
+        If there is nothing to join, or something that is no fit.
     ValueError
-        If there is nothing to join, or the fits do not go together.
+        If the fits do not go together.
     """
-    if not fits or len({fit.model for fit in fits}) > 1 or not all(fit.batch for fit in fits):
-        msg = (
-            f"fits are {list(fits)!r}; expected one or more fits of one model, "
-            "each of a batch: fit x[None, :] for a batch of one"
-        )
-        raise ValueError(msg)
-    n_init = sorted({int(fit.restarts.shape[0]) for fit in fits})
-    if len(n_init) > 1:
-        msg = f"fits have {n_init} restarts; expected one number of restarts"
-        raise ValueError(msg)
+    _check_fits(fits)
     xp = array_namespace(*(fit.status for fit in fits))
     longest = max(fit.history.shape[0] for fit in fits)
     fits = [replace(fit, history=_prolonged(fit.history, longest)) for fit in fits]
@@ -318,14 +318,49 @@ def concat(fits: Sequence[Fit]) -> Fit:
     )
 
 
+def _check_fits(fits: Any) -> None:
+    """Check that fits go together."""
+    if not isinstance(fits, Sequence) or not all(isinstance(fit, Fit) for fit in fits):
+        msg = f"fits is {fits!r}; expected a sequence of fits"
+        raise TypeError(msg)
+    if not fits or not all(fit.batch for fit in fits):
+        msg = (
+            f"fits are {list(fits)!r}; expected one or more fits, "
+            "each of a batch: fit x[None, :] for a batch of one"
+        )
+        raise ValueError(msg)
+    _check_one(TypeError, "array namespace", [array_namespace(f.status).__name__ for f in fits])
+    _check_one(TypeError, "dtype", [str(f.log_likelihood.dtype) for f in fits])
+    _check_one(ValueError, "model", [f.model for f in fits])
+    _check_one(ValueError, "number of restarts", [int(f.restarts.shape[0]) for f in fits])
+    if len({fit.batch[1:] for fit in fits}) > 1:
+        msg = (
+            f"fits have batches of shapes {[fit.batch for fit in fits]}; "
+            "expected batches that agree in all axes but the first"
+        )
+        raise ValueError(msg)
+
+
+def _check_one(error: type[Exception], what: str, found: list[Any]) -> None:
+    different = list(dict.fromkeys(found))
+    if len(different) > 1:
+        msg = f"fits have more than one {what}, {different}; expected one {what}"
+        raise error(msg)
+
+
 def _prolonged(history: Array, length: int) -> Array:
     xp = array_namespace(history)
     missing = length - history.shape[0]
     return xp.concat([history, *([history[-1:, ...]] * missing)], axis=0)
 
 
-def assemble(model: Mixture, rows: Rows, n_init: int, batch: tuple[int, ...], space: Space) -> Fit:
-    """Return the fit of all rows in the order of their ids, with the best restart a problem."""
+def assemble(
+    model: Mixture, rows: Rows, held: Any, n_init: int, batch: tuple[int, ...], space: Space
+) -> Fit:
+    """Return the fit of all rows in the order of their ids, with the best restart a problem.
+
+    ``held`` has the values of fixed parameters, which come back to the last bit.
+    """
     xp, working, count = space.xp, space.working, math.prod(batch)
     restarts = working(in_data_units(rows.state.objective, rows.context))
     restarts = xp.reshape(restarts, (n_init, count))
@@ -333,6 +368,7 @@ def assemble(model: Mixture, rows: Rows, n_init: int, batch: tuple[int, ...], sp
         best = _best(xp.reshape(rows.state.status, (n_init, count)), restarts, space)
         rows = tree_map(lambda leaf: take_rows(leaf, best), rows)
     params = tree_map(working, model.unstandardize(rows.state.params, rows.context))
+    params = _restored(held, params)
     flat = Fit(
         model,
         model.untied(params),
@@ -347,6 +383,14 @@ def assemble(model: Mixture, rows: Rows, n_init: int, batch: tuple[int, ...], sp
     if len(batch) == 1:
         return flat
     return flat._each(lambda leaf, lead: _unflattened(leaf, lead, batch))
+
+
+def _restored(held: Any, params: Any) -> Any:
+    """Return parameters with the held ones in their place, but where there is no fit."""
+    if isinstance(params, tuple):
+        return type(params)(*map(_restored, held, params))
+    xp = array_namespace(params)
+    return params if held is None else xp.where(xp.isfinite(params), held, params)
 
 
 def _unflattened(leaf: Array, lead: int, batch: tuple[int, ...]) -> Array:

@@ -15,7 +15,7 @@ def standardised(raw: RawTile, context: Context, space: Space) -> Tile:
     """Return a tile in standardised units, with 0 where nothing is observed."""
     xp, working = space.xp, space.working
     factor = working(1 / context.scale)[..., None]
-    x = (raw.x - working(context.centre)[..., None]) * factor
+    x = raw.x * factor - working(context.centre)[..., None] * factor
     return Tile(x if raw.valid is None else xp.where(raw.valid, x, 0.0), raw.weights)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -56,12 +57,15 @@ class Normal(Family):
     spread: ClassVar[frozenset[str]] = frozenset({"scale"})
 
     def __post_init__(self) -> None:
-        if not 0 <= self.variance_floor < 1:
+        floor: Any = self.variance_floor
+        real = isinstance(floor, numbers.Real) and not isinstance(floor, bool)
+        if not real or not 0 <= floor < 1:
             msg = (
                 f"variance_floor is {self.variance_floor!r}; it is relative to the variance of "
                 "the data and lies in [0, 1): 1e-6 is the default, 0 switches it off"
             )
-            raise ValueError(msg)
+            raise (ValueError if real else TypeError)(msg)
+        object.__setattr__(self, "variance_floor", float(floor))
 
     @property
     def floored(self) -> bool:

@@ -78,7 +78,7 @@ class Mixture(Model):
     def params(
         self,
         weights: Any = None,
-        components: Mapping[str, Any] | None = None,
+        components: Any = None,
         **parameters: Any,
     ) -> MixtureParams:
         """Return parameters of this model, as a start or to hold fixed.
@@ -100,6 +100,9 @@ class Mixture(Model):
             If a name is unknown or given in both ways.
         """
         family = self.component.Params
+        if not isinstance(components, Mapping | None):
+            msg = f"components is {components!r}; pass a mapping, such as dict(loc=…, scale=…)"
+            raise TypeError(msg)
         both = sorted(set(components or ()) & set(parameters))
         given = {**(components or {}), **parameters}
         unknown = sorted(set(given) - set(family._fields))
@@ -159,7 +162,7 @@ class Mixture(Model):
     def m_step(self, params: MixtureParams, sums: MixtureSums, context: Context) -> MixtureParams:
         """Return the parameters that the sums lead to; a component without mass keeps its own."""
         xp = array_namespace(sums.counts)
-        least = float(xp.finfo(sums.counts.dtype).smallest_normal) ** 0.5
+        least = float(xp.finfo(sums.counts.dtype).smallest_normal)
         alive = sums.counts > least
         moved = self.component.m_step(
             params.components,
@@ -232,6 +235,15 @@ class Mixture(Model):
         return components._replace(
             **{name: pooled(value, value * 0 + 1) for name, value in tied.items()}
         )
+
+    def held(self, params: MixtureParams) -> MixtureParams:
+        """Return the fixed parameters alone, None for the others."""
+        own = {
+            name: value if name in self._names("fixed") else None
+            for name, value in params.components._asdict().items()
+        }
+        weights = params.weights if "weights" in self.fixed else None
+        return MixtureParams(weights, type(params.components)(**own))
 
     def untied(self, params: MixtureParams) -> MixtureParams:
         """Return parameters as callers see them: a tied one has no K axis."""
