@@ -228,7 +228,7 @@ PARAMETERS = {
     "weights infinite": start("init weights", "finite", weights=[1, np.inf]),
     "words": start("init loc", "number", loc=["a", "b"], error=TypeError),
     "complex": start("init loc", "real", loc=[1j, 2], error=TypeError),
-    "ragged": start("init loc", "(2,)", loc=[[1], [2, 3]]),
+    "ragged": start("init loc", "[[1], [2, 3]]", loc=[[1], [2, 3]]),
     "of another namespace": start(
         "init loc", "torch", "numpy", loc=tensor([0.0, 1.0]), error=TypeError
     ),
