@@ -220,12 +220,11 @@ class Mixture(Model):
     ) -> MixtureParams:
         """Return ``params``, with the components of ``fallback`` where they lie at a bound."""
         xp = array_namespace(params.weights)
-        where = xp.where
         bound = self.component.at_bound(params.components, context)
         components = tree_map(
-            lambda own, other: where(bound, other, own), params.components, fallback.components
+            lambda own, other: xp.where(bound, other, own), params.components, fallback.components
         )
-        weights = where(bound, fallback.weights, params.weights)
+        weights = xp.where(bound, fallback.weights, params.weights)
         weights = weights / xp.sum(weights, axis=-1, keepdims=True)
         return MixtureParams(weights, self._alike(components))
 
