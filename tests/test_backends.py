@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from threadpoolctl import threadpool_limits
 
 import xem
 from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, on_lanes
@@ -405,6 +406,18 @@ def address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
+def test_memory_is_given_back():
+    """After a step and a fit of a long series, nothing of its length stays behind."""
+    x = two_groups(2_000_000)
+    tracemalloc.start()
+    try:
+        params, _ = xem.em_step(TWO, TWO.params(**START._asdict()), x)
+        xem.fit(TWO, x, init=params, max_iter=2, tol=0)
+        assert tracemalloc.get_traced_memory()[0] < MiB
+    finally:
+        tracemalloc.stop()
+
+
 # Interrupts and errors
 
 
@@ -476,6 +489,21 @@ def test_fits_run_side_by_side():
         thread.join()
     for i, fit in enumerate(known):
         assert_array_equal(results[i].log_likelihood, fit.log_likelihood)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_threads_of_blas_play_no_part(kind):
+    """Left alone they take over long products, and fight for the cores with the fit's own."""
+    x = two_groups(3, 60_000).astype(kind)
+    init = TWO.params(**START._asdict())
+    found = []
+    for limit in (1, 2):
+        with threadpool_limits(limit, user_api="blas"):
+            fit = xem.fit(TWO, x, init=init, max_iter=5, tol=0)
+            found.append((fit.log_likelihood, *fit.params.components, *xem.em_step(TWO, init, x)))
+    one, two = ((*values[:-2], *values[-2].components, values[-1]) for values in found)
+    for ours, known in zip(one, two, strict=True):
+        assert_array_equal(ours, known)
 
 
 # The caller's settings

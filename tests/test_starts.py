@@ -172,6 +172,18 @@ def test_ties_do_not_make_components_equal(lane, name, ties):
     assert np.all(np.isfinite(found))
 
 
+@without_jax
+@pytest.mark.parametrize("name", ["k-means++", "random_from_data"])
+def test_a_draw_that_single_precision_rounds_to_1(lane, name, monkeypatch):
+    """It picks an observation as any other draw does, and none without weight."""
+    monkeypatch.setattr("xem.em.uniforms", lambda *_: np.full((1, 2), 1 - 1e-12))
+    x = np.append(two_groups(20) + 100, np.zeros(5))
+    weights = np.append(np.ones(20), np.zeros(5))
+    found = start(lane, mixture(), x, weights=weights, init=name)
+    expected = start(HOST, mixture(), x[:20], init=name)
+    assert_close(found, expected, 10 * lane.rtol)
+
+
 # Given starts
 
 GIVEN = Normals([0.25, 0.75], [1.0, 5.0], [0.5, 2.0])

@@ -222,13 +222,21 @@ class _Scratch(threading.local):
             return None
         pile = self.kept.setdefault((shape, like.dtype), [])
         for array in pile:
-            if sys.getrefcount(array) == _REFERENCES:
+            if sys.getrefcount(array) == _ALONE:
                 return array
         pile.append(_empty(shape, like))
         return pile[-1]
 
 
-_REFERENCES = 3  # the list, the loop variable, and the argument of getrefcount
+def _references_of_an_element() -> int:
+    """Count what refers to an array of a list in a loop; it depends on the interpreter."""
+    count = 0
+    for array in [np.empty(0)]:
+        count = sys.getrefcount(array)
+    return count
+
+
+_ALONE = _references_of_an_element()
 _WORTH_KEEPING = 1 << 14  # smaller ones come from the heap, which is fast
 _scratch = _Scratch()
 

@@ -90,7 +90,8 @@ def _spread_out(
 def _pick(x: Array, mass: Array, draw: Array) -> Array:
     """Return the value ``(rows, 1)`` at which the cumulated mass passes the draw's share."""
     cumulated = _cumulated(mass)
-    return _value_after(x, cumulated <= draw[:, None] * cumulated[:, -1:])
+    whole = cumulated[:, -1:]
+    return _value_after(x, (cumulated <= draw[:, None] * whole) & (cumulated < whole))
 
 
 def _cumulated(mass: Array) -> Array:

@@ -85,13 +85,15 @@ class Fit:
 
     def aic(self) -> Array:
         """Return Akaike's criterion (1974), ``2 p - 2 log L``, ``(*batch,)``; lower is better."""
-        return 2 * self.n_parameters - 2 * self.log_likelihood
+        with computing(self.log_likelihood, gradients=True):
+            return 2 * self.n_parameters - 2 * self.log_likelihood
 
     def bic(self) -> Array:
         """Return Schwarz's criterion (1978), ``p log W - 2 log L``, ``(*batch,)``."""
         xp, weight = array_namespace(self.total_weight), self.total_weight
-        weight = xp.where(weight > 0, weight, xp.ones_like(weight))
-        return self.n_parameters * xp.log(weight) - 2 * self.log_likelihood
+        with computing(weight, gradients=True):
+            weight = xp.where(weight > 0, weight, 1.0)
+            return self.n_parameters * xp.log(weight) - 2 * self.log_likelihood
 
     def icl(self) -> Array:
         """Return the integrated completed likelihood, ``(*batch,)``; lower is better.
@@ -99,7 +101,8 @@ class Fit:
         BIC minus twice the log posterior probability of the most probable assignment
         (Biernacki, Celeux and Govaert 2000, *IEEE PAMI* 22, 719; the form of mclust).
         """
-        return self.bic() - 2 * self.log_map
+        with computing(self.log_map, gradients=True):
+            return self.bic() - 2 * self.log_map
 
     def log_prob(self, x: Array, *, lengths: Array | None = None) -> Array:
         """Return the log density of observations under the mixture, ``(*batch, n)``.
