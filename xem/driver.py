@@ -27,6 +27,12 @@ from xem.steps import expectation, in_data_units, iteration, standardised
 Part = tuple[Source, Rows]
 """Some rows, and where their observations are."""
 
+Job = tuple[int, Source, Array | slice, Rows]
+"""A tile: the number of its part, its source, where in it the rows' problems are, the rows."""
+
+_SMALL = 1 << 15
+"""So many observations make a tile that is worth a thread."""
+
 
 class Driver:
     """One run of `xem.fit`: opened, advanced from check to check, read out.
@@ -268,29 +274,32 @@ class _Tiling:
     def map(self, function: Callable[..., Any], parts: list[Part]) -> list[Any]:
         """Return ``function(source, where, rows)`` of the tiles of each part, joined.
 
-        Tiles of whole problems go to the workers. Problems that are cut into several tiles
-        themselves go one after the other, for they occupy the workers on their own.
+        Tiles of whole problems go to the workers. The others go one after the other: problems
+        that are cut into several tiles themselves, for they occupy the workers on their own,
+        and small tiles, which take less time than threads lose in waiting for each other.
         """
         jobs = [job for k, part in enumerate(parts) for job in self._cut(k, part)]
-        whole = [job for job in jobs if job[1].width <= self.breadth]
-        large = [job for job in jobs if job[1].width > self.breadth]
-        results: list[list[Any]] = [[] for _ in parts]
-        run = partial(_run, function)
-        for job, result in zip(whole, self._workers.map(run, whole), strict=True):
-            results[job[0]].append(result)
-        for job in large:
-            results[job[0]].append(run(job))
-        return [rows_.join(tiles) for tiles in results]
+        run, results = partial(_run, function), dict[int, Any]()
+        shared = [i for i, job in enumerate(jobs) if self._is_shared(job)]
+        results |= zip(shared, self._workers.map(run, [jobs[i] for i in shared]), strict=True)
+        results |= {i: run(job) for i, job in enumerate(jobs) if i not in results}
+        tiles: list[list[Any]] = [[] for _ in parts]
+        for i, job in enumerate(jobs):
+            tiles[job[0]].append(results[i])
+        return [rows_.join(own) for own in tiles]
 
-    def _cut(self, k: int, part: Part) -> Iterator[tuple[int, Source, Array | slice, Rows]]:
+    def _is_shared(self, job: Job) -> bool:
+        _, source, _, rows = job
+        return source.width <= self.breadth and source.width * rows.ids.shape[0] >= _SMALL
+
+    def _cut(self, k: int, part: Part) -> Iterator[Job]:
         source, rows = part
-        height = self._budget.height(self._space, self._k, source.width)
-        pieces = spans(rows.ids.shape[0], height)
+        pieces = self._budget.rows(self._space, self._k, source.width, rows.ids.shape[0])
         for span in pieces:
             tile = rows if len(pieces) == 1 else rows_.take(rows, span)
             yield k, source, span if tile.problems is None else tile.problems, tile
 
 
-def _run(function: Callable[..., Any], job: tuple[int, Source, Array | slice, Rows]) -> Any:
+def _run(function: Callable[..., Any], job: Job) -> Any:
     _, source, where, rows = job
     return function(source, where, rows)

@@ -153,6 +153,14 @@ class Budget:
         breadth = min(max(width, 1), self.breadth(space, n_components))
         return max(1, self.tile_bytes // (breadth * _bytes_per_observation(space, n_components)))
 
+    def rows(self, space: Space, n_components: int, width: int, count: int) -> list[slice]:
+        """Cut so many problems into tiles, of about equal heights and as many for each worker."""
+        height = self.height(space, n_components, width)
+        worth = self.workers if 8 * count >= height else 1
+        tiles = -(-count // height)
+        tiles += -tiles % worth
+        return spans(count, max(1, -(-count // max(tiles, 1))))
+
 
 def _bytes_per_observation(space: Space, n_components: int) -> int:
     """Return what a step holds at its peak: two arrays with components and a few without."""

@@ -10,6 +10,8 @@ import numpy as np
 from xem._arrays import Array, Space, array_namespace, device, is_array
 
 _NARROWEST = 8
+_FINER = 8
+"""From this power of 2 on, widths come closer."""
 
 
 def pad(series: Sequence[Array]) -> tuple[Array, Array]:
@@ -88,13 +90,14 @@ def _from_python(values: Sequence[Any], name: str) -> np.ndarray[Any, Any]:
 
 
 def widths(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return for each length the width that its series is padded to: 4 an octave.
+    """Return for each length the width that its series is padded to.
 
-    It depends on nothing else, so that a series is summed in the same order in any company,
-    and costs at most a quarter more than its own observations.
+    It depends on nothing else, so that a series is summed in the same order in any company.
+    Short series, whose cost is the number of array calls, take powers of 2; longer ones, whose
+    cost is arithmetic, have two widths an octave, at most half more than their own length.
     """
     lengths = np.maximum(lengths, _NARROWEST)
     octave = np.frexp((lengths - 1).astype(np.float64))[1]
-    step = np.maximum(2 ** (octave - 3), 1).astype(lengths.dtype)
+    step = (2 ** (octave - np.where(octave > _FINER, 2, 1))).astype(lengths.dtype)
     rounded: np.ndarray[Any, Any] = -(-lengths // step) * step
     return rounded
