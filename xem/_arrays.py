@@ -22,13 +22,11 @@ from array_api_compat import (
     device,
     is_array_api_obj,
     is_cupy_array,
-    is_cupy_namespace,
     is_jax_array,
     is_jax_namespace,
     is_numpy_array,
     is_numpy_namespace,
     is_torch_array,
-    is_torch_namespace,
     to_device,
 )
 from array_api_extra import default_dtype
@@ -327,9 +325,7 @@ __all__ = [
     "computing",
     "device",
     "is_array",
-    "is_cupy_namespace",
     "is_numpy_namespace",
-    "is_torch_namespace",
     "overwrite",
     "samples_last",
     "take_rows",
