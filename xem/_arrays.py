@@ -6,12 +6,13 @@ beyond it is here, in `_linalg` and in `_special`, and nowhere else.
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import ModuleType
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from array_api_compat import (
     device,
     is_array_api_obj,
     is_cupy_array,
+    is_cupy_namespace,
     is_jax_array,
     is_jax_namespace,
     is_numpy_array,
@@ -88,6 +90,38 @@ class Space:
         single = xp.isdtype(x.dtype, "real floating") and xp.finfo(x.dtype).bits <= 32
         return cls(xp, place, xp.float32 if single else widest, widest)
 
+    @classmethod
+    def at(cls, xp: ModuleType | None = None, place: Any = None, *, single: bool = False) -> Space:
+        """Describe a place that no array is in yet.
+
+        Parameters
+        ----------
+        xp : module, optional
+            The array namespace, such as ``torch``; NumPy by default.
+        place : device or str, optional
+            The device or its name, such as ``"cuda:1"``; the namespace's default otherwise.
+        single : bool
+            Whether to work in float32, also where the device has float64.
+
+        Raises
+        ------
+        ValueError
+            If the namespace cannot compute on that device here.
+        """
+        module = xp or np
+        try:
+            found = find_namespace(module.asarray([0.0]))
+            here = cls.of(found.asarray([0.0], device=_named_device(found, place)))
+        except Exception as error:
+            device_ = "a device" if place is None else f"device {str(place)!r}"
+            name = getattr(module, "__name__", repr(module))
+            msg = (
+                f"{name} cannot compute on {device_} here: {first_line(error)}; "
+                "choose a device that this machine has"
+            )
+            raise ValueError(msg) from error
+        return replace(here, dtype=found.float32 if single else here.accumulator)
+
     @property
     def on_host(self) -> bool:
         """Whether reading a value costs nothing, as with NumPy."""
@@ -153,6 +187,50 @@ class Space:
         if self.on_host:
             return np.dtype(np.intp)
         return default_dtype(self.xp, kind="indexing", device=self.device)
+
+
+_BACKENDS = {"numpy": "numpy", "torch": "torch", "cupy": "cupy", "jax": "jax.numpy"}
+
+
+def named_space(backend: str, place: str | None, dtype: str) -> Space:
+    """Return a space by the names of its backend, device and dtype.
+
+    JAX is switched to float64 for the rest of the process if that is the dtype.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend, or it is not installed, or has no such device here.
+    """
+    if backend not in _BACKENDS:
+        msg = f"there is no backend {backend!r}; choose one of {', '.join(_BACKENDS)}"
+        raise ValueError(msg)
+    try:
+        xp = importlib.import_module(_BACKENDS[backend])
+    except ImportError as error:
+        msg = f"backend {backend} cannot be loaded: {first_line(error)}; install {backend} first"
+        raise ValueError(msg) from error
+    if is_jax_namespace(xp) and dtype == "float64":
+        importlib.import_module("jax").config.update("jax_enable_x64", True)
+    return Space.at(xp, place, single=dtype == "float32")
+
+
+def _named_device(xp: ModuleType, place: Any) -> Any:
+    """Return the device of a name, for the backends whose own functions take no names."""
+    if not isinstance(place, str):
+        return place
+    kind, _, number = place.partition(":")
+    if is_jax_namespace(xp):
+        return importlib.import_module("jax").devices(kind)[int(number or 0)]
+    if is_cupy_namespace(xp):
+        return importlib.import_module("cupy").cuda.Device(int(number or 0))
+    return place
+
+
+def first_line(error: Exception) -> str:
+    """Say what happened in one line: an OSError without its number and path."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
 
 
 def _widest(xp: ModuleType, place: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from xem.execution import Source
 from xem.init import INITS
 from xem.models.base import Model
 from xem.models.mixture import Mixture, MixtureParams
-from xem.ragged import as_series, padded, widths
+from xem.ragged import Block, Ragged, as_series, padded, widths
 
 
 class Problems(NamedTuple):
@@ -31,6 +31,14 @@ class Problems(NamedTuple):
 
 def problems(x: Any, weights: Any, lengths: Any) -> Problems:
     """Return the problems that the data arguments of `xem.fit` describe."""
+    if isinstance(x, Ragged):
+        if weights is not None or lengths is not None:
+            msg = (
+                "weights and lengths go with arrays; ragged series, such as the groups of a "
+                "frame, have their own: leave them out"
+            )
+            raise TypeError(msg)
+        return _bucketed(x.lengths, x.block, x.space)
     if isinstance(x, list | tuple):
         return _from_list(as_series(x), weights, lengths)
     space = check_data(x, weights, lengths)
@@ -68,14 +76,26 @@ def _from_list(series: list[Array], weights: Any, lengths: Any) -> Problems:
     check_kind("x", series[0])
     space, counts = Space.of(series[0]), np.asarray([s.shape[0] for s in series])
     masses = None if weights is None else _listed_weights(series, weights)
+
+    def block(members: np.ndarray[Any, Any], width: int) -> Block:
+        mass = None if masses is None else padded([masses[i] for i in members], width)
+        return padded([series[i] for i in members], width), mass
+
+    return _bucketed(counts, block, space)
+
+
+def _bucketed(
+    counts: np.ndarray[Any, Any],
+    block: Callable[[np.ndarray[Any, Any], int], Block],
+    space: Space,
+) -> Problems:
+    """Return series as sources of one width each, ``block(members, width)`` their arrays."""
     sources, order = [], []
     for width, members in _buckets(counts):
         own = space.array(counts[members], space.index_dtype)
-        mass = None if masses is None else padded([masses[i] for i in members], width)
-        block = padded([series[i] for i in members], width)
-        sources.append(Source(block, mass, own, None, width, space))
+        sources.append(Source(*block(members, width), own, None, width, space))
         order.append(members)
-    return Problems(sources, order, (len(series),), space)
+    return Problems(sources, order, counts.shape, space)
 
 
 def _listed_weights(series: list[Array], weights: Any) -> list[Array]:

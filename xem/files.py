@@ -85,21 +85,17 @@ def load(path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: 
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it holds no fit, or one of a model that is not defined in this process.
+        If it holds no fit, or one of a model that is not defined in this process, or the
+        namespace has no such device here.
     """
     arrays, description = _read(Path(path))
     model = _rebuilt(description)
-    sample = (xp or np).asarray([0.0])
-    space = Space.of(sample)
-    place = space.device if device is None else device
-    floats = space.xp.__array_namespace_info__().dtypes(device=place, kind="real floating")
+    space = Space.at(xp, device)
 
     def put(name: str) -> Array:
         host = arrays[name]
-        if host.dtype.name == "float64" and "float64" not in floats:
-            host = host.astype(np.float32)
-        dtype = getattr(space.xp, host.dtype.name)
-        return space.xp.asarray(host, dtype=dtype, device=place)
+        own = getattr(space.xp, host.dtype.name)
+        return space.array(host, space.dtype if host.dtype == np.float64 else own)
 
     blank = model.params()
     own = (f"params.components.{name}" for name in blank.components._fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,55 @@ from xem._arrays import Array, Space, array_namespace, device, is_array
 _NARROWEST = 8
 _FINER = 8
 """From this power of 2 on, widths come closer."""
+
+Block = tuple[Array, Array | None]
+"""Observations of one width, ``(problems, width)``, and their weights."""
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Series of different lengths on the host, to be fitted elsewhere.
+
+    `xem.fit` takes one in the place of a list of arrays: each width crosses over to the space
+    in one piece, whereas a list has an array there for each of its series.
+
+    Attributes
+    ----------
+    values : numpy array (total,)
+        The observations, series after series.
+    weights : numpy array (total,), or None
+        Their weights.
+    lengths : integer numpy array (series,)
+        How many observations each series has.
+    space : Space
+        Where they are fitted.
+    """
+
+    values: np.ndarray[Any, Any]
+    weights: np.ndarray[Any, Any] | None
+    lengths: np.ndarray[Any, Any]
+    space: Space
+
+    def block(self, members: np.ndarray[Any, Any], width: int) -> Block:
+        """Return some series and their weights in the space, padded to a width with zeros."""
+        lengths = self.lengths[members]
+        starts = np.cumsum(self.lengths)[members] - lengths
+        position = np.arange(width)
+        inside = position < lengths[:, None]
+        index = np.where(inside, starts[:, None] + position, 0)
+
+        def gathered(flat: np.ndarray[Any, Any]) -> Array:
+            if not flat.size:
+                return self.space.full(inside.shape, 0.0)
+            with np.errstate(over="ignore"):  # beyond the range of float32 is infinite
+                return self.space.array(np.where(inside, flat[index], flat.dtype.type(0)))
+
+        weights = None if self.weights is None else gathered(self.weights)
+        return gathered(self.values), weights
+
+    def series(self) -> list[np.ndarray[Any, Any]]:
+        """Return the observations of each series."""
+        return np.split(self.values, np.cumsum(self.lengths)[:-1])
 
 
 def pad(series: Sequence[Array]) -> tuple[Array, Array]:

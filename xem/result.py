@@ -321,6 +321,11 @@ def concat(fits: Sequence[Fit]) -> Fit:
     )
 
 
+def on_host(fit: Fit) -> Fit:
+    """Return a fit of NumPy arrays."""
+    return fit._each(lambda leaf, _: to_numpy(leaf))
+
+
 def _check_fits(fits: Any) -> None:
     """Check that fits go together."""
     if not isinstance(fits, Sequence) or not all(isinstance(fit, Fit) for fit in fits):
@@ -419,4 +424,4 @@ def _best(status: Array, objective: Array, space: Space) -> Array:
     return restart * count + xp.astype(space.arange(count), restart.dtype)
 
 
-__all__ = ["Fit", "FitError", "assemble", "concat"]
+__all__ = ["Fit", "FitError", "assemble", "concat", "on_host"]
