@@ -29,7 +29,18 @@ CREATIONS = {
     "zeros",
 }
 
-OPTIONAL = ("torch", "jax", "cupy", "sklearn", "matplotlib", "pandas", "polars", "pyarrow", "scipy")
+OPTIONAL = (
+    "torch",
+    "jax",
+    "cupy",
+    "sklearn",
+    "matplotlib",
+    "narwhals",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "scipy",
+)
 
 
 def is_namespace(node: ast.expr) -> bool:

@@ -1,136 +1,265 @@
-"""The rows of a table in groups, and a row for each group and component of their fit.
+"""The rows of a data frame in groups, and a row for each group and component of their fit.
 
-Everything works on whole columns; there is no Python loop over rows.
+Everything works on whole columns; there is no Python loop over rows or groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import narwhals as nw
 import numpy as np
-import pyarrow as pa
 
-from xem._tables import TableError, decoded, first_line
+from xem._arrays import Space, first_line
+from xem.ragged import Ragged
 from xem.status import Status
 
 if TYPE_CHECKING:
     from xem.result import Fit
 
-_RESULTS = ("component", "weight", "loc", "scale", "n", "log_likelihood", "bic", "n_iter", "status")
+    Frame = nw.DataFrame[Any]
+
+FITTED = ("n", "log_likelihood", "bic", "n_iter", "status")
+"""The columns of a fit that all components of a group share; they end a table of fits."""
 
 
-@dataclass(frozen=True)
-class Groups:
-    """The values of a column, group by group.
+class Groups(NamedTuple):
+    """The observations of a frame, group by group, in order of first appearance."""
 
-    Attributes
-    ----------
-    keys : pyarrow.Table
-        The columns that name the groups, one row a group, in order of first appearance;
-        no columns if there is one group of everything.
-    values : list of numpy.ndarray
-        The values of each group that are not missing; a group may have none.
-    n_missing : int
-        How many values were missing (null or NaN) and left out.
-    """
-
-    keys: pa.Table
-    values: list[np.ndarray[Any, Any]]
+    keys: Frame
+    """The columns that name the groups, one row a group."""
+    series: Ragged
+    """The observations that are not missing; a group may have none."""
     n_missing: int
+    """How many rows were left out, for want of a value or of a weight."""
 
     @classmethod
-    def of(cls, keys: pa.Table, numbers: pa.ChunkedArray, dtype: Any = np.float64) -> Groups:
-        """Gather the numbers whose keys are equal.
+    def of(
+        cls, frame: Frame, by: Sequence[str], value: str, weights: str | None, space: Space
+    ) -> Groups:
+        """Gather the rows whose keys are equal; a missing key is a key like any other.
 
         Parameters
         ----------
-        keys : pyarrow.Table
-            The columns that name the groups; null is a name like any other.
-        numbers : pyarrow.ChunkedArray
-            A float64 for each row of `keys`, or null.
-        dtype : dtype
-            The floating dtype of the groups' values.
-
-        Returns
-        -------
-        Groups
+        frame : narwhals.DataFrame
+            At least one row.
+        by : sequence of str
+            The columns that name the groups; none for one group of all rows.
+        value : str
+            The column of numbers; null and NaN are missing.
+        weights : str, optional
+            The column of observation weights; a row without one is left out.
+        space : Space
+            Where the groups will be fitted.
 
         Raises
         ------
-        TableError
-            If rows cannot be grouped by these columns.
+        TypeError
+            If a column of numbers holds something else.
         """
-        _check_names(keys.column_names)
-        if keys.num_columns == 0:
-            everything = pa.ListArray.from_arrays([0, len(numbers)], numbers.combine_chunks())
-            return cls(keys, *_split(everything, dtype))
-        try:
-            firsts, lists = _gathered(keys, numbers)
-        except pa.ArrowException as error:
-            names = ", ".join(keys.column_names)
-            msg = f"cannot group by {names}: {first_line(error)}"
-            raise TableError(msg) from error
-        return cls(firsts, *_split(lists, dtype))
+        codes, firsts = coded(frame, by)
+        values = numbers(frame[value])
+        masses = None if weights is None else numbers(frame[weights])
+        present = ~np.isnan(values) if masses is None else ~np.isnan(values) & ~np.isnan(masses)
+        kept = np.flatnonzero(present)
+        kept = kept[_stable_order(codes[kept], len(firsts))]
+        lengths = np.bincount(codes[kept], minlength=len(firsts))
+        series = Ragged(
+            values[kept], None if masses is None else masses[kept], lengths.astype(np.intp), space
+        )
+        return cls(taken(frame.select(by), firsts), series, len(values) - len(kept))
 
-    def name(self, index: int) -> str:
-        """Name a group by its keys."""
-        keys = (column[index].as_py() for column in self.keys.columns)
-        return " / ".join(map(str, keys)) or "all rows"
-
-    def rows(self, fit: Fit) -> pa.Table:
+    def rows(
+        self,
+        fit: Fit,
+        n_components: np.ndarray[Any, Any] | None = None,
+        bic: np.ndarray[Any, Any] | None = None,
+    ) -> Frame:
         """Lay out the groups' fit as one row for each group and component.
 
         Parameters
         ----------
         fit : Fit
             The groups' fits, in the same order, of NumPy arrays.
+        n_components : integer array (groups,), optional
+            How many components count in each group; all by default.
+        bic : array (groups,), optional
+            The criterion, where that of `fit` is not meant.
 
         Returns
         -------
-        pyarrow.Table
-            The groups' keys, then the columns of the fit. NaN is null.
+        narwhals.DataFrame
+            The groups' keys, then the columns of the fit; what a hopeless group lacks is null.
         """
-        n_groups, n_components = fit.params.weights.shape
-        group = np.repeat(np.arange(n_groups), n_components)
-        normal = fit.params.components
-        n = np.asarray([len(values) for values in self.values])
-        status = np.asarray([Status(code).name for code in fit.status.tolist()])
-        columns = (
-            np.tile(np.arange(n_components), n_groups),
-            *(array.reshape(-1) for array in (fit.params.weights, normal.loc, normal.scale)),
-            *(array[group] for array in (n, fit.log_likelihood, fit.bic(), fit.n_iter, status)),
+        params = fit.model.retied(fit.params)
+        most = params.weights.shape[-1]
+        counts = np.full(fit.batch, most) if n_components is None else n_components
+        group, component = np.nonzero(np.arange(most) < counts[:, None])
+        mixture = {"weight": params.weights, **params.components._asdict()}
+        status = np.asarray([code.name for code in Status])[fit.status]
+        bic = fit.bic() if bic is None else bic
+        shared = (self.series.lengths, fit.log_likelihood, bic, fit.n_iter, status)
+        columns = {
+            "component": component,
+            **{name: values[group, component] for name, values in mixture.items()},
+            **{name: v[group] for name, v in zip(FITTED, shared, strict=True)},
+        }
+        results = nw.from_dict(columns, backend=self.keys.implementation)
+        results = results.with_columns(*_null_for_nan(columns))
+        keys = taken(self.keys, group)
+        return results.with_columns(*keys.iter_columns()).select(*keys.columns, *columns)
+
+
+def names(keys: Frame) -> list[str]:
+    """Name each group by its keys."""
+    return [" / ".join(map(str, row)) for row in keys.iter_rows()] or ["all rows"]
+
+
+def coded(frame: Frame, by: Sequence[str]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Find the distinct keys of a frame, numbered by first appearance.
+
+    Returns
+    -------
+    codes : integer array (rows,)
+        The number of each row's key.
+    firsts : integer array (keys,)
+        The first row of each key.
+
+    Raises
+    ------
+    TypeError
+        If the library of the frame has no groups of such keys.
+    """
+    try:
+        codes = _codes(frame, by)
+    except (NotImplementedError, TypeError) as error:
+        kinds = ", ".join(f"{name!r} of {frame[name].dtype}" for name in by)
+        msg = (
+            f"the rows cannot be grouped by {kinds}: {first_line(error)}; "
+            "expected columns of text, numbers or times: convert them"
         )
-        keys = {name: self.keys[name].take(group) for name in self.keys.column_names}
-        results = (pa.array(column, from_pandas=True) for column in columns)
-        return pa.table({**keys, **dict(zip(_RESULTS, results, strict=True))})
+        raise TypeError(msg) from error
+    firsts = np.empty(codes.max(initial=-1) + 1, np.intp)
+    firsts[codes[::-1]] = np.arange(len(codes))[::-1]
+    return codes, firsts
 
 
-def _check_names(by: Sequence[str]) -> None:
-    for name in by:
-        if name in _RESULTS:
-            msg = f"--by {name} is also a column of the output: rename it in the input"
-            raise TableError(msg)
+def taken(keys: Frame, rows: np.ndarray[Any, Any]) -> Frame:
+    """Return some rows of a frame of keys, which may have no columns."""
+    if not keys.columns:
+        return keys
+    if not keys.implementation.is_pyarrow():
+        return keys[rows]
+    import pyarrow as pa
+
+    plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    table = keys.to_native()  # Arrow takes no rows of views
+    schema = pa.schema([f.with_type(plain.get(f.type, f.type)) for f in table.schema])
+    return nw.from_native(table.cast(schema).take(rows).cast(table.schema), eager_only=True)
 
 
-def _gathered(keys: pa.Table, numbers: pa.ChunkedArray) -> tuple[pa.Table, pa.ListArray]:
-    """Return the distinct keys, in order of first appearance, and a list of numbers for each."""
-    by = [f"key {i}" for i in range(keys.num_columns)]
-    columns = dict(zip(by, map(decoded, keys.columns), strict=True))
-    table = pa.table({**columns, "value": numbers, "row": np.arange(len(numbers))})
-    lists = table.group_by(by, use_threads=False).aggregate([("value", "list"), ("row", "min")])
-    lists = lists.sort_by("row_min").combine_chunks()
-    firsts = lists.select(by).rename_columns(keys.column_names)
-    return firsts, lists["value_list"].combine_chunks()
+def _codes(frame: Frame, by: Sequence[str]) -> np.ndarray[Any, Any]:
+    if not by:
+        return np.zeros(len(frame), np.intp)
+    keys = frame.select(by)
+    if frame.implementation.is_pyarrow():  # its windows lose the order of the rows
+        return _arrow_codes(keys.to_native())
+    return _window_codes(keys)
 
 
-def _split(lists: pa.ListArray, dtype: Any) -> tuple[list[np.ndarray[Any, Any]], int]:
-    """Turn a column of lists into arrays without their missing values; count those."""
-    flat = lists.flatten().to_numpy(zero_copy_only=False)
-    present = ~np.isnan(flat)
-    n_present = np.concatenate([[0], np.cumsum(present)])
-    ends = np.cumsum(lists.value_lengths().to_numpy())
-    with np.errstate(over="ignore"):
-        values = flat[present].astype(dtype)
-    return np.split(values, n_present[ends[:-1]]), int(len(flat) - n_present[-1])
+def _window_codes(keys: Frame) -> np.ndarray[Any, Any]:
+    """Return the numbers of keys by way of the first row of each."""
+    row = nw.generate_temporary_column_name(8, keys.columns)
+    table = keys.with_row_index(row).select(nw.col(row).min().over(*keys.columns))
+    first = table[row].to_numpy().astype(np.intp)
+    codes: np.ndarray[Any, Any] = (np.cumsum(first == np.arange(len(first))) - 1)[first]
+    return codes
+
+
+def _arrow_codes(keys: Any) -> np.ndarray[Any, Any]:
+    """Return the numbers of an Arrow table's keys by way of dictionaries, column by column."""
+    codes = np.zeros(keys.num_rows, np.int64)
+    for column in keys.columns:
+        own, size = _encoded(_comparable(column))
+        codes = _renumbered(codes * size + own)
+    return codes
+
+
+def _comparable(column: Any) -> Any:
+    """Return an Arrow column of keys as one with a dictionary, whose equal keys are one entry."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    plain = column.cast(kind)
+    if pa.types.is_null(kind):
+        return plain.cast(pa.int8())
+    if pa.types.is_floating(kind):
+        return pc.add(plain.cast(pa.float64()), 0.0)  # -0.0 is 0.0
+    return plain
+
+
+def _renumbered(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return codes that are numbered by first appearance."""
+    import pyarrow as pa
+
+    return _encoded(pa.chunked_array([codes]))[0]
+
+
+def _encoded(column: Any) -> tuple[np.ndarray[Any, Any], int]:
+    """Return the number of each entry of an Arrow column, the last for null, and the count."""
+    coded = column.dictionary_encode().unify_dictionaries()
+    size = len(coded.chunk(0).dictionary)
+    indices = [chunk.indices.fill_null(size).to_numpy() for chunk in coded.chunks]
+    return np.concatenate(indices).astype(np.int64), size + 1
+
+
+def check_numbers(column: nw.Series[Any]) -> None:
+    """Raise unless a column holds numbers, or nothing at all."""
+    if not column.dtype.is_numeric() and column.null_count() < len(column):
+        msg = (
+            f"column {column.name!r} is not numbers but {_described(column)}; "
+            "expected a column of numbers, empty where an observation is missing: convert it"
+        )
+        raise TypeError(msg)
+
+
+def numbers(column: nw.Series[Any]) -> np.ndarray[Any, Any]:
+    """Return a column as float32 if it is, else float64, with NaN for what is missing."""
+    check_numbers(column)
+    dtype = column.dtype if column.dtype == nw.Float32 else nw.Float64
+    if column.implementation.is_pyarrow() and column.dtype.is_integer():  # it casts exactly alone
+        return np.asarray(column.to_native().cast("float64", safe=False))
+    return np.asarray(column.cast(dtype).to_numpy())
+
+
+def _described(column: nw.Series[Any]) -> str:
+    """Name the type of a column; of text, quote the first entry that is no number."""
+    kind = str(column.dtype)
+    if column.dtype not in (nw.String, nw.Object, nw.Categorical, nw.Enum):
+        return kind
+    for entry in column.drop_nulls():
+        try:
+            float(entry)
+        except (TypeError, ValueError):
+            return f"{kind}, such as {entry!r:.40}"
+    return kind
+
+
+def _stable_order(codes: np.ndarray[Any, Any], n_codes: int) -> np.ndarray[Any, Any]:
+    """Return the order that brings equal codes together and keeps that of the rows."""
+    if np.all(codes[1:] >= codes[:-1]):
+        return np.arange(len(codes))
+    narrow = np.uint16 if n_codes <= 1 << 16 else codes.dtype  # 16 bits are sorted by radix
+    return np.argsort(codes.astype(narrow), kind="stable")
+
+
+def _null_for_nan(columns: dict[str, np.ndarray[Any, Any]]) -> list[nw.Expr]:
+    floats = [nw.col(name) for name, values in columns.items() if values.dtype.kind == "f"]
+    return [nw.when(~column.is_nan()).then(column) for column in floats]
+
+
+__all__ = ["FITTED", "Groups", "check_numbers", "coded", "names", "numbers", "taken"]

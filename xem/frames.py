@@ -1,0 +1,219 @@
+"""Fits of the groups of a data frame: pandas, Polars, PyArrow and what else narwhals knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+try:
+    import narwhals as nw
+except ModuleNotFoundError as missing:
+    _NEEDED = "xem.frames needs narwhals: pip install 'xem-em[frames]'"
+    raise ModuleNotFoundError(_NEEDED, name=missing.name) from missing
+
+from xem._arrays import Space
+from xem._groups import FITTED, Groups, check_numbers
+from xem.boundary import check_model
+from xem.em import fit
+from xem.models.mixture import Mixture
+from xem.result import Fit, on_host
+
+if TYPE_CHECKING:
+    Frame = nw.DataFrame[Any]
+
+_COLUMN = "column"
+
+
+class GroupFits(NamedTuple):
+    """What `fit_groups` returns."""
+
+    frame: Any
+    """One row for each group and component, a frame of the caller's kind."""
+    fit: Fit
+    """The same as a `Fit`, its batch the groups in the order of the frame."""
+
+
+def fit_groups(
+    df: Any,
+    *,
+    model: Mixture,
+    by: str | Sequence[str] = (),
+    value: str | None = None,
+    columns: Sequence[str] | None = None,
+    weights: str | None = None,
+    xp: ModuleType | None = None,
+    device: Any = None,
+    **fit_options: Any,
+) -> GroupFits:
+    """Fit a model to every group of a frame's rows, all groups in one call of `xem.fit`.
+
+    Parameters
+    ----------
+    df : data frame
+        pandas, Polars (eager or lazy), PyArrow, or any other that narwhals reads. Of a lazy
+        frame, the columns that are named here are collected.
+    model : Mixture
+        What to fit to each group.
+    by : str or sequence of str
+        The columns whose values name the groups; a null is a value like any other. Without
+        any, all rows are one group.
+    value : str
+        The column of observations. Nulls and NaN are missing observations.
+    columns : sequence of str
+        Instead of ``value``, for a wide frame: each of these columns is a series of its own,
+        named in the column ``"column"`` of the result.
+    weights : str, optional
+        The column of observation weights; a row without one is left out.
+    xp : module, optional
+        The array namespace to fit in, such as ``torch``; NumPy by default.
+    device : device or str, optional
+        Where to fit, such as ``"cuda"``; the namespace's default otherwise.
+    **fit_options
+        Further arguments of `xem.fit`: ``n_init``, ``seed``, ``tol``, …
+
+    Returns
+    -------
+    GroupFits
+        ``frame``, of the same kind as ``df``, has one row for each group and component: the
+        group's columns, ``component`` (0 … K - 1 in canonical order), ``weight``, the
+        parameters of the family, ``n`` (observations), ``log_likelihood`` (nats), ``bic``,
+        ``n_iter`` and ``status`` (a name of `xem.Status`). Groups come in order of first
+        appearance; one that allows no fit has null parameters. ``fit`` is the `Fit`.
+
+    Raises
+    ------
+    TypeError
+        If ``df`` is no data frame, a column of numbers holds something else, or the library
+        cannot group by a column.
+    ValueError
+        If a column is missing, or named like one of the result's, or there are no rows; and
+        what `xem.fit` raises for its own arguments.
+
+    Notes
+    -----
+    The fit is in float32 where all observations are, else in float64.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import xem, xem.frames
+    >>> df = pd.DataFrame({"who": list("aaaabbbb"), "size": [1, 2, 11, 12, 1, 3, 21, 23]})
+    >>> model = xem.Mixture(xem.Normal(), 2)
+    >>> frame, fit = xem.frames.fit_groups(df, by="who", value="size", model=model, seed=0)
+    >>> frame[["who", "component", "weight", "loc", "status"]].round(3)
+      who  component  weight   loc     status
+    0   a          0     0.5   1.5  CONVERGED
+    1   a          1     0.5  11.5  CONVERGED
+    2   b          0     0.5   2.0  CONVERGED
+    3   b          1     0.5  22.0  CONVERGED
+    """
+    check_model(model)
+    by = list(by) if isinstance(by, Iterable) and not isinstance(by, str) else [by]
+    values = _observed(value, columns)
+    used = [*by, *values, *([] if weights is None else [weights])]
+    check_names(used, by, model)
+    native = _native(df)
+    frame = _collected(native, used)
+    if columns is not None:
+        frame, by, values = _long(frame, by, values, weights)
+    space = Space.at(xp, device, single=frame[values[0]].dtype == nw.Float32)
+    groups = Groups.of(frame, by, values[0], weights, space)
+    fitted = fit(model, groups.series, **fit_options).sorted()
+    rows = groups.rows(on_host(fitted))
+    return GroupFits(_like(rows, native), fitted)
+
+
+def _observed(value: str | None, columns: Sequence[str] | None) -> list[str]:
+    """Return the columns of observations."""
+    if (value is None) == (columns is None) or isinstance(columns, str):
+        msg = (
+            f"value is {value!r} and columns is {columns!r}; expected one of them: the name of "
+            "the column of observations, or a list of columns, each a series of its own"
+        )
+        raise ValueError(msg)
+    found = [value] if value is not None else list(columns or ())
+    if not found:
+        msg = "columns is empty; expected the names of one or more columns"
+        raise ValueError(msg)
+    return found
+
+
+def check_names(used: Sequence[str], by: Sequence[str], model: Mixture) -> None:
+    """Check the names of columns against each other and those of ``by`` against the result's.
+
+    Raises
+    ------
+    TypeError
+        If a name is no text.
+    ValueError
+        If a column is named twice, or like a column of the result.
+    """
+    odd = [name for name in used if not isinstance(name, str)]
+    if odd:
+        msg = (
+            f"{odd[0]!r} is no name of a column; expected text: a pandas frame with other labels "
+            "is renamed with df.rename(columns=str)"
+        )
+        raise TypeError(msg)
+    twice = [name for name in used if used.count(name) > 1]
+    if twice:
+        msg = f"column {twice[0]!r} is named twice; each column has one use"
+        raise ValueError(msg)
+    own = {"component", "weight", *model.component.Params._fields, *FITTED}
+    taken = [name for name in by if name in own]
+    if taken:
+        msg = f"column {taken[0]!r} is also a column of the result: rename it in the data"
+        raise ValueError(msg)
+
+
+def _native(df: Any) -> Any:
+    """Return a frame as narwhals', lazy or not."""
+    try:
+        return nw.from_native(df)
+    except TypeError as error:
+        kind = f"{type(df).__module__}.{type(df).__qualname__}".removeprefix("builtins.")
+        msg = (
+            f"df is a {kind}; expected a data frame of pandas, Polars, PyArrow or another library "
+            "that narwhals reads: make one, such as pandas.DataFrame({name: values, …})"
+        )
+        raise TypeError(msg) from error
+
+
+def _collected(native: Any, names: list[str]) -> Frame:
+    """Return the named columns of a frame, in memory."""
+    known = native.collect_schema().names()
+    missing = [name for name in names if name not in known]
+    if missing:
+        msg = f"there is no column {missing[0]!r}; the columns are {', '.join(map(str, known))}"
+        raise ValueError(msg)
+    frame: Frame = nw.maybe_reset_index(native.select(names).lazy().collect())
+    if not len(frame):
+        msg = "the data have no rows: there is nothing to fit"
+        raise ValueError(msg)
+    return frame
+
+
+def _long(
+    frame: Frame, by: list[str], values: list[str], weights: str | None
+) -> tuple[Frame, list[str], list[str]]:
+    """Return a wide frame as a long one, with its grouping columns and its value column."""
+    kept = [*by, *([] if weights is None else [weights])]
+    if _COLUMN in kept:
+        msg = f"column {_COLUMN!r} has the name that wide frames give a new one; rename it"
+        raise ValueError(msg)
+    for name in values:
+        check_numbers(frame[name])
+    single = all(frame[name].dtype == nw.Float32 for name in values)
+    frame = frame.with_columns(nw.col(*values).cast(nw.Float32 if single else nw.Float64))
+    name = nw.generate_temporary_column_name(8, frame.columns)
+    value = nw.generate_temporary_column_name(8, [*frame.columns, name, _COLUMN])
+    long = frame.unpivot(values, index=kept, variable_name=name, value_name=value)
+    return long.rename({name: _COLUMN}), [*by, _COLUMN], [value]
+
+
+def _like(rows: Frame, native: Any) -> Any:
+    """Return a frame as the caller's kind."""
+    if isinstance(native, nw.LazyFrame):
+        return rows.lazy(backend=native.implementation).to_native()
+    return rows.to_native()

@@ -1,0 +1,81 @@
+"""How many components: the best of several fits of the same problems, problem by problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xem._tree import tree_map
+from xem.models.mixture import Mixture, MixtureParams
+from xem.result import Fit, concat
+from xem.status import Status
+
+
+class Selected(NamedTuple):
+    """The best fit of each problem, all as one."""
+
+    fit: Fit
+    """Mixtures of the most components; those that a problem has not have weight 0."""
+    n_components: np.ndarray[Any, Any]
+    """How many components each problem has, ``(problems,)``."""
+    bic: np.ndarray[Any, Any]
+    """Schwarz's criterion of the chosen fits, ``(problems,)``."""
+
+
+def select(fits: Sequence[Fit], criterion: str) -> Selected:
+    """Choose for each problem the best of several fits.
+
+    Fits are ranked by `Status.rank` first, as restarts are: a likelihood that is held back by
+    nothing but the variance floor says nothing for its components. Then the lowest criterion
+    counts, and of equals the first.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        Of one batch axis and one family, of NumPy arrays, with components in canonical order.
+    criterion : {"aic", "bic", "icl"}
+        A method of `Fit`.
+
+    Returns
+    -------
+    Selected
+    """
+    rank_of = np.asarray([code.rank for code in Status])
+    rank = np.stack([rank_of[fit.status] for fit in fits])
+    cost = np.stack([getattr(fit, criterion)() for fit in fits])
+    cost = np.where(np.isfinite(cost), cost, np.inf)
+    best = np.lexsort((cost, rank), axis=0)[0]
+    most = max(fit.model.n_components for fit in fits)
+    counts = np.asarray([fit.model.n_components for fit in fits])
+    chosen = best * len(best) + np.arange(len(best))
+    return Selected(
+        concat([widened(fit, most) for fit in fits])[chosen],
+        counts[best],
+        np.concatenate([fit.bic() for fit in fits])[chosen],
+    )
+
+
+def widened(fit: Fit, n_components: int) -> Fit:
+    """Return a fit with more components, which have weight 0 and else are as the first.
+
+    Its history and its restarts, which differ in length between fits, become its objective.
+    """
+    axis, missing = len(fit.batch), n_components - fit.model.n_components
+    params = fit.model.retied(fit.params)
+
+    def longer(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        first = np.take(values, [0] * missing, axis=axis)
+        return np.concatenate([values, first], axis=axis)
+
+    weights = np.pad(params.weights, [*[(0, 0)] * axis, (0, missing)])
+    own = fit.objective[None, ...]
+    return replace(
+        fit,
+        model=Mixture(fit.model.component, n_components),
+        params=MixtureParams(weights, tree_map(longer, params.components)),
+        history=own,
+        restarts=own,
+    )
