@@ -1,0 +1,147 @@
+"""The furniture of a panel: axes, scales, legends, notes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.lines import Line2D
+from matplotlib.markers import CARETUP
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
+
+from xem import _views as views
+
+INK, FAINT, BARS = "#222222", "#6b747c", "#d9dde1"
+_SMALL, _LONGEST = 9.0, 32
+_FEW_DECADES, _MANY_DECADES = 3.0, 150.0
+
+
+def framed(ax: Any, xlabel: str, ylabel: str) -> Axes:
+    """Return the given axes or new ones, with labels and without a box."""
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.subplots(layout="constrained")[1]
+    if not isinstance(ax, Axes):
+        msg = f"ax is a {type(ax).__name__}; expected matplotlib Axes, or None for a new figure"
+        raise TypeError(msg)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    return ax
+
+
+def entitle(ax: Axes, name: str, more: str = "", colour: str = FAINT) -> None:
+    """Write the title of a panel, and a line below it."""
+    title = ax.set_title(legible(name), loc="left", fontsize=11, color=INK, pad=20 if more else 6)
+    title.set(fontweight="bold", parse_math=False)
+    if more:
+        line = ax.annotate(more, (0, 1), (0, 5), "axes fraction", "offset points")
+        line.set(color=colour, fontsize=_SMALL + 0.5, in_layout=False)
+
+
+def say(ax: Axes, *lines: str) -> None:
+    """Write what there is to say instead of a drawing."""
+    text = ax.text(0.5, 0.97, "\n".join(lines), transform=ax.transAxes, ha="center", va="top")
+    text.set(color=FAINT, fontsize=11, in_layout=False)
+
+
+def blank(ax: Axes, text: str) -> None:
+    """Write why there is nothing else in the axes."""
+    say(ax, text)
+    ax.set(xticks=[], yticks=[])
+
+
+def note(ax: Axes, lines: list[str], side: str = "right") -> None:
+    """Write what the drawing leaves out into an upper corner."""
+    if not lines:
+        return
+    corner = (1 if side == "right" else 0, 1)
+    text = ax.annotate("\n".join(lines), corner, (0, -9), "axes fraction", "offset points")
+    text.set(ha=side, va="top", color=FAINT, fontsize=_SMALL, in_layout=False)
+    text.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})
+
+
+def outside(**counts: int) -> list[str]:
+    """Return what to note of so many things, named by the keywords, that lie outside the axes."""
+    found = [views.counted(count, noun) for noun, count in counts.items() if count]
+    return [f"{' and '.join(found)} outside the axes"] if found else []
+
+
+def beyond(ax: Axes, place: float, colour: str) -> None:
+    """Mark where something goes on above the axes."""
+    transform = ax.get_xaxis_transform()
+    mark = ax.plot([place], [1], marker=CARETUP, ms=9, color=colour, transform=transform)[0]
+    mark.set(clip_on=False, zorder=4)
+
+
+def whole_ticks(ax: Axes) -> None:
+    """Have ticks at whole numbers only."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def limited(ax: Axes, points: views.Values) -> views.Values:
+    """Set scales and limits by points ``(n, 2)``, outliers apart; return which are inside."""
+    inside = np.ones(len(points), bool)
+    for name, column in zip("xy", points.T, strict=True):
+        span = views.span(column)
+        if span.logarithmic:
+            _make_logarithmic(ax, name, span)
+        ax.set(**{f"{name}lim": (span.low, span.high)})
+        inside &= (column >= span.low) & (column <= span.high)
+    return inside
+
+
+def _make_logarithmic(ax: Axes, name: str, span: views.Span) -> None:
+    """Make an axis logarithmic, with more ticks for few decades, and fewer for very many."""
+    ax.set(**{f"{name}scale": "log"})
+    axis = getattr(ax, f"{name}axis")
+    first, last = np.log10([span.low, span.high])
+    if last - first < _FEW_DECADES:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    elif last - first > _MANY_DECADES:
+        step = np.ceil((last - first) / 8)
+        ticks = 10.0 ** np.arange(np.ceil(first), last, step)
+        axis.set_major_locator(FixedLocator(ticks.tolist()))
+        axis.set_minor_locator(NullLocator())
+
+
+def legend(ax: Axes, place: Any, notes: list[str] | None = None) -> None:
+    """Draw a legend with full colours, and notes below its entries."""
+    handles: list[Any] = ax.get_legend_handles_labels()[0]
+    handles += [Line2D([], [], lw=0, label=text) for text in notes or []]
+    drawn = ax.legend(handles=handles, loc=place, frameon=True, framealpha=0.85, edgecolor="none")
+    for handle in drawn.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([50])
+        if handle is not None:
+            handle.set_alpha(1)
+
+
+def emptiest(ax: Axes, points: views.Values) -> str:
+    """Return the corner of the axes in which the fewest of the points ``(n, 2)`` lie."""
+    pixels = ax.transLimits.transform(ax.transScale.transform(points)) if len(points) else points
+    right, top = (pixels > 0.55).T
+    left, bottom = (pixels < 0.45).T
+    corners = {"upper right": right & top, "upper left": left & top}
+    corners |= {"lower right": right & bottom, "lower left": left & bottom}
+    return min(corners, key=lambda name: int(corners[name].sum()))
+
+
+def legible(text: str, longest: int = _LONGEST) -> str:
+    """Return a text in one line of so many characters, all of which the font has."""
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    known = font.get_charmap()
+    line = "".join(c if ord(c) in known else "□" for c in " ".join(str(text).split()))
+    return line if len(line) <= longest else f"{line[: longest - 1].rstrip()}…"
