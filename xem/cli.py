@@ -1,39 +1,62 @@
-"""The program: ``xem fit`` fits a mixture to every group of a table's rows."""
+"""The program: ``xem fit``, ``xem predict`` and ``xem show``."""
 
 from __future__ import annotations
 
+import json
 import sys
-import textwrap
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 try:
     import typer
+    from rich.console import Console
 except ModuleNotFoundError as missing:
     sys.exit(f"xem: the program needs {missing.name}: pip install 'xem-em[cli]'")
 
-if TYPE_CHECKING:
-    from xem import Fit
-    from xem._groups import Groups
-
-_USAGE, _INTERRUPTED = 2, 130
-_N_NAMED, _INDENT = 3, " " * 28
+_WRONG, _INTERRUPTED = 2, 130
+_MENDABLE = (TypeError, ValueError, OverflowError, MemoryError, RuntimeError)  # the last: devices
+_UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="xem",
     help="Fit mixture models to many series at once.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
 def main() -> None:
-    """Run the program."""
-    app()
+    """Run the program; what a user can mend ends it with one line on stderr and status 2."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except _UsageError as error:
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        command = "xem" if error.ctx is None else error.ctx.command_path
+        if message:  # there is none where help has been shown, for want of a command
+            _complain(f"{message}; see '{command} --help'")
+        sys.exit(_WRONG)
+    except OSError as error:
+        _complain(f"cannot write to stdout: {error.strerror}")
+        sys.exit(_WRONG)
+
+
+Family = Annotated[str, typer.Option(help="The family of the components.")]
+Floor = Annotated[
+    float | None,
+    typer.Option(
+        help="The smallest variance of a component, relative to its group's.", show_default="1e-06"
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and data.")]
+Fits = Annotated[str, typer.Argument(metavar="FITS", help="What xem fit wrote.")]
+Out = Annotated[
+    str,
+    typer.Option(
+        "--out", "-o", help="The .csv, .parquet or .json file to write; - writes CSV to stdout."
+    ),
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -56,23 +79,47 @@ def _options(
 @app.command()
 def fit(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A .parquet or .csv file.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="A .csv, .parquet or .json table, a .npy array with one series a row and NaN "
+            "for padding, or - for any of these on stdin.",
+            show_default=False,
+        ),
+    ],
+    components: Annotated[
+        str,
+        typer.Option(
+            "--components", "-k", help="How many components, 2; or 1:5, the best for each group."
+        ),
     ],
     value: Annotated[
-        str, typer.Option(help="The column of numbers to fit; empty and NaN entries are left out.")
-    ],
-    components: Annotated[int, typer.Option(help="How many components a mixture has.")],
-    out: Annotated[Path, typer.Option(help="The .csv or .parquet file to write.")],
+        str | None,
+        typer.Option(help="The column of observations; empty and NaN entries are left out."),
+    ] = None,
     by: Annotated[
         list[str] | None,
         typer.Option(help="Fit one mixture to each value of this column; may be repeated."),
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="The column of observation weights.", metavar="COLUMN")
+    ] = None,
+    out: Out = "-",
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw a page about the fits into this file.")
+    ] = None,
+    criterion: Annotated[
+        Literal["bic", "aic", "icl"] | None,
+        typer.Option(help="What chooses the number of components.", show_default="bic"),
+    ] = None,
+    family: Family = "normal",
+    variance_floor: Floor = None,
     init: Annotated[
         Literal["k-means++", "k-means", "random_from_data", "quantile"],
         typer.Option(help="How fits start."),
     ] = "k-means++",
     n_init: Annotated[int, typer.Option(help="Starts for each group; the best fit is kept.")] = 1,
-    seed: Annotated[int, typer.Option(help="Another seed draws other starts.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other starts.")] = 0,
     tol: Annotated[
         float,
         typer.Option(help="Stop when an iteration gains less: nats per observation."),
@@ -81,28 +128,36 @@ def fit(
     dtype: Annotated[
         Literal["float32", "float64"], typer.Option(help="The precision to compute in.")
     ] = "float64",
-    variance_floor: Annotated[
-        float,
-        typer.Option(help="The smallest variance of a component, relative to its group's."),
-    ] = 1e-6,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Print nothing but errors: no progress, no summary.")
+    backend: Annotated[
+        str, typer.Option(help="The arrays to compute with: numpy, torch, cupy or jax.")
+    ] = "numpy",
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute, such as cuda or cuda:1.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON on stdout.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Fit a Normal mixture to every group of rows; write one row for each group and component."""
+    """Fit a mixture to every group of rows; write one row for each group and component."""
     with _reporting():
-        from xem import _tables
-        from xem._groups import Groups
+        from xem import _jobs, _report
+        from xem._arrays import named_space
 
-        if components < 1:
-            _stop(f"--components is {components}: a mixture has 1 or more")
-        _tables.check_output(out, source)
-        groups = Groups.of(*_tables.read(source, by or [], value), dtype)
-        began = time.perf_counter()
-        fitted = _fit(
-            groups,
-            components,
-            variance_floor,
+        counts = _counts(components)
+        if criterion is not None and len(counts) == 1:
+            _stop(f"--criterion chooses among several --components; there is one, {components}")
+        if as_json and out == "-":
+            _stop("--json and the table would both go to stdout: name a file with --out")
+        outcome = _jobs.fit_table(
+            source,
+            _jobs.Columns(by or [], value, weights),
+            _jobs.family(family, variance_floor),
+            counts,
+            criterion or "bic",
+            named_space(backend, device, dtype),
+            out,
+            plot,
             init=init,
             n_init=n_init,
             seed=seed,
@@ -110,42 +165,76 @@ def fit(
             tol=tol,
             progress=not quiet,
         )
-        seconds = time.perf_counter() - began
-        _tables.write(groups.rows(fitted.sorted()), out)
-    if not quiet:
-        for line in (*_summary(groups, fitted, seconds), f"written to {out}"):
-            typer.echo(line, err=True)
+        if as_json:
+            typer.echo(json.dumps(outcome.summary()))
+        elif not quiet:
+            written = [name for name in (out, plot) if name not in ("-", None)]
+            _report.show_outcome(outcome, list(map(str, written)))
 
 
-def _fit(groups: Groups, components: int, variance_floor: float, **options: Any) -> Fit:
-    """Fit all groups in one call; an argument that xem.fit refuses ends the program."""
-    import xem
+@app.command()
+def predict(
+    fits: Fits,
+    source: Annotated[
+        str, typer.Argument(metavar="DATA", help="A table or array, as xem fit reads it.")
+    ],
+    value: Annotated[str | None, typer.Option(help="The column of observations.")] = None,
+    out: Out = "-",
+    family: Family = "normal",
+    quiet: Quiet = False,
+) -> None:
+    """Write DATA with the most probable component of each row, and all their probabilities."""
+    with _reporting():
+        from xem import _jobs
 
-    try:
-        model = xem.Mixture(xem.Normal(variance_floor=variance_floor), components)
-        return xem.fit(model, groups.values, **options)
-    except ValueError as error:
-        _stop(" ".join(str(error).split()))
+        n_rows, n_labelled = _jobs.predict_table(
+            fits, source, value, _jobs.family(family, None), out
+        )
+        if not quiet:
+            missing = n_rows - n_labelled
+            note = f"; {missing:,} have no value or no fit" if missing else ""
+            typer.echo(f"{n_labelled:,} of {n_rows:,} rows labelled{note}", err=True)
 
 
-def _summary(groups: Groups, fitted: Fit, seconds: float) -> Iterator[str]:
-    """Say how many fits ended how, which, and what to do about those that did not converge."""
-    import numpy as np
+@app.command()
+def show(
+    fits: Fits,
+    group: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="GROUP", help="The group: a value for each column of --by."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw its densities into this file.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The table that was fitted, to draw its histogram.")
+    ] = None,
+    value: Annotated[str | None, typer.Option(help="The column of observations.")] = None,
+    family: Family = "normal",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Print one group's fit; draw its picture into a file."""
+    with _reporting():
+        from xem import _jobs, _report, _tables
 
-    from xem import Status
+        if plot is None and (data is not None or value is not None):
+            _stop("--data and --value are for the picture: name its file with --plot")
+        name, rows = _jobs.show_group(
+            fits, group or [], _jobs.family(family, None), data, value, plot
+        )
+        if as_json:
+            typer.echo(_tables.as_json(rows))
+        else:
+            _report.show_rows(name, rows)
 
-    n_groups, n = len(groups.values), sum(map(len, groups.values))
-    yield f"{n_groups:,} problems of {n:,} observations; {groups.n_missing:,} missing left out"
-    for status in Status:
-        found = np.flatnonzero(fitted.status == status)
-        if found.size == 0:
-            continue
-        yield f"{status.name:>16} {found.size:>10,}"
-        if status is not Status.CONVERGED:
-            names = ", ".join(map(groups.name, found[:_N_NAMED].tolist()))
-            yield f"{_INDENT}{names}{', …' if found.size > _N_NAMED else ''}"
-            yield textwrap.indent(textwrap.fill(status.advice, 72), _INDENT)
-    yield f"{seconds:.2f} s, {n_groups / seconds:,.0f} series per second"
+
+def _counts(components: str) -> range:
+    """Return the numbers of components that ``2`` or ``1:5`` means."""
+    first, colon, last = components.partition(":")
+    if not first.isdecimal() or (colon and not last.isdecimal()):
+        _stop(f"--components is {components!r}; expected a number, 2, or a range, 1:5")
+    counts = range(int(first), int(last or first) + 1)
+    if not counts or counts[0] < 1:
+        _stop(f"--components is {components!r}; a mixture has 1 or more, and 1:5 runs upwards")
+    return counts
 
 
 @contextmanager
@@ -157,12 +246,20 @@ def _reporting() -> Iterator[None]:
         _stop(f"the program needs {missing.name}: pip install 'xem-em[cli]'")
     try:
         yield
-    except TableError as error:
-        _stop(str(error))
+    except typer.Exit:
+        raise
+    except (TableError, *_MENDABLE) as error:
+        _stop(" ".join(str(error).split()) or type(error).__name__)
     except KeyboardInterrupt:
         _stop("interrupted; nothing was written", _INTERRUPTED)
 
 
-def _stop(message: str, code: int = _USAGE) -> NoReturn:
-    typer.echo(f"xem: {message}", err=True)
+def _complain(message: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console.print("xem:", style="bold red", end=" ")
+    console.print(message)
+
+
+def _stop(message: str, code: int = _WRONG) -> NoReturn:
+    _complain(message)
     raise typer.Exit(code)
