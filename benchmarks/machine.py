@@ -14,7 +14,18 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("xem-em", "numpy", "torch", "scikit-learn", "gmm-gpu", "array-api-compat")
+PACKAGES = (
+    "xem-em",
+    "numpy",
+    "torch",
+    "scikit-learn",
+    "gmm-gpu",
+    "array-api-compat",
+    "narwhals",
+    "pandas",
+    "polars",
+    "pyarrow",
+)
 TELLING_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "asimd", "sve")
 SETTINGS = ("OMP_", "OPENBLAS_", "MKL_", "NPY_", "ATEN_", "XEM_")
 

@@ -9,18 +9,21 @@ copyright = "2026, xem developers"
 version = release = installed_version("xem-em")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
 ]
-exclude_patterns = ["_build", "examples"]
+exclude_patterns = ["_build", "examples/SOURCES.md"]
 html_theme = "furo"
 html_title = f"xem {release}"
 default_role = "code"
 
 myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 nitpicky = False

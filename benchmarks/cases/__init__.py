@@ -15,6 +15,8 @@ CASES = {
     "sizes": "sizes",
     "import": "imports",
     "flights": "flights",
+    "frames": "frames",
+    "program": "program",
 }
 
 
