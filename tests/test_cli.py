@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import re
+import resource
 import signal
 import subprocess
 from typing import Any
@@ -191,6 +192,13 @@ def test_an_output_is_replaced_as_a_whole(tmp_path, source):
     assert (tmp_path / "link.csv").is_symlink()
     assert_fitted(read(out), GROUPS)
     assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "link.csv", "out.csv"}
+
+
+def test_names_of_outputs_may_be_as_long_as_the_system_allows(tmp_path, source):
+    name = "x" * 251 + ".csv"
+    succeeded(tmp_path, "fit", source, *OF_GROUPS, *EXACTLY, "--out", name)
+    assert_fitted(read(tmp_path / name), GROUPS)
+    assert_refused(xem(tmp_path, "fit", source, *OF_GROUPS, "--out", f"x{name}"), "cannot write x")
 
 
 def test_many_rows_to_stdout_arrive_whole(tmp_path):
@@ -1012,6 +1020,27 @@ def test_a_full_disk_under_stdout_is_an_error(source):
     assert ran.returncode == 2
     assert ran.stderr.startswith(b"xem: cannot write to stdout: ")
     assert ran.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("plot", [(), ("--plot", "page.png")], ids=["table", "page"])
+def test_a_full_disk_under_a_file_leaves_nothing(tmp_path, plot):
+    """The table of one group would have room where the page has not, and must not be written."""
+    limit = 4096
+    x = np.random.default_rng(0).normal(size=(1 if plot else 200, 8))
+    np.save(tmp_path / "in.npy", x)
+    before = contents(tmp_path)
+    args = [str(PROGRAM), "fit", "in.npy", "-k", "1", "--out", "out.csv", *plot, "--quiet"]
+    ran = subprocess.run(
+        args,
+        cwd=tmp_path,
+        capture_output=True,
+        env=environment(),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    name = "page.png" if plot else "out.csv"
+    assert ran.stderr.decode().splitlines()[-1].startswith(f"xem: cannot write {name}: ")
+    assert (ran.returncode, ran.stdout) == (2, b"")
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("plot", [(), ("--plot", "page.png")], ids=["table", "table and page"])

@@ -217,7 +217,7 @@ def write(path: Path, make: Callable[[Path], None]) -> None:
         If the file cannot be written.
     """
     target = path.resolve()
-    temporary = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
+    temporary = target.with_name(f".xem-{os.getpid()}{target.suffix}")
     try:
         make(temporary)
         temporary.replace(target)
