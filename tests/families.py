@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 import xem
 from xem._arrays import array_namespace, overwrite
 from xem._linalg import vecdot
@@ -37,16 +39,20 @@ class Exponential(xem.Family):
     def initial(self, means, context):
         return ExponentialParams(1 / (means + 1e-3))
 
-    def features(self, params, x):
-        xp = array_namespace(x)
-        return xp.broadcast_to(x[..., None, :], (*params.rate.shape, x.shape[-1]))
+    def prepare(self, params, log_weights, *, exact):
+        return params.rate, log_weights + array_namespace(log_weights).log(params.rate)
 
-    def log_prob(self, params, features, offset):
-        peak = offset + array_namespace(features).log(params.rate)
-        logs = features * params.rate[..., None]
+    def features(self, ready, x):
+        rate, _ = ready
+        xp = array_namespace(x)
+        return xp.broadcast_to(x[..., None, :], (*rate.shape, x.shape[-1]))
+
+    def log_prob(self, ready, features):
+        rate, peak = ready
+        logs = features * rate[..., None]
         return overwrite(logs, "subtract", peak[..., None], logs)
 
-    def sums(self, responsibilities, features):
+    def sums(self, ready, responsibilities, features):
         return ExponentialSums(vecdot(responsibilities, features))
 
     def m_step(self, params, counts, sums, context, fixed, tied):
@@ -58,5 +64,5 @@ class Exponential(xem.Family):
     def unstandardize(self, params, centre, scale):
         return ExponentialParams(params.rate / scale[..., None])
 
-    def sample(self, params, rng):
-        return rng.exponential(1 / params.rate)
+    def sample(self, params, labels, rng):
+        return rng.exponential(1 / np.take_along_axis(params.rate, labels, axis=-1))

@@ -427,12 +427,12 @@ class Failing(xem.Normal):
 
     error: type[BaseException] = KeyboardInterrupt
 
-    def log_prob(self, params: Any, features: Any, offset: Any) -> Any:
+    def log_prob(self, ready: Any, features: Any) -> Any:
         with LOCK:
             CALLS.append(threading.current_thread().name)
             if len(CALLS) >= 10:
                 raise self.error("in a step")
-        return super().log_prob(params, features, offset)
+        return super().log_prob(ready, features)
 
 
 LOCK, CALLS = threading.Lock(), []

@@ -51,9 +51,9 @@ DATA = {
     "text": fit("x is", "str", "expected an array", x="abc", error=TypeError),
     "number": fit("x is", "float", "expected an array", x=1.5, error=TypeError),
     "list of numbers": fit("float", "numpy.asarray(sample)", x=[1.0, 2.0, 4.0], error=TypeError),
-    "empty list": fit("x is", "nothing", "one-dimensional", x=[], error=TypeError),
+    "empty list": fit("x is", "nothing", "(n_i,)", x=[], error=TypeError),
     "masked array": fit("MaskedArray", "weight 0", x=MASKED, error=TypeError),
-    "no dimension": fit("no dimension", "(*batch, n)", x=np.asarray(1.0)),
+    "no dimension": fit("shape ()", "(*batch, n)", x=np.asarray(1.0)),
     "complex": fit("complex128", "real numbers", x=X + 0j, error=TypeError),
     "objects": fit("object", "real numbers", x=X.astype(object), error=TypeError),
     "words": fit("dtype <U", "real numbers", x=np.asarray(["a", "b"]), error=TypeError),
@@ -322,7 +322,7 @@ MEMBERS = {
     "log_prob of another batch": make(
         lambda: FIT.log_prob(np.zeros((3, 5))), "(3, 5)", "(2, 5)", "(5,)"
     ),
-    "log_prob of a scalar": make(lambda: FIT.log_prob(np.asarray(0.0)), "no dimension"),
+    "log_prob of a scalar": make(lambda: FIT.log_prob(np.asarray(0.0)), "shape ()"),
     "log_prob in another namespace": make(
         lambda: FIT.log_prob(tensor(PAIR)), "torch", "numpy", error=TypeError
     ),
@@ -337,9 +337,12 @@ MEMBERS = {
     "sample with a bad seed": make(
         lambda: FIT.sample(2, seed="a"), "seed is 'a'", "Generator", error=TypeError
     ),
-    "pad nothing": make(lambda: xem.pad([]), "nothing", "one-dimensional", error=TypeError),
-    "pad numbers": make(lambda: xem.pad([1.0]), "float", "one-dimensional", error=TypeError),
-    "pad matrices": make(lambda: xem.pad([PAIR]), "2", "dimension"),
+    "pad nothing": make(lambda: xem.pad([]), "nothing", "(n_i,)", error=TypeError),
+    "pad numbers": make(lambda: xem.pad([1.0]), "float", "(n_i,)", error=TypeError),
+    "pad cubes": make(lambda: xem.pad([PAIR[None]]), "3", "dimension", "(n_i, d)"),
+    "pad vectors of unlike lengths": make(
+        lambda: xem.pad([PAIR, PAIR[:, :1]]), "lengths", "(n_i, d)"
+    ),
 }
 
 TABLES = {

@@ -643,3 +643,17 @@ def test_results_lie_where_the_data_are(lane):
     arrays += [fit.status, fit.history, fit.total_weight, fit.restarts, fit.converged]
     arrays += [fit.aic(), fit.bic(), fit.icl(), *fit.sample(3, seed=0)]
     assert all(array.device == x.device for array in arrays)
+
+
+def test_vectors_in_either_form_come_back_together():
+    """Some problems need the exact form of the step, and end beside those that do not."""
+    x = np.random.default_rng(0).normal(size=(3, 60, 2))
+    x[1, :30] = [50.0, 0.0] + 1e-7 * x[1, :30]
+    model = xem.Mixture(xem.MultivariateNormal(covariance_floor=1e-20), 2)
+    fit = xem.fit(model, x, seed=0)
+    assert fit.converged.all()
+    for i in range(3):
+        alone = xem.fit(model, x[i], seed=0)
+        assert_array_equal(fit.params.components.covariance[i], alone.params.components.covariance)
+    narrow = fit.sorted().params.components.covariance[1, 1]
+    assert_allclose(narrow, np.cov(x[1, :30].T, bias=True), rtol=1e-6, atol=1e-18)

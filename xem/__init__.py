@@ -1,7 +1,7 @@
 """Fit latent-variable models by expectation–maximization, many problems at once, on any array."""
 
 from xem.em import em_step, fit
-from xem.families import Family, Normal
+from xem.families import Family, MultivariateNormal, Normal
 from xem.files import load, save
 from xem.models import Mixture
 from xem.progress import Progress
@@ -16,6 +16,7 @@ __all__ = [
     "Fit",
     "FitError",
     "Mixture",
+    "MultivariateNormal",
     "Normal",
     "Progress",
     "Status",

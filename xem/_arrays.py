@@ -177,6 +177,10 @@ class Space:
         """Return an array filled with one value."""
         return self.xp.full(shape, value, dtype=dtype or self.dtype, device=self.device)
 
+    def indices(self, values: np.ndarray[Any, Any]) -> Array:
+        """Return integers of the host as an array of this space, to index by."""
+        return self.xp.asarray(values, dtype=self.index_dtype, device=self.device)
+
     def arange(self, stop: int) -> Array:
         """Return the indices 0 … stop - 1, in the namespace's own dtype for indices."""
         return self.xp.arange(stop, dtype=self.index_dtype, device=self.device)
@@ -333,6 +337,14 @@ def compute(name: str, *args: Array) -> Array:
     return overwrite(target, name, *args)
 
 
+def allocate(shape: tuple[int, ...], like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return an array to be filled, of memory that is at hand where there is some."""
+    found: np.ndarray[Any, Any] | None = None
+    if _scratch.kept is not None:
+        found = _scratch.take(shape, like)
+    return np.empty(shape, like.dtype) if found is None else found
+
+
 def _joint_shape(*args: Array) -> tuple[int, ...]:
     if len(args) == 1:
         return tuple(args[0].shape)
@@ -352,11 +364,35 @@ def take_rows(x: Array, index: Array | slice | None) -> Array:
     return array_namespace(x).take(x, index, axis=0)
 
 
+def aligned(mask: Array, like: Array) -> Array:
+    """Return a mask over the leading axes of ``like``, with as many axes."""
+    missing = like.ndim - mask.ndim
+    return mask[(..., *(None,) * missing)] if missing else mask
+
+
 def samples_last(x: Array) -> Array:
     """Return an array whose last axis is contiguous in NumPy, so that its layout adds no order."""
     if isinstance(x, np.ndarray) and x.strides[-1] != x.itemsize:
         return np.ascontiguousarray(x)
     return x
+
+
+@cache
+def _blas() -> Any:
+    """Return the controller of NumPy's BLAS; looking for it takes long."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+@contextmanager
+def single_threaded_products(x: Array) -> Iterator[None]:
+    """Hold the BLAS of NumPy to one thread; other backends have threads of their own."""
+    if not isinstance(x, np.ndarray):
+        yield
+        return
+    with _blas().limit(limits=1):
+        yield
 
 
 @contextmanager

@@ -129,6 +129,7 @@ def _fit(
         model=Mixture(family, shape[1]),
         params=params,
         log_likelihood=objective,
+        objective=objective,
         n_iter=_whole(frame, "n_iter")[firsts].astype(np.int32),
         status=_statuses(frame["status"])[firsts],
         history=objective[None],

@@ -78,6 +78,7 @@ def family(name: str, variance_floor: float | None) -> Family:
         kind.__name__.lower(): kind
         for kind in vars(families).values()
         if isinstance(kind, type) and issubclass(kind, Family) and kind is not Family
+        if kind.event_rank == 0
     }
     if name not in known:
         msg = f"there is no family {name!r}; choose one of {', '.join(known)}"

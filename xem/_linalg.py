@@ -1,14 +1,18 @@
-"""Products and sums along the sample axis, which is the last."""
+"""Products and sums along the sample axis, which is the last, and factors of small matrices."""
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_cupy_array, is_jax_array, is_torch_array
 
-from xem._arrays import Array, array_namespace
+from xem._arrays import Array, Space, allocate, array_namespace, device
 
+_SMALL_MATRIX = 4
 _LONGEST = 8192
 """Products of more numbers go to BLAS's own threads, which fight with ours and order the sum."""
 
@@ -42,3 +46,209 @@ def vecdot(x: Array, y: Array) -> Array:
 
 def _pieces(x: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     return [x[..., i : i + _LONGEST] for i in range(0, x.shape[-1], _LONGEST)]
+
+
+def matmul(x: Array, y: Array) -> Array:
+    """Return the matrix products of stacks of matrices; each problem's is a product of its own."""
+    if isinstance(x, np.ndarray):
+        return np.matmul(x, y)
+    return array_namespace(x, y).matmul(x, y)
+
+
+def transposed(x: Array) -> Array:
+    """Return the stack of transposed matrices."""
+    return array_namespace(x).moveaxis(x, -1, -2)
+
+
+def diagonal(x: Array) -> Array:
+    """Return the diagonals ``(..., d)`` of a stack of matrices."""
+    return array_namespace(x).linalg.diagonal(x)
+
+
+def from_diagonal(x: Array) -> Array:
+    """Return the stack of diagonal matrices ``(..., d, d)``."""
+    return x[..., None] * identity_like(x)
+
+
+def identity_like(x: Array) -> Array:
+    """Return the identity ``(d, d)`` in the dtype and on the device of ``x`` ``(..., d)``."""
+    d = x.shape[-1]
+    return array_namespace(x).eye(d, dtype=x.dtype, device=device(x))
+
+
+def cholesky(a: Array) -> Array:
+    """Return the lower Cholesky factors of a stack ``(..., d, d)``; NaN where there is none.
+
+    A matrix that is not positive definite leaves the others of the stack untouched, on every
+    backend. Small matrices are factored column by column, all of the stack in one array
+    operation: LAPACK's call for each of them would take longer than the arithmetic.
+    """
+    if a.shape[-1] <= _SMALL_MATRIX:
+        return _by_columns(a)
+    return _native_cholesky(a)
+
+
+def _by_columns(a: Array) -> Array:
+    """Factor a stack by the outer-product form of the Cholesky algorithm."""
+    xp, d = array_namespace(a), a.shape[-1]
+    rest, columns = a, []
+    for j in range(d):
+        pivot = rest[..., 0, 0]
+        root = xp.sqrt(xp.where(pivot > 0, pivot, float("nan")))
+        column = rest[..., :, 0] / root[..., None]
+        columns.append(xp.concat([xp.zeros_like(a[..., :j, 0]), column], axis=-1) if j else column)
+        below = column[..., 1:]
+        rest = rest[..., 1:, 1:] - below[..., :, None] * below[..., None, :]
+    return xp.stack(columns, axis=-1)
+
+
+def _native_cholesky(a: Array) -> Array:
+    """Factor a stack by the backend's own function, with NaN where there is no factor."""
+    if isinstance(a, np.ndarray):
+        try:
+            return np.linalg.cholesky(a)
+        except np.linalg.LinAlgError:
+            return _one_by_one(a)
+    if is_torch_array(a):
+        import torch
+
+        lower, info = torch.linalg.cholesky_ex(a)
+        return torch.where((info == 0)[..., None, None], lower, math.nan)
+    if is_jax_array(a) or is_cupy_array(a):
+        lower = array_namespace(a).linalg.cholesky(a)
+        positive = diagonal(lower) > 0
+        xp = array_namespace(a)
+        return xp.where(xp.all(positive, axis=-1)[..., None, None], lower, math.nan)
+    return _by_columns(a)
+
+
+def _one_by_one(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Factor each matrix of a stack on its own."""
+    lower = np.full_like(a, np.nan)
+    for index in np.ndindex(a.shape[:-2]):
+        with suppress(np.linalg.LinAlgError):
+            lower[index] = np.linalg.cholesky(a[index])
+    return lower
+
+
+def inverse_factor(lower: Array) -> Array:
+    """Return the inverses of a stack of lower triangular matrices; NaN where one is NaN."""
+    if lower.shape[-1] <= _SMALL_MATRIX:
+        return _by_rows(lower)
+    xp = array_namespace(lower)
+    identity = identity_like(lower[..., 0])
+    sound = xp.all(xp.isfinite(lower), axis=(-2, -1))[..., None, None]
+    safe = xp.where(sound, lower, identity)
+    if is_torch_array(lower):
+        import torch
+
+        inverse = torch.linalg.solve_triangular(safe, identity, upper=False)
+    elif is_jax_array(lower):
+        from jax.scipy.linalg import solve_triangular
+
+        stack = xp.broadcast_to(identity, lower.shape)
+        inverse = solve_triangular(safe, stack, lower=True)
+    else:
+        inverse = xp.linalg.inv(safe)
+    return xp.where(sound, inverse, math.nan)
+
+
+def _by_rows(lower: Array) -> Array:
+    """Invert a stack by forward substitution."""
+    xp, d = array_namespace(lower), lower.shape[-1]
+    identity, rows = identity_like(lower[..., 0]), list[Array]()
+    for i in range(d):
+        row = xp.broadcast_to(identity[i, :], lower.shape[:-1])
+        for j in range(i):
+            row = row - lower[..., i, j, None] * rows[j]
+        rows.append(row / lower[..., i, i, None])
+    return xp.stack(rows, axis=-2)
+
+
+def eigh(a: Array) -> tuple[Array, Array]:
+    """Return eigenvalues ``(..., d)`` and eigenvectors of symmetric matrices; NaN of NaN."""
+    xp = array_namespace(a)
+    sound = xp.all(xp.isfinite(a), axis=(-2, -1))[..., None, None]
+    values, vectors = xp.linalg.eigh(xp.where(sound, a, identity_like(a[..., 0])))
+    return xp.where(sound[..., 0], values, math.nan), xp.where(sound, vectors, math.nan)
+
+
+def products(x: Array) -> Array:
+    """Return the upper triangle of ``x xᵀ`` row by row, then x, then 1: ``(..., p, n)``.
+
+    ``p = d (d + 1) / 2 + d + 1`` for x ``(..., d, n)``.
+    """
+    d, n = x.shape[-2], x.shape[-1]
+    if not isinstance(x, np.ndarray):
+        xp = array_namespace(x)
+        rows, columns = (_indices(i, x) for i in np.triu_indices(d))
+        upper = xp.take(x, rows, axis=-2) * xp.take(x, columns, axis=-2)
+        return xp.concat([upper, x, xp.ones_like(x[..., :1, :])], axis=-2)
+    out = allocate((*x.shape[:-2], n_products(d), n), x)
+    start = 0
+    for i in range(d):
+        stop = start + d - i
+        np.multiply(x[..., i:, :], x[..., i : i + 1, :], out=out[..., start:stop, :])
+        start = stop
+    out[..., start : start + d, :] = x
+    out[..., -1, :] = 1
+    return out
+
+
+def axis_products(x: Array) -> Array:
+    """Return the squares of x, then x, then 1: ``(..., 2 d + 1, n)`` for x ``(..., d, n)``."""
+    d, n = x.shape[-2], x.shape[-1]
+    if not isinstance(x, np.ndarray):
+        return array_namespace(x).concat(
+            [x * x, x, array_namespace(x).ones_like(x[..., :1, :])], axis=-2
+        )
+    out = allocate((*x.shape[:-2], 2 * d + 1, n), x)
+    np.multiply(x, x, out=out[..., :d, :])
+    out[..., d:-1, :] = x
+    out[..., -1, :] = 1
+    return out
+
+
+def n_products(d: int) -> int:
+    """Return how many rows `products` gives for vectors of length d."""
+    return d * (d + 1) // 2 + d + 1
+
+
+def packed(symmetric: Array) -> Array:
+    """Return the upper triangles ``(..., d (d + 1) / 2)`` of symmetric matrices, row by row."""
+    xp, d = array_namespace(symmetric), symmetric.shape[-1]
+    rows, columns = np.triu_indices(d)
+    flat = xp.reshape(symmetric, (*symmetric.shape[:-2], d * d))
+    return xp.take(flat, _indices(rows * d + columns, symmetric), axis=-1)
+
+
+def unpacked(upper: Array, d: int) -> Array:
+    """Return the symmetric matrices of some upper triangles, row by row."""
+    xp, place = array_namespace(upper), np.empty((d, d), np.intp)
+    rows, columns = np.triu_indices(d)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    full = xp.take(upper, _indices(place.reshape(-1), upper), axis=-1)
+    return xp.reshape(full, (*upper.shape[:-1], d, d))
+
+
+def _indices(host: np.ndarray[Any, Any], like: Array) -> Array:
+    return host if isinstance(like, np.ndarray) else Space.of(like).indices(host)
+
+
+__all__ = [
+    "axis_products",
+    "cholesky",
+    "diagonal",
+    "eigh",
+    "from_diagonal",
+    "identity_like",
+    "inverse_factor",
+    "matmul",
+    "n_products",
+    "packed",
+    "products",
+    "total",
+    "transposed",
+    "unpacked",
+    "vecdot",
+]

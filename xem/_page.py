@@ -20,7 +20,7 @@ from xem.result import Fit
 from xem.status import Status
 
 _WIDTH, _HEIGHT, _HEAD, _ROW = 16.0, 10.0, 1.05, 2.2  # inches
-_LONGEST_LABEL, _LONGEST_TITLE = 60, 90
+_LONGEST_TITLE = 90
 _N_LARGE = 0.8  # the smallest converged example has this part of the others above it
 
 
@@ -33,8 +33,10 @@ class Sheet(NamedTuple):
     examples: list[Axes]
 
 
-def checked(fit: Fit, series: Any, names: Any, n_examples: Any) -> tuple[list[Any], list[str]]:
-    """Return the observations and the names of all problems.
+def checked(
+    fit: Fit, series: Any, names: Any, n_examples: Any, event: tuple[int, ...]
+) -> tuple[list[Any], list[str]]:
+    """Return the observations, each of shape ``event``, and the names of all problems.
 
     Raises
     ------
@@ -49,13 +51,14 @@ def checked(fit: Fit, series: Any, names: Any, n_examples: Any) -> tuple[list[An
         raise ValueError(msg)
     whole("n_examples", n_examples, 1)
     series = to_numpy(series) if is_array(series) else series
-    series = [series] if count == 1 and getattr(series, "ndim", 0) == 1 else list(series)
+    alone = count == 1 and getattr(series, "ndim", 0) == 1 + len(event)
+    series = [series] if alone else list(series)
     names = [f"problem {i}" for i in range(count)] if names is None else list(names)
     for what, given in (("series", series), ("names", names)):
         if len(given) != count:
             msg = f"{what} has {len(given)} entries; expected one for each of {count} problems"
             raise ValueError(msg)
-    return series, names
+    return [views.scalars(x, event) for x in series], names
 
 
 def chosen(fit: Fit, sizes: Sequence[int], n_examples: int) -> list[int]:
@@ -175,21 +178,43 @@ def lengths(sizes: Sequence[int], ax: Axes) -> None:
     panel.note(ax, panel.outside(problem=len(sizes) - values.size))
 
 
+def certainties(fit: Fit, x: Any, ax: Axes) -> None:
+    """Draw how surely observations belong to their most probable components, a line for each."""
+    panel.framed(ax, "probability of the most probable component", "share of observations below")
+    panel.entitle(ax, "How surely observations belong")
+    sample, levels = views.sample_of(x, None, fit.event), np.linspace(0, 1, 201)
+    if not views.fitted(fit):
+        panel.blank(ax, f"no fit: {views.status_of(fit).name}")
+        return
+    posterior = np.nan_to_num(fit.posterior(sample.x))
+    best = posterior.argmax(axis=1)
+    for k in np.unique(best):
+        probable = np.quantile(posterior[best == k, k], levels)
+        ax.plot(probable, levels, color=views.component(int(k)), lw=1.8)
+    least = 1 / posterior.shape[1]
+    ax.set(xlim=(least if least < 1 else 0, 1.01), ylim=(0, 1.02))
+
+
 def captioned(ax: Axes, fit: Fit, name: str, n_observations: int) -> None:
-    """Make the densities of one problem an example, with its name, size and status."""
+    """Make the densities of one problem an example, with its name, size and status.
+
+    Densities go without their axis, which is not so of vectors, whose second column it is.
+    """
     status = views.status_of(fit)
     remark = f"{views.counted(n_observations, 'observation')}, {views.WORDS[status]}"
     panel.entitle(ax, name, remark, FAINT if status is Status.CONVERGED else INK)
-    ax.set(ylabel="", yticks=[])
     ax.locator_params("x", nbins=6)
+    if fit.event:
+        ax.locator_params("y", nbins=5)
+        return
+    ax.set(ylabel="", yticks=[])
     ax.spines["left"].set_visible(False)
 
 
 def labelled(panels: list[Axes], xlabel: str | None) -> None:
     """Say on the axes what the observations are."""
-    text = "value" if xlabel is None else panel.legible(xlabel, _LONGEST_LABEL)
     for ax in panels:
-        ax.set_xlabel(text).set_parse_math(False)
+        panel.label(ax, "value" if xlabel is None else xlabel, ax.get_ylabel())
 
 
 def explained(figure: Figure, ax: Axes) -> None:

@@ -22,7 +22,7 @@ from matplotlib.ticker import (
 from xem import _views as views
 
 INK, FAINT, BARS = "#222222", "#6b747c", "#d9dde1"
-_SMALL, _LONGEST = 9.0, 32
+_SMALL, _LONGEST, _LONGEST_LABEL = 9.0, 32, 60
 _FEW_DECADES, _MANY_DECADES = 3.0, 150.0
 
 
@@ -36,8 +36,14 @@ def framed(ax: Any, xlabel: str, ylabel: str) -> Axes:
         msg = f"ax is a {type(ax).__name__}; expected matplotlib Axes, or None for a new figure"
         raise TypeError(msg)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    label(ax, xlabel, ylabel)
     return ax
+
+
+def label(ax: Axes, xlabel: str, ylabel: str) -> None:
+    """Say what the axes are, word for word."""
+    for axis, text in ((ax.xaxis, xlabel), (ax.yaxis, ylabel)):
+        axis.set_label_text(legible(text, _LONGEST_LABEL)).set_parse_math(False)
 
 
 def entitle(ax: Axes, name: str, more: str = "", colour: str = FAINT) -> None:

@@ -9,8 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import is_array, to_numpy
+from xem._arrays import aligned, is_array, to_numpy
+from xem._linalg import from_diagonal
 from xem._tree import leaves, tree_map
+from xem.families.multivariate import MultivariateNormal
+from xem.families.normal import Normal, NormalParams
+from xem.models.mixture import Mixture, MixtureParams
 from xem.result import Fit
 from xem.status import Status
 
@@ -40,12 +44,15 @@ WORDS = {
     Status.MAX_ITER: "stopped at max_iter",
     Status.ON_FLOOR: "on the variance floor",
     Status.TOO_FEW: "too few distinct values",
-    Status.CONSTANT: "all values equal",
+    Status.CONSTANT: "no spread to fit",
     Status.NOT_FINITE: "values not finite",
     Status.OUT_OF_SUPPORT: "values out of support",
     Status.DEGENERATE: "a component collapsed",
     Status.STOPPED: "stopped by the callback",
 }
+
+RADII = (1.0, 2.0)
+"""Of ellipses, in standard deviations."""
 
 _OUTER = 0.025  # this part of the values, at either end, does not say how wide a view is
 _FENCE = 2.0  # how many widths of the rest a view of observations may go beyond it
@@ -63,7 +70,7 @@ class Sample(NamedTuple):
     """The observations of one problem that count."""
 
     x: Values
-    """Not missing, ``(n,)``."""
+    """Not missing, ``(n,)``, or vectors ``(n, d)``."""
     weights: Values
     """Positive, ``(n,)``."""
 
@@ -82,21 +89,55 @@ def _wide(array: Values) -> Values:
 
 
 def arranged(fit: Any) -> Fit:
-    """Return a fit of single numbers on NumPy, with its components from left to right.
+    """Return a fit on NumPy, with its components from left to right, by their first coordinate.
 
-    Those of weight 0 are none, and come last.
+    Those of weight 0 are none, and come last. Vectors of one number are numbers.
     """
     ours = host(fit)
-    if ours.model.event_rank != 0:
+    if ours.model.event_rank > 1:
         msg = (
             f"one observation of the fit has {ours.model.event_rank} axes; "
-            "expected single numbers, of event_rank 0: nothing else can be drawn yet"
+            "expected numbers or vectors, of event_rank 0 or 1: nothing else can be drawn yet"
         )
         raise ValueError(msg)
+    ours = _of_numbers(ours)
     if _centres(ours) is not None:
         ours = ours.sorted()
     order = np.argsort(ours.params.weights == 0, axis=-1, stable=True)
-    return _of_each(ours, lambda p: np.take_along_axis(p, order, axis=-1))
+    axis = len(ours.batch)
+    return _of_each(ours, lambda p: np.take_along_axis(p, aligned(order, p), axis=axis))
+
+
+def _of_numbers(fit: Fit) -> Fit:
+    """Return a fit of vectors of one number as one of numbers; any other as it is."""
+    family = fit.model.component
+    if not isinstance(family, MultivariateNormal) or fit.event != (1,):
+        return fit
+    with np.errstate(invalid="ignore"):
+        scale = np.sqrt(covariances(fit)[..., 0, 0])
+    own = NormalParams(fit.params.components.loc[..., 0], scale)
+    model = Mixture(Normal(family.covariance_floor), fit.model.n_components)
+    return replace(fit, model=model, params=MixtureParams(fit.params.weights, own))
+
+
+def covariances(fit: Fit) -> Values:
+    """Return the covariances of all components, of whichever model: ``(*batch, K, d, d)``.
+
+    Raises
+    ------
+    ValueError
+        If the components are of a family that has none.
+    """
+    family = fit.model.component
+    if not isinstance(family, MultivariateNormal):
+        msg = (
+            f"components are {type(family).__name__}; "
+            "expected MultivariateNormal ones: of vectors, only these can be drawn yet"
+        )
+        raise ValueError(msg)
+    own = fit.model.retied(fit.params).components.covariance
+    full: Values = from_diagonal(own) if family.structure.is_diagonal else own
+    return full
 
 
 def _of_each(fit: Fit, function: Callable[[Values], Values]) -> Fit:
@@ -107,7 +148,7 @@ def _of_each(fit: Fit, function: Callable[[Values], Values]) -> Fit:
 
 
 def one(fit: Any) -> Fit:
-    """Return the fit of one problem, arranged, without components of weight 0."""
+    """Return the fit of one problem, `arranged`, without components of weight 0."""
     ours = arranged(fit)
     if ours.batch:
         msg = f"fit has a batch of shape {ours.batch}; expected one problem: index it, as in fit[0]"
@@ -124,7 +165,8 @@ def flat(fit: Fit) -> Fit:
 
 def fitted(fit: Fit) -> Values:
     """Return which problems have a fit, which is to say finite parameters: bool ``(*batch,)``."""
-    finite = [np.isfinite(p).all(axis=-1) for p in leaves(fit.model.retied(fit.params))]
+    first, full = len(fit.batch), leaves(fit.model.retied(fit.params))
+    finite = [np.isfinite(p).all(axis=tuple(range(first, p.ndim))) for p in full]
     return np.asarray(np.logical_and.reduce(finite))
 
 
@@ -148,6 +190,12 @@ def status_of(fit: Fit) -> Status:
     return Status(int(fit.status))
 
 
+def objective_of(fit: Fit) -> str:
+    """Return what the history of a fit is of: with a prior, it is more than the likelihood."""
+    same = np.array_equal(fit.objective, fit.log_likelihood, equal_nan=True)
+    return "log likelihood" if same else "objective"
+
+
 def tally(fit: Fit) -> dict[Status, int]:
     """Return how many problems have each status that occurs, the most frequent first."""
     codes, counts = np.unique(fit.status, return_counts=True)
@@ -155,16 +203,28 @@ def tally(fit: Fit) -> dict[Status, int]:
     return {Status(int(codes[i])): int(counts[i]) for i in order}
 
 
-def formula(fit: Fit, k: int) -> str:
-    """Return a component of one problem in words, with its weight and its parameters."""
+def formula(fit: Fit, k: int, pair: Pair | None = None) -> str:
+    """Return a component of one problem in words: its weight and its parameters.
+
+    Of vectors, those of two columns: locations, standard deviations and correlation.
+    """
     params, family = fit.model.retied(fit.params), fit.model.component
-    values = zip(params.components._fields, params.components, strict=True)
-    inner = ", ".join(f"{name} {value[k]:.3g}" for name, value in values).replace("-", "−")
-    return f"{params.weights[k]:.2g} × {type(family).__name__}: {inner}"
+    if pair is None:
+        values = zip(params.components._fields, params.components, strict=True)
+        inner = ", ".join(f"{name} {value[k]:.3g}" for name, value in values)
+    else:
+        i, j = pair.columns
+        loc, own = params.components.loc[k], covariances(fit)[k]
+        sd = np.sqrt(np.diagonal(own))
+        inner = f"loc ({loc[i]:.3g}, {loc[j]:.3g}), sd ({sd[i]:.3g}, {sd[j]:.3g})"
+        inner += f", correlation {own[i, j] / sd[i] / sd[j]:.2f}" if own[i, j] else ""
+    return f"{params.weights[k]:.2g} × {type(family).__name__}: {inner}".replace("-", "−")
 
 
-def sample_of(x: Any, weights: Any = None) -> Sample:
+def sample_of(x: Any, weights: Any = None, event: tuple[int, ...] = ()) -> Sample:
     """Return observations on NumPy, without the missing ones and those of weight 0.
+
+    Vectors of one number, event ``(1,)``, come back as numbers.
 
     Raises
     ------
@@ -174,19 +234,64 @@ def sample_of(x: Any, weights: Any = None) -> Sample:
     if x is None and weights is not None:
         msg = "weights are given without the observations x that they weigh; pass both"
         raise ValueError(msg)
-    x = _numbers([] if x is None else x)
-    weights = np.ones_like(x) if weights is None else _numbers(weights)
-    if x.ndim != 1 or weights.shape != x.shape:
+    x = np.empty((0, *event)) if x is None else _numbers(x)
+    weights = np.ones(x.shape[:1]) if weights is None else _numbers(weights)
+    if x.ndim != 1 + len(event) or x.shape[1:] != event or weights.shape != x.shape[:1]:
+        wanted = f"(n, {', '.join(map(str, event))})" if event else "(n,)"
         msg = (
             f"x has shape {x.shape} and weights {weights.shape}; "
-            "expected the observations of one problem, (n,), and as many weights"
+            f"expected the observations of one problem, {wanted}, and as many weights"
         )
         raise ValueError(msg)
     if not np.all(np.isfinite(weights) & (weights >= 0)):
         msg = "weights has entries that are negative or not finite; expected finite ones, 0 or more"
         raise ValueError(msg)
-    counts = ~np.isnan(x) & (weights > 0)
+    x = scalars(x, event)
+    missing = np.isnan(x) if x.ndim == 1 else np.isnan(x).any(axis=1)
+    counts = ~missing & (weights > 0)
     return Sample(x[counts], weights[counts])
+
+
+def pair_of(fit: Fit, columns: Any = None, column_names: Any = None) -> Pair | None:
+    """Return which two columns of a fit's vectors to draw; None for numbers.
+
+    Parameters
+    ----------
+    fit : Fit
+        As `arranged` returns it.
+    columns : sequence of two ints, optional
+        The first two by default.
+    column_names : sequence of str, optional
+        Of all columns.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are not two different ones, not as many names as columns, or no vectors.
+    """
+    if not fit.event:
+        for what, given in (("columns", columns), ("column_names", column_names)):
+            if given is not None:
+                msg = f"{what} is {given!r}, and the observations are numbers: leave it out"
+                raise ValueError(msg)
+        return None
+    (d,) = fit.event
+    names = [f"x{j}" for j in range(d)] if column_names is None else list(column_names)
+    if len(names) != d:
+        msg = f"column_names has {len(names)} entries; expected one for each of {d} columns"
+        raise ValueError(msg)
+    chosen = (0, 1) if columns is None else tuple(columns)
+    known = all(isinstance(j, int | np.integer) and 0 <= j < d for j in chosen)
+    if len(chosen) != 2 or not known or chosen[0] == chosen[1]:
+        msg = f"columns is {columns!r}; expected two different numbers from 0 to {d - 1}"
+        raise ValueError(msg)
+    i, j = map(int, chosen)
+    return Pair((i, j), (str(names[i]), str(names[j])))
+
+
+def scalars(x: Any, event: tuple[int, ...]) -> Any:
+    """Return observations as they are, but vectors of one number as numbers."""
+    return x[:, 0] if event == (1,) and getattr(x, "ndim", 0) == 2 else x
 
 
 def _numbers(values: Any) -> Values:
@@ -225,6 +330,13 @@ def widened(low: float, high: float, part: float) -> tuple[float, float]:
     return low - more, high + more
 
 
+class Pair(NamedTuple):
+    """Two columns of vectors."""
+
+    columns: tuple[int, int]
+    names: tuple[str, str]
+
+
 class Span(NamedTuple):
     """What an axis shows."""
 
@@ -253,9 +365,19 @@ class Plane(NamedTuple):
     up: Values
 
 
-def plane(fit: Fit) -> Plane:
-    """Return the first two parameters, or the one and the weights, of the components."""
+def plane(fit: Fit, pair: Pair | None) -> Plane:
+    """Return two things to know of the components.
+
+    Of vectors, two coordinates of the locations; of numbers, the first two parameters, or the
+    one and the weights.
+    """
     full = fit.model.retied(fit.params)
+    if pair is not None:
+        (i, j), (first, second), centres = *pair, _centres(fit)
+        if centres is None:
+            msg = f"{type(fit.model.component).__name__} components have no centres to be drawn"
+            raise ValueError(msg)
+        return Plane((f"loc {first}", f"loc {second}"), centres[..., i], centres[..., j])
     columns = full.components._asdict() | {"weight": full.weights}
     first, second = list(columns)[:2]
     return Plane((first, second), columns[first], columns[second])
@@ -263,14 +385,73 @@ def plane(fit: Fit) -> Plane:
 
 def frame(fit: Fit, x: Values) -> tuple[float, float]:
     """Return what an axis shows of one problem: its data but outliers, and the mixture's tails."""
-    draws, x = fit.sample(_N_DRAWS, seed=0)[0], x[np.isfinite(x)]
-    low, high = robust_range(x if x.size else draws)
-    if fitted(fit):
-        tails = np.quantile(draws, (0.005, 0.995))
-        most = (high - low) / 4 or math.inf
-        low = min(low, max(float(tails[0]), low - most))
-        high = max(high, min(float(tails[1]), high + most))
-    return widened(low, high, 0.02)
+    draws = _draws(fit)
+    tails = np.quantile(draws, (0.005, 0.995))
+    return widened(*_reaching(_range(x, draws), tails), 0.02)
+
+
+def frames(fit: Fit, x: Values, pair: Pair) -> list[tuple[float, float]]:
+    """Return what two axes show of one problem: its data but outliers, and the ellipses there."""
+    variances = np.diagonal(covariances(fit), axis1=-2, axis2=-1)
+    draws, centres, found = _draws(fit), fit.params.components.loc, []
+    for j in pair.columns:
+        low, high = _range(x[:, j], draws[:, j])
+        near = (centres[:, j] >= low) & (centres[:, j] <= high)
+        middle, reach = centres[near, j], RADII[-1] * np.sqrt(variances[near, j])
+        tails = [np.min(middle - reach, initial=low), np.max(middle + reach, initial=high)]
+        found.append(widened(*_reaching((low, high), tails), 0.02))
+    return found
+
+
+def _draws(fit: Fit) -> Values:
+    """Return observations as the mixture of one problem has them."""
+    with np.errstate(all="ignore"):
+        drawn: Values = fit.sample(_N_DRAWS, seed=0)[0]
+    return drawn
+
+
+def _range(x: Values, draws: Values) -> tuple[float, float]:
+    """Return the range of data but outliers, or of draws where there are none."""
+    x = x[np.isfinite(x)]
+    return robust_range(x if x.size else draws)
+
+
+def _reaching(ends: tuple[float, float], tails: Any) -> tuple[float, float]:
+    """Return a range that reaches to the tails, but goes on by no more than a quarter."""
+    low, high = ends
+    if not np.isfinite(tails).all():
+        return ends
+    most = (high - low) / 4 or math.inf
+    return min(low, max(float(tails[0]), low - most)), max(high, min(float(tails[1]), high + most))
+
+
+def within(points: Values, view: list[tuple[float, float]]) -> Values:
+    """Return which points ``(n, 2)`` lie in a view, bool ``(n,)``."""
+    low, high = np.asarray(view).T
+    return np.asarray(((points >= low) & (points <= high)).all(axis=1))
+
+
+class Ellipse(NamedTuple):
+    """Standard deviations along the axes, and the angle of the longer one in degrees."""
+
+    major: float
+    minor: float
+    angle: float
+
+
+def ellipse(covariance: Values) -> Ellipse:
+    """Return the ellipse of one standard deviation of a covariance ``(2, 2)``.
+
+    The smaller eigenvalue comes from the determinant: as a difference it would be lost where
+    the units of the columns differ by orders.
+    """
+    (a, c), (_, b) = covariance
+    with np.errstate(all="ignore"):
+        large = (a + b) / 2 + np.hypot((a - b) / 2, c)
+        small = a * (b / large) * (1 - (c / a) * (c / b))
+        angle = np.degrees(np.arctan2(2 * c, a - b)) / 2
+        major, minor = np.sqrt(large), np.sqrt(np.maximum(small, 0))
+    return Ellipse(*(float(np.nan_to_num(value)) for value in (major, minor, angle)))
 
 
 def unit(low: float, high: float) -> float:

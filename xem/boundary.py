@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem._arrays import Array, Space, array_namespace, device, is_array, to_numpy
-from xem._tree import leaves, named_leaves, tree_map
+from xem._tree import named_leaves, tree_map
 from xem.execution import Source
-from xem.init import INITS
+from xem.families.conjugate import log_gamma
+from xem.init import INITS, RANKS
 from xem.models.base import Model
-from xem.models.mixture import Mixture, MixtureParams
+from xem.models.mixture import GivenPrior, Mixture, MixtureParams, MixturePrior
 from xem.ragged import Block, Ragged, as_series, padded, widths
+
+FRALEY_RAFTERY = "fraley-raftery"
+"""The name of the prior that follows from the data."""
 
 
 class Problems(NamedTuple):
@@ -26,11 +30,16 @@ class Problems(NamedTuple):
     order: list[np.ndarray[Any, Any]]
     """For each source, the positions of its problems in the flattened batch."""
     batch: tuple[int, ...]
+    event: tuple[int, ...]
+    """The shape of one observation."""
     space: Space
 
 
-def problems(x: Any, weights: Any, lengths: Any) -> Problems:
-    """Return the problems that the data arguments of `xem.fit` describe."""
+def problems(x: Any, weights: Any, lengths: Any, rank: int) -> Problems:
+    """Return the problems that the data arguments of `xem.fit` describe.
+
+    ``rank`` is how many axes of ``x`` belong to one observation.
+    """
     if isinstance(x, Ragged):
         if weights is not None or lengths is not None:
             msg = (
@@ -38,35 +47,44 @@ def problems(x: Any, weights: Any, lengths: Any) -> Problems:
                 "frame, have their own: leave them out"
             )
             raise TypeError(msg)
-        return _bucketed(x.lengths, x.block, x.space)
+        return _bucketed(x.lengths, x.block, (), x.space)
     if isinstance(x, list | tuple):
-        return _from_list(as_series(x), weights, lengths)
-    space = check_data(x, weights, lengths)
-    counts = None if lengths is None else check_lengths(lengths, x.shape[-1])
-    batch, n = tuple(x.shape[:-1]), x.shape[-1]
+        return _from_list(as_series(x, rank), weights, lengths)
+    space = check_data(x, weights, lengths, rank)
+    batch, n, event = split_shape(x, rank)
+    counts = None if lengths is None else check_lengths(lengths, n)
     xp, count = space.xp, math.prod(batch)
     if n == 0:
-        return _nothing(batch, space)
-    flat = xp.reshape(x, (count, n))
+        return _nothing(batch, event, space)
+    flat = xp.reshape(x, (count, n, *event))
     mass = None if weights is None else xp.reshape(weights, (count, n))
     if counts is None:
         order = [np.arange(count)]
-        return Problems([Source(flat, mass, None, None, n, space)], order, batch, space)
+        return Problems(
+            [Source(flat, mass, None, None, n, space, rank)], order, batch, event, space
+        )
     cut = xp.reshape(lengths, (count,))
     sources, order = [], []
     for width, members in _buckets(counts.reshape(count)):
         rows = space.array(members, space.index_dtype)
-        sources.append(Source(flat, mass, cut, rows, min(width, n), space))
+        sources.append(Source(flat, mass, cut, rows, min(width, n), space, rank))
         order.append(members)
-    return Problems(sources, order, batch, space)
+    return Problems(sources, order, batch, event, space)
 
 
-def _nothing(batch: tuple[int, ...], space: Space) -> Problems:
-    """Return problems without observations: one column that counts for nothing."""
+def split_shape(x: Array, rank: int) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
+    """Return the batch, the number of observations and the event of ``(*batch, n, *event)``."""
+    shape = tuple(x.shape)
+    sample = len(shape) - 1 - rank
+    return shape[:sample], shape[sample], shape[sample + 1 :]
+
+
+def _nothing(batch: tuple[int, ...], event: tuple[int, ...], space: Space) -> Problems:
+    """Return problems without observations: one that counts for nothing."""
     count = math.prod(batch)
-    column = space.full((count, 1), 0.0)
-    source = Source(column, column, None, None, 1, space)
-    return Problems([source], [np.arange(count)], batch, space)
+    x, weights = space.full((count, 1, *event), 0.0), space.full((count, 1), 0.0)
+    source = Source(x, weights, None, None, 1, space, len(event))
+    return Problems([source], [np.arange(count)], batch, event, space)
 
 
 def _from_list(series: list[Array], weights: Any, lengths: Any) -> Problems:
@@ -81,21 +99,22 @@ def _from_list(series: list[Array], weights: Any, lengths: Any) -> Problems:
         mass = None if masses is None else padded([masses[i] for i in members], width)
         return padded([series[i] for i in members], width), mass
 
-    return _bucketed(counts, block, space)
+    return _bucketed(counts, block, tuple(series[0].shape[1:]), space)
 
 
 def _bucketed(
     counts: np.ndarray[Any, Any],
     block: Callable[[np.ndarray[Any, Any], int], Block],
+    event: tuple[int, ...],
     space: Space,
 ) -> Problems:
     """Return series as sources of one width each, ``block(members, width)`` their arrays."""
     sources, order = [], []
     for width, members in _buckets(counts):
         own = space.array(counts[members], space.index_dtype)
-        sources.append(Source(*block(members, width), own, None, width, space))
+        sources.append(Source(*block(members, width), own, None, width, space, len(event)))
         order.append(members)
-    return Problems(sources, order, counts.shape, space)
+    return Problems(sources, order, counts.shape, event, space)
 
 
 def _listed_weights(series: list[Array], weights: Any) -> list[Array]:
@@ -105,7 +124,7 @@ def _listed_weights(series: list[Array], weights: Any) -> list[Array]:
             f"{_described(weights)}; expected a list of as many arrays of the same lengths"
         )
         raise ValueError(msg)
-    masses = as_series(weights, "weights")
+    masses = as_series(weights, 0, "weights")
     if array_namespace(masses[0]) is not array_namespace(series[0]):
         msg = (
             f"weights is a list of {_described(masses[0])} and x of {_described(series[0])}; "
@@ -114,8 +133,11 @@ def _listed_weights(series: list[Array], weights: Any) -> list[Array]:
         raise TypeError(msg)
     check_kind("weights", masses[0])
     for i, (mass, s) in enumerate(zip(masses, series, strict=True)):
-        if mass.shape != s.shape:
-            msg = f"weights[{i}] has shape {mass.shape}; expected that of x[{i}], {s.shape}"
+        if mass.shape != s.shape[:1]:
+            msg = (
+                f"weights[{i}] has shape {tuple(mass.shape)}; expected {tuple(s.shape[:1])}, "
+                f"one for each observation of x[{i}]"
+            )
             raise ValueError(msg)
     return masses
 
@@ -126,16 +148,24 @@ def _buckets(lengths: np.ndarray[Any, Any]) -> list[tuple[int, np.ndarray[Any, A
     return [(int(w), np.flatnonzero(rounded == w)) for w in np.unique(rounded)]
 
 
-def check_data(x: Any, weights: Any, lengths: Any) -> Space:
+def check_data(x: Any, weights: Any, lengths: Any, rank: int) -> Space:
     """Check the data arguments against each other, and return where they live."""
     xp = check_kind("x", x)
-    if x.ndim < 1:
-        msg = "x has no dimension; expected (*batch, n), with the samples on the last axis"
+    if x.ndim < 1 + rank:
+        wanted = "(*batch, n, d): vectors" if rank else "(*batch, n): numbers"
+        msg = (
+            f"x has shape {tuple(x.shape)}; this model describes {wanted}, one a sample, "
+            "with independent problems on the axes before"
+        )
+        raise ValueError(msg)
+    batch, n, event = split_shape(x, rank)
+    if 0 in event:
+        msg = f"x has shape {tuple(x.shape)}; its vectors have no entries: expected 1 or more"
         raise ValueError(msg)
     if weights is not None:
-        _check_beside("weights", weights, x, tuple(x.shape))
+        _check_beside("weights", weights, x, (*batch, n))
     if lengths is not None:
-        _check_beside("lengths", lengths, x, tuple(x.shape[:-1]))
+        _check_beside("lengths", lengths, x, batch)
         if not xp.isdtype(lengths.dtype, "integral"):
             msg = f"lengths has dtype {lengths.dtype}; expected integers"
             raise TypeError(msg)
@@ -215,10 +245,11 @@ def options(
     check_every: Any,
     threads: Any,
     memory: Any,
-    space: Space,
+    problems: Problems,
     available: int,
 ) -> Options:
     """Return the arguments of `xem.fit` that are no data, checked."""
+    space = problems.space
     if threads is not None and not space.on_host:
         msg = (
             f"threads={threads!r} goes with NumPy arrays only, and x is of "
@@ -226,7 +257,7 @@ def options(
         )
         raise ValueError(msg)
     return Options(
-        _method(init),
+        _method(init, len(problems.event)),
         whole("n_init", n_init, 1),
         whole("max_iter", max_iter, 0),
         _tolerance(tol),
@@ -238,11 +269,14 @@ def options(
     )
 
 
-def _method(init: Any) -> str:
+def _method(init: Any, rank: int) -> str:
     if isinstance(init, MixtureParams):
         return INITS[0]
-    if not isinstance(init, str) or init not in INITS:
-        msg = f"init is {init!r}; expected one of {list(INITS)}, or model.params(…)"
+    known = [name for name in INITS if rank in RANKS.get(name, (0, 1))]
+    if not isinstance(init, str) or init not in known:
+        misplaced = isinstance(init, str) and init in INITS
+        other = f" for {'vectors' if rank else 'numbers'}" if misplaced else ""
+        msg = f"init is {init!r}; expected one of {known}{other}, or model.params(…)"
         raise ValueError(msg)
     return init
 
@@ -307,19 +341,75 @@ def check_model(model: Any) -> None:
         raise TypeError(msg)
 
 
-def given(model: Mixture, init: Any, n_init: int, batch: tuple[int, ...], space: Space) -> Any:
-    """Return the start's given parameters as ``(problems, K)`` arrays, None where not given."""
+def given(model: Mixture, init: Any, n_init: int, problems: Problems) -> Any:
+    """Return the start's given parameters as the steps see them, None where not given."""
     start = init if isinstance(init, MixtureParams) else model.params()
     check_params(model, start, "init")
     _check_fixed(model, start)
     if n_init > 1 and is_complete(start):
         msg = f"n_init is {n_init} with a complete start; leave n_init at 1, or part of init out"
         raise ValueError(msg)
-    full = parameters(model, start, batch, space)
+    batch, space = problems.batch, problems.space
+    full = parameters(model, start, batch, problems.event, space)
     _check_values(model, full)
     full = normalised(full)
-    flat = (math.prod(batch), model.n_components)
-    return tree_map(lambda p: space.xp.reshape(p, flat), full)
+    lead = (math.prod(batch),)
+    return tree_map(lambda p: space.xp.reshape(p, (*lead, *p.shape[len(batch) :])), full)
+
+
+def prior(model: Mixture, given: Any, problems: Problems) -> GivenPrior | None:
+    """Return a checked prior with an entry for each problem, or None."""
+    if given is None:
+        return None
+    named = isinstance(given, str) and given == FRALEY_RAFTERY
+    if named:
+        model.component.conjugate(model.tied_components)
+    own = MixturePrior(None, model.component.Prior()) if named else given
+    if not isinstance(own, MixturePrior):
+        msg = (
+            f"prior is {given!r}; expected model.prior(…), {FRALEY_RAFTERY!r} for one that "
+            "follows from the data, or None"
+        )
+        raise TypeError(msg)
+    batch, event, space = problems.batch, problems.event, problems.space
+    count = math.prod(batch)
+
+    def flat(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any] | None:
+        if value is None:
+            return None
+        host = to_numpy(value) if is_array(value) else _numbers(f"prior {name}", value)
+        try:
+            full = np.broadcast_to(host, (*batch, *shape))
+        except ValueError as error:
+            wanted = (*batch, *shape)
+            msg = (
+                f"prior {name} has shape {host.shape}; expected {wanted}, or what broadcasts to it"
+            )
+            raise ValueError(msg) from error
+        return full.reshape(count, *shape).astype(np.float64)
+
+    def put(host: np.ndarray[Any, Any] | None) -> Array:
+        return None if host is None else space.array(host, space.accumulator)
+
+    k = model.n_components
+    alpha = flat("concentration", own.concentration, (k,))
+    if alpha is not None and not np.all(np.isfinite(alpha) & (alpha >= 1)):
+        msg = f"prior concentration is {own.concentration!r}; expected finite numbers of 1 or more"
+        raise ValueError(msg)
+    log_beta = (
+        np.zeros(count) if alpha is None else log_gamma(alpha.sum(-1)) - log_gamma(alpha).sum(-1)
+    )
+    if own.components is None:
+        return GivenPrior(put(alpha), None, put(log_beta), put(np.zeros(count)))
+    conjugate = model.component.conjugate(model.tied_components)
+    shapes = conjugate.shapes(event)
+    host = type(own.components)(
+        *(flat(name, getattr(own.components, name), shape) for name, shape in shapes.items())
+    )
+    conjugate.check(host, event)
+    df = np.full(count, math.prod(event) + 2.0) if host.df is None else host.df
+    gammas = conjugate.log_gammas(df, event)
+    return GivenPrior(put(alpha), type(host)(*map(put, host)), put(log_beta), put(gammas))
 
 
 def _check_fixed(model: Mixture, start: MixtureParams) -> None:
@@ -332,16 +422,23 @@ def _check_fixed(model: Mixture, start: MixtureParams) -> None:
 
 
 def parameters(
-    model: Mixture, start: MixtureParams, batch: tuple[int, ...], space: Space
+    model: Mixture,
+    start: MixtureParams,
+    batch: tuple[int, ...],
+    event: tuple[int, ...],
+    space: Space,
 ) -> MixtureParams:
-    """Return given parameters as arrays ``(*batch, K)``, checked; None stays None."""
-    shape = (*batch, model.n_components)
-    weights = _parameter("weights", start.weights, shape, space, tied=False)
-    components = {
-        name: _parameter(name, value, shape, space, tied=f"components.{name}" in model.tied)
-        for name, value in start.components._asdict().items()
-    }
-    return MixtureParams(weights, type(start.components)(**components))
+    """Return given parameters as the steps see them, checked; None stays None."""
+    k, own = model.n_components, start.components
+    weights = _parameter("weights", start.weights, (*batch, k), space)
+    components = {}
+    for name, shape in model.component.shapes(k, event).items():
+        tied = f"components.{name}" in model.tied
+        value = _parameter(name, getattr(own, name), (*batch, *shape[tied:]), space)
+        if tied and value is not None:
+            value = space.xp.broadcast_to(value[..., None], (*batch, *shape))
+        components[name] = value
+    return MixtureParams(weights, model.component.internal(type(own)(**components), k, event))
 
 
 def normalised(params: MixtureParams) -> MixtureParams:
@@ -357,7 +454,7 @@ def _numbers(name: str, value: Any) -> np.ndarray[Any, Any]:
     try:
         return np.asarray(value).astype(np.float64, casting="same_kind")
     except (TypeError, ValueError) as error:
-        msg = f"init {name} is {value!r}; expected an array, or a list of real numbers"
+        msg = f"{name} is {value!r}; expected an array, or a list of real numbers"
         raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from error
 
 
@@ -367,9 +464,7 @@ def _elsewhere(array: Array, place: Any) -> bool:
     return own is not None and place is not None and own != place
 
 
-def _parameter(
-    name: str, value: Any, shape: tuple[int, ...], space: Space, *, tied: bool
-) -> Array | None:
+def _parameter(name: str, value: Any, shape: tuple[int, ...], space: Space) -> Array | None:
     if value is None:
         return None
     if is_array(value) and array_namespace(value) is not space.xp:
@@ -378,18 +473,18 @@ def _parameter(
             "expected both in one array namespace"
         )
         raise TypeError(msg)
-    array = space.working(value) if is_array(value) else space.array(_numbers(name, value))
+    array = (
+        space.working(value) if is_array(value) else space.array(_numbers(f"init {name}", value))
+    )
     if is_array(value) and _elsewhere(value, space.device):
         msg = f"init {name} is on {device(value)} and x on {space.device}; move it there"
         raise ValueError(msg)
-    array = array[..., None] if tied else array
     try:
         return space.xp.broadcast_to(array, shape)
     except Exception as error:
-        wanted = shape[:-1] if tied else shape
         msg = (
-            f"init {name} has shape {tuple(array.shape[:-1] if tied else array.shape)}; "
-            f"expected {wanted}, or what broadcasts to it"
+            f"init {name} has shape {tuple(array.shape)}; "
+            f"expected {shape}, or what broadcasts to it"
         )
         raise ValueError(msg) from error
 
@@ -405,16 +500,13 @@ def _check_values(model: Mixture, params: MixtureParams) -> None:
                 "non-negative component weights: they need not sum to 1"
             )
             raise ValueError(msg)
-    partial = params.components
-    if all(p is None for p in partial):
+    if all(p is None for p in params.components):
         return
-    like = next(leaves(partial))
-    xp = array_namespace(like)
-    filled = type(partial)(*(xp.ones_like(like) if p is None else p for p in partial))
-    if not to_numpy(xp.all(model.component.valid(filled))):
+    valid = model.component.valid(params.components)
+    if not to_numpy(array_namespace(valid).all(valid)):
         msg = (
             f"init holds parameters that {type(model.component).__name__} components cannot "
-            f"have, among {list(partial._fields)}: not finite, or outside their range"
+            f"have, among {list(params.components._fields)}: not finite, or outside their range"
         )
         raise ValueError(msg)
 

@@ -8,9 +8,9 @@ from functools import reduce
 from types import ModuleType
 from typing import NamedTuple
 
-from xem._arrays import Array, Space
+from xem._arrays import Array, Space, aligned
 from xem._linalg import total, vecdot
-from xem.execution import RawTile, add
+from xem.execution import RawTile, add, per_event
 from xem.families.base import Context
 from xem.models.base import Model
 from xem.status import RUNNING, Status
@@ -23,8 +23,10 @@ class Extent(NamedTuple):
     """Of the observations with positive weight: smallest, largest, and what is wrong."""
 
     low: Array
+    """``(..., *event)``, like ``high``."""
     high: Array
     not_finite: Array
+    """``(...)``, like the other two."""
     unsupported: Array
     bad_weight: Array
 
@@ -48,7 +50,7 @@ def survey(model: Model, tiles: Tiles, space: Space) -> Survey:
     extent = _extent(model, tiles, space)
     weight = add(space.sums(_mass(tile, space)) for tile in tiles())
     status = _judge(model, extent, weight, tiles, space)
-    sound = status == RUNNING
+    sound = aligned(status == RUNNING, extent.low)
     low, high = xp.where(sound, extent.low, 0.0), xp.where(sound, extent.high, 0.0)
     return Survey(_context(model, low, high, weight, tiles, space), status, extent.bad_weight)
 
@@ -56,24 +58,28 @@ def survey(model: Model, tiles: Tiles, space: Space) -> Survey:
 def _mass(tile: RawTile, space: Space) -> Array:
     """Return the total weight of each problem of a tile."""
     if tile.weights is None:
-        return space.full(tile.x.shape[:-1], float(tile.x.shape[-1]))
+        lead = tile.x.shape[: tile.x.ndim - 1 - tile.rank]
+        return space.full(tuple(lead), float(tile.x.shape[-1]))
     return total(tile.weights)
 
 
 def _extent(model: Model, tiles: Tiles, space: Space) -> Extent:
     xp = space.xp
+    samples = (-1,) if model.event_rank == 0 else (-2, -1)
 
     def of(tile: RawTile) -> Extent:
         finite = xp.isfinite(tile.x)
-        valid = finite if tile.valid is None else finite & tile.valid
-        broken = ~finite if tile.valid is None else ~finite & tile.valid
+        there = None if tile.valid is None else per_event(tile.valid, tile.x)
+        valid = finite if there is None else finite & there
+        broken = ~finite if there is None else ~finite & there
         inside = model.support(xp.where(valid, tile.x, 0.0))
-        nothing = xp.zeros_like(tile.x[..., 0]) > 0
+        not_finite = xp.any(broken, axis=samples)
+        nothing = xp.zeros_like(not_finite)
         return Extent(
             xp.min(xp.where(valid, tile.x, math.inf), axis=-1),
             xp.max(xp.where(valid, tile.x, -math.inf), axis=-1),
-            xp.any(broken, axis=-1),
-            xp.any(valid & ~inside, axis=-1) if inside is not None else nothing,
+            not_finite,
+            xp.any(valid & ~inside, axis=samples) if inside is not None else nothing,
             nothing if tile.weights is None else _bad_weight(tile.weights, xp),
         )
 
@@ -96,37 +102,68 @@ def _bad_weight(weights: Array, xp: ModuleType) -> Array:
 def _judge(model: Model, extent: Extent, weight: Array, tiles: Tiles, space: Space) -> Array:
     """Return the status of each problem that allows no fit, the gravest last."""
     xp = space.xp
-    status = space.full(extent.low.shape, RUNNING, xp.int32)
+    status = space.full(extent.not_finite.shape, RUNNING, xp.int32)
 
     def mark(where: Array, code: Status) -> Array:
         return xp.where(where, int(code), status)
 
-    status = mark(
-        _n_distinct(model.n_clusters, extent, tiles, space) < model.n_clusters, Status.TOO_FEW
-    )
+    def of_columns(reduce_: Callable[..., Array], columns: Array) -> Array:
+        return reduce_(columns, axis=-1) if model.event_rank else columns
+
+    n_distinct = _n_distinct(model, extent, tiles, space)
+    status = mark(n_distinct < model.n_clusters, Status.TOO_FEW)
     if model.needs_spread:
-        lone = weight <= 1
-        status = mark((extent.low == extent.high) & ~lone, Status.CONSTANT)
-        status = mark((extent.low == extent.high) & lone, Status.TOO_FEW)
-    status = mark(extent.low > extent.high, Status.TOO_FEW)
+        lone, flat = weight <= 1, extent.low == extent.high
+        constant = of_columns(xp.all if model.isotropic else xp.any, flat)
+        status = mark(constant, Status.CONSTANT)
+        status = mark(of_columns(xp.all, flat) & lone, Status.TOO_FEW)
+    status = mark(of_columns(xp.any, extent.low > extent.high), Status.TOO_FEW)
     status = mark(extent.unsupported, Status.OUT_OF_SUPPORT)
     return mark(extent.not_finite, Status.NOT_FINITE)
 
 
-def _n_distinct(enough: int, extent: Extent, tiles: Tiles, space: Space) -> Array:
-    """Return how many distinct values each problem has, counting no further than ``enough``."""
-    xp, value = space.xp, extent.low
-    count = xp.astype(extent.low <= extent.high, xp.int32)
+def _n_distinct(model: Model, extent: Extent, tiles: Tiles, space: Space) -> Array:
+    """Return how many distinct values each problem has, counting no further than it needs."""
+    xp = space.xp
 
-    def above(tile: RawTile, value: Array) -> Array:
-        higher = tile.x > value[..., None]
-        higher = higher if tile.valid is None else higher & tile.valid
-        return xp.min(xp.where(higher, tile.x, math.inf), axis=-1)
+    def observed(tile: RawTile) -> Array:
+        """Return one number for each observation, infinite where there is none."""
+        x = _projected(tile, extent, space)
+        return x if tile.valid is None else xp.where(tile.valid, x, math.inf)
 
-    for _ in range(1, enough):
-        value = reduce(xp.minimum, (above(tile, value) for tile in tiles()))
+    kept = list(map(observed, tiles())) if model.event_rank else None
+
+    def least_above(value: Array) -> Array:
+        numbers = map(observed, tiles()) if kept is None else kept
+        above = (xp.where(x > value[..., None], x, math.inf) for x in numbers)
+        return reduce(xp.minimum, (xp.min(x, axis=-1) for x in above))
+
+    nothing = space.full(extent.not_finite.shape, -math.inf)
+    value = least_above(nothing) if extent.low.ndim > nothing.ndim else extent.low
+    count = xp.astype(xp.isfinite(value), xp.int32)
+    for _ in range(1, model.n_clusters):
+        value = least_above(value)
         count = count + xp.astype(xp.isfinite(value), xp.int32)
     return count
+
+
+def _projected(tile: RawTile, extent: Extent, space: Space) -> Array:
+    """Return one number for each observation ``(..., n)``, equal ones for equal vectors alone.
+
+    It is a sum of the columns, each shrunk to its range and taken a generic number of times.
+    """
+    if not tile.rank:
+        return tile.x
+    xp = space.xp
+    width = extent.high - extent.low
+    wide = xp.isfinite(width) & (width > 0)
+    factor = xp.where(wide, 1 / xp.where(wide, width, 1.0), 0.0)
+    generic = space.full(width.shape, 0.0) + xp.sqrt(
+        space.working(space.arange(width.shape[-1]) + 2)
+    )
+    low = xp.where(xp.isfinite(extent.low), extent.low, 0.0)
+    shrunk = (tile.x - low[..., None]) * (factor * generic)[..., None]
+    return xp.sum(shrunk, axis=-2)
 
 
 def _context(
@@ -136,7 +173,9 @@ def _context(
     xp, sums = space.xp, space.sums
     affine, scaled = model.standardization == "location-scale", model.standardization != "none"
     unit = _power_of_two(high / 2 - low / 2, space)
-    share = 1 / xp.where(weight > 0, weight, 1.0)
+    if model.isotropic:
+        unit = xp.broadcast_to(xp.max(unit, axis=-1, keepdims=True), unit.shape)
+    share = aligned(1 / xp.where(weight > 0, weight, 1.0), low)
 
     def mean_of(function: Callable[[Array], Array], origin: Array) -> Array:
         terms = (_weighted(tile, function, origin, unit, space) for tile in tiles())
@@ -147,6 +186,9 @@ def _context(
     offset = mean_of(lambda z: z, centre)
     variance = xp.clip(mean_of(lambda z: z * z, centre) - offset * offset, 0, None)
     spread = space.working(xp.sqrt(variance)) * unit
+    if model.isotropic:
+        common = xp.sqrt(xp.mean(variance, axis=-1, keepdims=True))
+        spread = space.working(xp.broadcast_to(common, unit.shape)) * unit
     if not affine:
         spread = xp.maximum(xp.abs(low), xp.abs(high))
     scale = _power_of_two(spread, space) if scaled else xp.ones_like(unit)
@@ -166,9 +208,10 @@ def _weighted(
     """Return the weighted sum of a function of ``(x - origin) / unit``."""
     xp = space.xp
     z = tile.x / unit[..., None] - (origin / unit)[..., None]
-    if tile.valid is None:
+    if tile.valid is None or tile.weights is None:
         return total(function(z))
-    return vecdot(function(xp.where(tile.valid, z, 0.0)), tile.weights)
+    z = xp.where(per_event(tile.valid, z), z, 0.0)
+    return vecdot(function(z), per_event(tile.weights, z))
 
 
 def _power_of_two(x: Array, space: Space) -> Array:

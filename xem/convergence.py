@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from xem._arrays import Array, array_namespace
+from xem._arrays import Array, aligned, array_namespace
 from xem._tree import tree_map
 from xem.families.base import Context
 from xem.models.base import Model
-from xem.status import RUNNING, Status
+from xem.status import RUNNING, STRAINED, Status
 
 
 class State(NamedTuple):
@@ -26,23 +26,38 @@ class State(NamedTuple):
 
 
 def settle(
-    model: Model, old: State, new: State, context: Context, tol: float, *, peek: bool
+    model: Model,
+    old: State,
+    new: State,
+    context: Context,
+    tol: float,
+    strained: Array | None,
+    limit: int | None,
+    *,
+    peek: bool,
 ) -> State:
     """Return the state after an iteration: stopped problems keep theirs, the others decide.
 
-    A problem whose new parameters are not sound keeps the old ones and is degenerate. Where a
-    look at the values costs nothing (``peek``), nothing is selected as long as all move.
+    A problem whose new parameters are not sound keeps the old ones and is degenerate; one that
+    is ``strained`` keeps them and waits. Where a look at the values costs nothing (``peek``),
+    nothing is selected as long as all move.
     """
     xp = array_namespace(new.objective)
-    running, fine = old.status == RUNNING, sound(model, new, context)
+    running, status = old.status == RUNNING, old.status
+    if limit is not None:
+        running = running & (old.n_iter < limit)
+    if strained is not None:
+        status = _mark(status, running & strained, STRAINED)
+        running = running & ~strained
+    fine = sound(model, new, context)
     moves = running & fine
-    status = _mark(old.status, running & ~fine, Status.DEGENERATE)
+    status = _mark(status, running & ~fine, Status.DEGENERATE)
     if tol > 0:
         rise = new.objective - old.objective
         status = _mark(status, moves & (rise < tol * context.total_weight), Status.CONVERGED)
     if peek and moves.all():
         return new._replace(status=status)
-    kept = tree_map(lambda after, before: xp.where(_aligned(moves, after), after, before), new, old)
+    kept = tree_map(lambda after, before: xp.where(aligned(moves, after), after, before), new, old)
     return kept._replace(status=status)
 
 
@@ -56,7 +71,7 @@ def sound(model: Model, state: State, context: Context) -> Array:
 def conclude(model: Model, state: State, context: Context, last: Status) -> State:
     """Return the state with final statuses: ``last`` where running, the floor where it holds."""
     xp = array_namespace(state.status)
-    status = _mark(state.status, state.status == RUNNING, last)
+    status = _mark(state.status, state.status < 0, last)
     if model.floored:
         fitted = (status != int(Status.DEGENERATE)) & xp.isfinite(state.objective)
         held = fitted & model.at_bound(state.params, context)
@@ -72,11 +87,6 @@ def hopeless(state: State, status: Array) -> State:
     return State(*nan, xp.zeros_like(status), status)
 
 
-def _mark(status: Array, where: Array, code: Status) -> Array:
+def _mark(status: Array, where: Array, code: int) -> Array:
     xp = array_namespace(status)
     return xp.where(where, int(code), status)
-
-
-def _aligned(mask: Array, like: Array) -> Array:
-    """Return a mask over problems with as many axes as ``like`` has."""
-    return mask[(..., *(None,) * (like.ndim - mask.ndim))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,20 +15,41 @@ from xem._tree import named_leaves, tree_map
 from xem.boundary import Options, Problems
 from xem.context import Survey, survey
 from xem.convergence import State, conclude, hopeless, sound
+from xem.distances import covariance
 from xem.execution import Budget, Observations, Source, Workers, spans
-from xem.init import centres, from_centres, overlaid
+from xem.init import Start, from_start, overlaid, seeded
 from xem.models.base import Model, Tile
 from xem.models.mixture import Mixture
 from xem.result import Fit, assemble
 from xem.rows import Rows
-from xem.status import RUNNING, Status
-from xem.steps import expectation, in_data_units, iteration, standardised
+from xem.status import RUNNING, STRAINED, Status
+from xem.steps import (
+    expectation,
+    in_data_units,
+    iteration,
+    objective_of,
+    prepared,
+    standardised,
+)
 
-Part = tuple[Source, Rows]
-"""Some rows, and where their observations are."""
 
-Job = tuple[int, Source, Array | slice, Rows]
-"""A tile: the number of its part, its source, where in it the rows' problems are, the rows."""
+class Part(NamedTuple):
+    """Some rows, where their observations are, and in which form their steps are made."""
+
+    source: Source
+    rows: Rows
+    exact: bool
+
+
+class Job(NamedTuple):
+    """A tile: the number of its part, its source, where in it the rows' problems are, the rows."""
+
+    part: int
+    source: Source
+    where: Array | slice
+    rows: Rows
+    exact: bool
+
 
 _SMALL = 1 << 15
 """So many observations make a tile that is worth a thread."""
@@ -50,43 +71,48 @@ class Driver:
         options: Options,
         workers: Workers,
         given: Any,
+        prior: Any,
         draws: np.ndarray[Any, Any],
     ) -> None:
         self._model, self._problems, self._options = model, problems, options
-        self._workers, self._given = workers, given
+        self._workers, self._given, self._prior = workers, given, prior
         self._complete = all(leaf is not None for _, leaf in named_leaves(given))
         self._space: Space = problems.space
         self._draws = self._space.array(draws)
         self._count = math.prod(problems.batch)
-        self._tiling = _Tiling(model, problems.space, options, workers)
+        self._tiling = _Tiling(model, problems, options, workers)
         self._parts: list[Part] = []
         self._finished: list[Rows] = []
         self._aside: list[Rows] = []  # the finished rows whose figures are not read yet
         self._settled = np.zeros(2)
         self._n_checks = 1
+        self._done = 0
         self.n_running = 0
 
     def open(self) -> None:
         """Look at the data, set the problems aside that allow no fit, start the others."""
         sources = self._problems.sources
-        surveys = self._tiling.map(self._survey, [(s, self._everyone(s)) for s in sources])
+        surveys = self._tiling.map(
+            self._survey, [Part(s, self._everyone(s), False) for s in sources]
+        )
         counts = self._read([self._flags(seen) for seen in surveys])
         self._complain(counts[:, 1], surveys)
         fresh: list[Part] = []
         for k, source in enumerate(sources):
             hopeful, lost = self._divide(self._problems.order[k], surveys[k], int(counts[k, 0]))
-            fresh += [(source, rows) for rows in hopeful]
+            fresh += [Part(source, rows, True) for rows in hopeful]
             self._finished += lost
-        self._parts = self._tiling.replace(self._begin, fresh)
+        begun = self._tiling.replace(self._begin, fresh)
+        self._parts = [part._replace(exact=False) for part in begun]
         self._sift()
 
     def rounds(self) -> Iterator[tuple[int, int]]:
         """Iterate over the checks as (iterations by then, iterations to make), until all stop."""
-        done, most = 0, self._options.max_iter
-        while done < most and self._parts:
-            steps = min(self._options.check_every, most - done)
-            done += steps
-            yield done, steps
+        most = self._options.max_iter
+        while self._done < most and self._parts:
+            steps = min(self._options.check_every, most - self._done)
+            self._done += steps
+            yield self._done, steps
 
     def advance(self, steps: int) -> None:
         """Make some iterations of every row under way."""
@@ -94,28 +120,28 @@ class Driver:
 
     def check(self) -> float:
         """Record the objectives and set finished rows aside; return the mean log likelihood."""
-        self._parts = [(source, self._traced(rows)) for source, rows in self._parts]
         self._n_checks += 1
         return self._sift()
 
     def result(self, last: Status) -> Fit:
         """Return the fit as it stands, with ``last`` for the status of what still iterates."""
-        parts = self._finished + [rows for _, rows in self._parts]
-        ended = [
-            part._replace(state=conclude(self._model, part.state, part.context, last))
-            for part in parts
-        ]
-        rows = rows_.ordered(ended, self._n_checks)
+        parts = self._finished + [part.rows for part in self._parts]
+        rows = rows_.ordered([self._ended(part, last) for part in parts], self._n_checks)
         n_init, batch = self._options.n_init, self._problems.batch
         held = self._model.held(self._given)
         return assemble(self._model, rows, held, n_init, batch, self._space)
+
+    def _ended(self, rows: Rows, last: Status) -> Rows:
+        """Return rows with final statuses, without what parts of other forms sum otherwise."""
+        state = conclude(self._model, rows.state, rows.context, last)
+        return rows._replace(state=state._replace(sums=state.sums._replace(components=None)))
 
     def _everyone(self, source: Source) -> Rows:
         ids = self._space.arange(source.n_problems)
         return Rows(ids, None, None, None, ())
 
-    def _survey(self, source: Source, where: Array | slice, rows: Rows) -> Survey:
-        columns = spans(source.width, self._tiling.breadth)
+    def _survey(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Survey:
+        columns = spans(source.width, self._tiling.breadth(exact))
         if len(columns) > 1:
             return survey(self._model, lambda: (source.raw(where, c) for c in columns), self._space)
         kept = [source.raw(where, columns[0])]
@@ -164,57 +190,120 @@ class Driver:
 
     def _buried(self, rows: Rows, statuses: Array) -> Rows:
         """Return rows that allow no fit, in the state that says so."""
-        space, n = self._space, statuses.shape[0]
+        space, n, event = self._space, statuses.shape[0], self._problems.event
+        nothing = Tile(space.full((n, *event, 1), 0.0), space.full((n, 1), 0.0))
+        observations = Observations(lambda _: nothing, 1, 1)
+        rows = self._with_prior(rows, observations)
         context = tree_map(space.working, rows.context)
-        params = self._model.initial(space.full((n, self._model.n_clusters), 0.0), context)
-        nothing = Tile(space.full((n, 1), 0.0), space.full((n, 1), 0.0))
-        sums, objective = self._expect(params, Observations(lambda _: nothing, 1, 1), rows)
+        params = self._model.initial(space.full((n, self._model.n_clusters, *event), 0.0), context)
+        sums, objective = self._expect(params, observations, False)
         state = State(params, sums, objective, space.xp.zeros_like(statuses), statuses)
         return self._traced(rows._replace(state=hopeless(state, statuses)))
 
-    def _begin(self, source: Source, where: Array | slice, rows: Rows) -> Rows:
-        """Return rows with their start and its E-step."""
-        observations = self._observe(source, where, rows)
-        params = tree_map(self._space.working, self._start(rows, observations))
-        sums, objective = self._expect(params, observations, rows)
-        xp = self._space.xp
+    def _begin(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
+        """Return rows with their start, and its E-step in the fast form."""
+        observations, xp = self._observe(source, where, rows, False), self._space.xp
+        rows = self._with_prior(rows, observations)
+        labelled = self._observe(source, where, rows, exact)
+        params = tree_map(self._space.working, self._start(rows, observations, labelled))
         zero = xp.astype(xp.zeros_like(rows.ids), xp.int32)
-        state = State(params, sums, objective, zero, zero + RUNNING)
-        fine = sound(self._model, state, rows.context)
-        status = xp.where(fine, state.status, zero + int(Status.DEGENERATE))
-        return self._traced(rows._replace(state=state._replace(status=status)))
+        blank = State(params, None, None, zero, zero + RUNNING)
+        return self._expected(rows._replace(state=blank), observations, False)
 
-    def _start(self, rows: Rows, observations: Observations) -> Any:
-        """Return standardised parameters: what was given, and a start for what was not."""
+    def _with_prior(self, rows: Rows, observations: Observations) -> Rows:
+        """Return rows whose context has the prior of each problem."""
+        if self._prior is None:
+            return rows
+        own = rows_.take(self._prior, rows.ids % self._count)
+        pull = self._model.pull(own, rows.context, lambda: covariance(observations))
+        return rows._replace(context=rows.context._replace(prior=pull))
+
+    def _expected(self, rows: Rows, observations: Observations, exact: bool) -> Rows:
+        """Return rows with the E-step at their parameters, in one form, and judged by it."""
+        state, space = rows.state, self._space
+        ready = prepared(self._model, state.params, space, exact=exact)
+        sums, value = expectation(self._model, ready, observations, space)
+        value = objective_of(self._model, state.params, value, rows.context, space)
+        status = space.xp.full_like(state.status, RUNNING)
+        strained = self._model.strained(state.params, ready, space)
+        if strained is not None:
+            status = space.xp.where(strained, STRAINED, status)
+        state = state._replace(sums=sums, objective=value, status=status)
+        return rows._replace(state=self._judged(state, rows))
+
+    def _judged(self, state: State, rows: Rows) -> State:
+        """Return a state in which a problem is degenerate that runs and is not sound."""
+        fine = sound(self._model, state, rows.context) | (state.status != RUNNING)
+        degenerate = self._space.xp.full_like(state.status, int(Status.DEGENERATE))
+        return state._replace(status=self._space.xp.where(fine, state.status, degenerate))
+
+    def _start(self, rows: Rows, observations: Observations, labelled: Observations) -> Any:
+        """Return standardised parameters: what was given, and a start for what was not.
+
+        ``labelled`` are the same observations, in tiles for the exact form of the step.
+        """
         context = tree_map(self._space.working, rows.context)
         given = rows_.take(self._given, rows.ids % self._count)
         given = self._model.standardize(given, context)
         if not self._complete:
             means = self._model.centres(given)
+            start = Start(means, None)
             if means is None:
                 draws = take_rows(self._draws, rows.ids // self._count)
-                means = centres(self._options.method, observations, draws)
-            given = overlaid(given, from_centres(self._model, means, observations, context))
+                start = seeded(self._options.method, observations, draws)
+            started = from_start(self._model, start, labelled, rows.context, self._space)
+            given = overlaid(given, started)
         return self._model.clamp(given, context)
 
-    def _iterate(self, steps: int, source: Source, where: Array | slice, rows: Rows) -> Rows:
-        observations, state = self._observe(source, where, rows), rows.state
+    def _iterate(
+        self, steps: int, source: Source, where: Array | slice, rows: Rows, exact: bool
+    ) -> Rows:
+        return self._go_on(rows, self._observe(source, where, rows, exact), steps, exact)
+
+    def _resume(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
+        """Return strained rows in the exact form, as many iterations on as the others."""
+        observations = self._observe(source, where, rows, exact)
+        rows = self._expected(rows, observations, exact)
+        steps = min(self._done, self._options.check_every)
+        return self._go_on(rows, observations, steps, exact, self._done)
+
+    def _go_on(
+        self,
+        rows: Rows,
+        observations: Observations,
+        steps: int,
+        exact: bool,
+        limit: int | None = None,
+    ) -> Rows:
+        """Make some iterations, of each row no more than up to a limit."""
+        state, space, tol = rows.state, self._space, self._options.tol
         for _ in range(steps):
             state = iteration(
-                self._model, state, observations, rows.context, self._options.tol, self._space
+                self._model,
+                state,
+                observations,
+                rows.context,
+                tol,
+                space,
+                exact=exact,
+                limit=limit,
             )
-            if self._space.on_host and not (state.status == RUNNING).any():
+            if space.on_host and not (state.status == RUNNING).any():
                 break
         return rows._replace(state=state)
 
-    def _observe(self, source: Source, where: Array | slice, rows: Rows) -> Observations:
+    def _observe(
+        self, source: Source, where: Array | slice, rows: Rows, exact: bool
+    ) -> Observations:
         def make(columns: slice) -> Tile:
             return standardised(source.raw(where, columns), rows.context, self._space)
 
-        return Observations(make, source.width, self._tiling.breadth, self._workers.map)
+        breadth = self._tiling.breadth(exact)
+        return Observations(make, source.width, breadth, self._workers.map)
 
-    def _expect(self, params: Any, observations: Observations, rows: Rows) -> tuple[Any, Array]:
-        return expectation(self._model, params, observations, rows.context, self._space)
+    def _expect(self, params: Any, observations: Observations, exact: bool) -> tuple[Any, Array]:
+        ready = prepared(self._model, params, self._space, exact=exact)
+        return expectation(self._model, ready, observations, self._space)
 
     def _traced(self, rows: Rows) -> Rows:
         """Return rows with their log likelihood added to the trace."""
@@ -223,29 +312,52 @@ class Driver:
 
     def _sift(self) -> float:
         """Set finished rows aside where it pays; return the mean log likelihood of all."""
-        parts, self._parts = self._parts, []
         aside, self._aside = self._aside, []
-        figures = self._read([self._figures(rows) for rows in (*aside, *(r for _, r in parts))])
-        self._settled += figures[: len(aside), 1:].sum(0)
+        rows = [*aside, *(part.rows for part in self._parts)]
+        figures = self._read([self._figures(own) for own in rows])
+        self._settled += figures[: len(aside), 2:].sum(0)
         figures = figures[len(aside) :]
         self.n_running = int(figures[:, 0].sum())
-        for (source, rows), n_running in zip(parts, figures[:, 0], strict=True):
-            if n_running > self._space.keep_fraction * rows.ids.shape[0]:
-                self._parts.append((source, rows))
-                continue
-            going, finished = rows_.split(rows, self._space.roomy(int(n_running)))
-            self._parts += [(source, going)] if going is not None else []
-            self._aside += [finished] if finished is not None else []
+        value, weight = self._settled + figures[:, 2:].sum(0)
+        counts = figures[:, :2].astype(int).tolist()
+        others, strained = self._parted(counts)
+        self._parts = self._tiling.replace(self._resume, strained)
+        self._parts = [p._replace(rows=self._traced(p.rows)) for p in self._parts]
+        for part, n_running in others:
+            self._set_aside(part._replace(rows=self._traced(part.rows)), n_running)
         self._finished += self._aside
-        value, weight = self._settled + figures[:, 1:].sum(0)
         return float(value / weight) if weight > 0 else math.nan
 
+    def _parted(self, counts: list[list[int]]) -> tuple[list[tuple[Part, int]], list[Part]]:
+        """Take the strained rows out of each part, to go on in the exact form.
+
+        Return the parts without them, each with its count of running rows, and the strained.
+        """
+        others, strained = [], []
+        for part, (n_active, n_strained) in zip(self._parts, counts, strict=True):
+            mine, rest = rows_.split(part.rows, n_strained, STRAINED)
+            if mine is not None:
+                strained.append(Part(part.source, mine, True))
+            if rest is not None:
+                others.append((part._replace(rows=rest), n_active - n_strained))
+        return others, strained
+
+    def _set_aside(self, part: Part, n_running: int) -> None:
+        """Go on with all rows of a part, or with those that run and set the others aside."""
+        if n_running > self._space.keep_fraction * part.rows.ids.shape[0]:
+            self._parts.append(part)
+            return
+        going, finished = rows_.split(part.rows, self._space.roomy(n_running), RUNNING)
+        self._parts += [part._replace(rows=going)] if going is not None else []
+        self._aside += [finished] if finished is not None else []
+
     def _figures(self, rows: Rows) -> list[Array]:
-        """Return how many rows go on, and the log likelihood and the weight of all."""
-        xp, running = self._space.xp, rows.state.status == RUNNING
+        """Return how many rows go on or are strained, the log likelihood and weight of all."""
+        xp, status = self._space.xp, rows.state.status
         value = in_data_units(rows.state.objective, rows.context)
         value = xp.where(xp.isfinite(value), value, xp.zeros_like(value))
-        return [self._count_true(running), xp.sum(value), xp.sum(rows.context.total_weight)]
+        counts = [self._count_true(status < 0), self._count_true(status == STRAINED)]
+        return [*counts, xp.sum(value), xp.sum(rows.context.total_weight)]
 
     def _count_true(self, mask: Array) -> Array:
         return self._space.xp.sum(self._space.sums(mask))
@@ -253,7 +365,7 @@ class Driver:
     def _read(self, figures: list[list[Array]]) -> np.ndarray[Any, Any]:
         """Return figures on the host, in one small copy."""
         if not figures:
-            return np.zeros((0, 3))
+            return np.zeros((0, 4))
         flat = [number for row in figures for number in row]
         return to_numpy(self._space.xp.stack(flat)).reshape(len(figures), -1)
 
@@ -261,18 +373,24 @@ class Driver:
 class _Tiling:
     """Cuts parts into tiles and maps functions over them."""
 
-    def __init__(self, model: Model, space: Space, options: Options, workers: Workers) -> None:
-        self._budget = Budget.of(space, options.memory, options.workers)
-        self._space, self._k, self._workers = space, model.n_clusters, workers
-        self.breadth = self._budget.breadth(space, model.n_clusters)
+    def __init__(
+        self, model: Model, problems: Problems, options: Options, workers: Workers
+    ) -> None:
+        self._budget = Budget.of(problems.space, options.memory, options.workers)
+        self._workers = workers
+        self._numbers = [model.footprint(problems.event, exact=exact) for exact in (False, True)]
+
+    def breadth(self, exact: bool) -> int:
+        """Return how many observations of a problem a tile has at the most."""
+        return self._budget.breadth(self._numbers[exact])
 
     def replace(self, function: Callable[..., Rows], parts: list[Part]) -> list[Part]:
         """Return the parts with their rows put through a function, tile by tile."""
         done = self.map(function, parts)
-        return [(source, rows) for (source, _), rows in zip(parts, done, strict=True)]
+        return [part._replace(rows=rows) for part, rows in zip(parts, done, strict=True)]
 
     def map(self, function: Callable[..., Any], parts: list[Part]) -> list[Any]:
-        """Return ``function(source, where, rows)`` of the tiles of each part, joined.
+        """Return ``function(source, where, rows, exact)`` of the tiles of each part, joined.
 
         Tiles of whole problems go to the workers. The others go one after the other: problems
         that are cut into several tiles themselves, for they occupy the workers on their own,
@@ -285,21 +403,21 @@ class _Tiling:
         results |= {i: run(job) for i, job in enumerate(jobs) if i not in results}
         tiles: list[list[Any]] = [[] for _ in parts]
         for i, job in enumerate(jobs):
-            tiles[job[0]].append(results[i])
+            tiles[job.part].append(results[i])
         return [rows_.join(own) for own in tiles]
 
     def _is_shared(self, job: Job) -> bool:
-        _, source, _, rows = job
-        return source.width <= self.breadth and source.width * rows.ids.shape[0] >= _SMALL
+        width = job.source.width
+        return width <= self.breadth(job.exact) and width * job.rows.ids.shape[0] >= _SMALL
 
     def _cut(self, k: int, part: Part) -> Iterator[Job]:
-        source, rows = part
-        pieces = self._budget.rows(self._space, self._k, source.width, rows.ids.shape[0])
+        source, rows, exact = part
+        count = rows.ids.shape[0]
+        pieces = self._budget.rows(self._numbers[exact], source.width, count)
         for span in pieces:
             tile = rows if len(pieces) == 1 else rows_.take(rows, span)
-            yield k, source, span if tile.problems is None else tile.problems, tile
+            yield Job(k, source, span if tile.problems is None else tile.problems, tile, exact)
 
 
 def _run(function: Callable[..., Any], job: Job) -> Any:
-    _, source, where, rows = job
-    return function(source, where, rows)
+    return function(job.source, job.where, job.rows, job.exact)

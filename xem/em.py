@@ -12,6 +12,7 @@ from xem import boundary
 from xem._arrays import Array, computing
 from xem._tree import tree_map
 from xem.context import survey
+from xem.distances import covariance
 from xem.driver import Driver
 from xem.execution import Observations, Source, Workers, cores
 from xem.init import overlaid, uniforms
@@ -19,7 +20,13 @@ from xem.models.mixture import Mixture, MixtureParams
 from xem.progress import Bar, Progress
 from xem.result import Fit
 from xem.status import Status
-from xem.steps import expectation, in_data_units, maximisation, standardised
+from xem.steps import (
+    expectation,
+    likelihood_in_data_units,
+    maximisation,
+    prepared,
+    standardised,
+)
 
 logger = logging.getLogger("xem")
 
@@ -32,6 +39,7 @@ def fit(
     *,
     weights: Any = None,
     lengths: Any = None,
+    prior: Any = None,
     init: str | MixtureParams = "k-means++",
     n_init: int = 1,
     seed: int | np.random.Generator | None = None,
@@ -49,17 +57,23 @@ def fit(
     ----------
     model : Mixture
         What to fit, such as ``xem.Mixture(xem.Normal(), 2)``.
-    x : array (*batch, n), or list of arrays (n_i,)
-        Observations; the leading axes are independent problems. Any array namespace and
-        device; integers are fitted in float64 where there is one, float16 and bfloat16 in
-        float32. A list is one batch of series of different lengths.
+    x : array (*batch, n) or (*batch, n, d), or list of arrays (n_i,) or (n_i, d)
+        Observations, numbers or vectors as the model has them; the leading axes are
+        independent problems. Any array namespace and device; integers are fitted in float64
+        where there is one, float16 and bfloat16 in float32. A list is one batch of series of
+        different lengths.
     weights : array (*batch, n), or list of arrays, optional
         Non-negative observation weights; weight w counts as w adjacent copies.
     lengths : integer array (*batch,), optional
         Problem i uses its first ``lengths[i]`` observations. What lies past them may be NaN.
+    prior : MixturePrior or str, optional
+        ``model.prior(…)``, or ``"fraley-raftery"`` for one that follows from the data: the
+        posterior density is maximised, and `Fit.objective` is its logarithm.
     init : str or MixtureParams
         ``"k-means++"`` (seeding, a few Lloyd steps, an M-step on hard labels), ``"k-means"``
-        (Lloyd steps to convergence), ``"random_from_data"``, ``"quantile"`` (deterministic), or
+        (Lloyd steps to convergence), ``"random_from_data"``; for numbers ``"quantile"``
+        (deterministic); for vectors ``"whitened k-means++"`` (distances in the metric of each
+        problem's own covariance, for clusters that are long and thin in one direction); or
         ``model.params(…)``, of which what is left out is started.
     n_init : int
         Restarts. Per problem the best is kept: by `Status.rank`, then by objective.
@@ -101,19 +115,20 @@ def fit(
     """
     boundary.check_model(model)
     boundary.check_callback(callback)
-    problems = boundary.problems(x, weights, lengths)
+    problems = boundary.problems(x, weights, lengths, model.event_rank)
     options = boundary.options(
-        init, n_init, max_iter, tol, check_every, threads, memory, problems.space, cores()
+        init, n_init, max_iter, tol, check_every, threads, memory, problems, cores()
     )
     anchor = problems.sources[0].x
     with (
         computing(anchor),
-        Workers(anchor, options.workers) as workers,
+        Workers(anchor, options.workers, products=model.event_rank > 0) as workers,
         Bar(options.max_iter, shown=progress) as bar,
     ):
-        given = boundary.given(model, init, options.n_init, problems.batch, problems.space)
+        given = boundary.given(model, init, options.n_init, problems)
+        pull = boundary.prior(model, prior, problems)
         draws = uniforms(boundary.generator(seed), options.n_init, model.n_clusters)
-        driver = Driver(model, problems, options, workers, given, draws)
+        driver = Driver(model, problems, options, workers, given, pull, draws)
         return _run(driver, callback, bar)
 
 
@@ -124,6 +139,7 @@ def em_step(
     *,
     weights: Array | None = None,
     lengths: Array | None = None,
+    prior: Any = None,
 ) -> tuple[MixtureParams, Array]:
     """Make one EM iteration.
 
@@ -134,13 +150,15 @@ def em_step(
     model : Mixture
         The model.
     params : MixtureParams
-        Parameters to start from, ``(K,)`` or ``(*batch, K)``; a tied one has no K axis.
-    x : array (*batch, n)
+        Parameters to start from, ``(K, …)`` or ``(*batch, K, …)``; a tied one has no K axis.
+    x : array (*batch, n) or (*batch, n, d)
         Observations.
     weights : array (*batch, n), optional
         Observation weights.
     lengths : integer array (*batch,), optional
         How many observations each problem uses.
+    prior : MixturePrior or str, optional
+        As in `fit`.
 
     Returns
     -------
@@ -155,8 +173,9 @@ def em_step(
         If an argument has the wrong kind or shape.
     """
     boundary.check_model(model)
-    space = boundary.check_data(x, weights, lengths)
-    if x.shape[-1] == 0:
+    space = boundary.check_data(x, weights, lengths, model.event_rank)
+    batch, n, event = boundary.split_shape(x, model.event_rank)
+    if n == 0:
         msg = f"x has shape {tuple(x.shape)}; a step needs at least one observation a problem"
         raise ValueError(msg)
     boundary.check_params(model, params, "params")
@@ -164,17 +183,24 @@ def em_step(
         msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
         raise ValueError(msg)
     with computing(x, gradients=True):
-        full = boundary.parameters(model, params, tuple(x.shape[:-1]), space)
+        full = boundary.parameters(model, params, batch, event, space)
         full = boundary.normalised(full)
-        raw = Source(x, weights, lengths, None, x.shape[-1], space).raw(None, slice(0, x.shape[-1]))
+        source = Source(x, weights, lengths, None, n, space, len(event))
+        raw = source.raw(None, slice(0, n))
         context = survey(model, lambda: [raw], space).context
         tile = standardised(raw, context, space)
-        observations = Observations(lambda _: tile, x.shape[-1], x.shape[-1] + 1)
+        observations = Observations(lambda _: tile, n, n + 1)
+        given = boundary.prior(model, prior, boundary.Problems([], [], batch, event, space))
+        if given is not None:
+            lead = tree_map(lambda p: space.xp.reshape(p, (*batch, *p.shape[1:])), given)
+            pull = model.pull(lead, context, lambda: covariance(observations))
+            context = context._replace(prior=pull)
         old = tree_map(space.working, model.standardize(full, context))
-        sums, log_likelihood = expectation(model, old, observations, context, space)
+        ready = prepared(model, old, space, exact=True)
+        sums, log_likelihood = expectation(model, ready, observations, space)
         new = model.unstandardize(maximisation(model, old, sums, context, space), context)
         new = overlaid(model.held(full), new)
-        total = in_data_units(log_likelihood, context)
+        total = likelihood_in_data_units(log_likelihood, context)
         return model.untied(tree_map(space.working, new)), space.working(total)
 
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple, TypeVar
 
-from xem._arrays import Array, Space, computing, samples_last, take_rows
+from xem._arrays import (
+    Array,
+    Space,
+    computing,
+    samples_last,
+    single_threaded_products,
+    take_rows,
+)
 from xem._tree import tree_map
 from xem.models.base import Tile
 
@@ -18,13 +26,16 @@ R = TypeVar("R")
 
 
 class RawTile(NamedTuple):
-    """A rectangle of observations as they came, in the working dtype."""
+    """A rectangle of observations as they came, in the working dtype, the samples last."""
 
     x: Array
+    """``(..., *event, n)``."""
     weights: Array | None
-    """0 past the lengths, or None where all are 1."""
+    """``(..., n)``: 0 past the lengths, or None where all are 1."""
     valid: Array | None
-    """Where the weight is positive, or None where all are."""
+    """Where the weight is positive, like ``weights``, or None where all are."""
+    rank: int
+    """How many axes of ``x`` belong to one observation."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +44,16 @@ class Source:
 
     Attributes
     ----------
-    x : array (problems, at least width)
+    x : array (problems, at least width, *event)
         Observations, untouched: conversion, masking and centring happen tile by tile.
-    weights : array like ``x``, or None
+    weights : array (problems, at least width), or None
     lengths : integer array (problems,), or None
     rows : integer array, or None
         Which rows of ``x`` are the problems; None for all.
     width : int
     space : Space
+    rank : int
+        How many axes of ``x`` belong to one observation.
     """
 
     x: Array
@@ -49,6 +62,7 @@ class Source:
     rows: Array | None
     width: int
     space: Space
+    rank: int
 
     @property
     def n_problems(self) -> int:
@@ -58,12 +72,15 @@ class Source:
     def raw(self, problems: Array | slice | None, columns: slice) -> RawTile:
         """Return a rectangle of the observations, masked but otherwise as they came."""
         index = problems if self.rows is None else take_rows(self.rows, problems)
-        x = samples_last(self.space.working(take_rows(self.x[..., columns], index)))
+        x = take_rows(self.x[(..., columns, *(slice(None),) * self.rank)], index)
+        if self.rank:
+            x = self.space.xp.moveaxis(x, -1 - self.rank, -1)
+        x = samples_last(self.space.working(x))
         weights = None
         if self.weights is not None:
             weights = samples_last(self.space.working(take_rows(self.weights[..., columns], index)))
         if self.lengths is None:
-            return RawTile(x, weights, None if weights is None else weights > 0)
+            return RawTile(x, weights, None if weights is None else weights > 0, self.rank)
         return self._cut(x, weights, take_rows(self.lengths, index), columns.start)
 
     def _cut(self, x: Array, weights: Array | None, lengths: Array, start: int) -> RawTile:
@@ -72,7 +89,13 @@ class Source:
         inside = position < xp.astype(lengths, position.dtype)[..., None]
         weights = self.space.working(inside) if weights is None else weights
         weights = xp.where(inside, weights, 0.0)
-        return RawTile(x, weights, weights > 0)
+        return RawTile(x, weights, weights > 0, self.rank)
+
+
+def per_event(per_sample: Array, x: Array) -> Array:
+    """Return an array ``(..., n)`` such that it goes with observations ``(..., *event, n)``."""
+    missing = x.ndim - per_sample.ndim
+    return per_sample[(..., *(None,) * missing, slice(None))] if missing else per_sample
 
 
 class Observations:
@@ -100,15 +123,27 @@ class Observations:
         breadth: int,
         each: Callable[..., Iterable[Any]] = map,
     ) -> None:
-        self._make, self._width, self._each = make, width, each
+        self._make, self._width, self._breadth, self._each = make, width, breadth, each
         self._columns = spans(width, breadth)
         self._kept = make(self._columns[0]) if len(self._columns) == 1 else None
 
     def map(self, function: Callable[[Tile], T]) -> Iterable[T]:
         """Return a function of each tile, in the order of the samples."""
+        return self.map_from(lambda tile, _: function(tile))
+
+    def map_from(self, function: Callable[[Tile, int], T]) -> Iterable[T]:
+        """Return a function of each tile and the position of its first sample."""
         if self._kept is not None:
-            return [function(self._kept)]
-        return self._each(lambda columns: function(self._make(columns)), self._columns)
+            return [function(self._kept, 0)]
+        return self._each(
+            lambda columns: function(self._make(columns), columns.start), self._columns
+        )
+
+    def mapped(self, function: Callable[[Tile], Tile]) -> Observations:
+        """Return the observations with each tile put through a function."""
+        return Observations(
+            lambda columns: function(self._make(columns)), self._width, self._breadth, self._each
+        )
 
     def whole(self) -> Tile:
         """Return all observations of these problems in one tile."""
@@ -136,43 +171,53 @@ class Budget:
     """
 
     tile_bytes: int
+    number_bytes: int
     workers: int
 
     @classmethod
     def of(cls, space: Space, memory: int | None, workers: int) -> Budget:
         """Share ``memory`` bytes among the workers; None for the default of the space."""
-        return cls(space.tile_bytes if memory is None else max(memory // workers, 1), workers)
+        each = space.tile_bytes if memory is None else max(memory // workers, 1)
+        return cls(each, int(space.xp.finfo(space.dtype).bits) // 8, workers)
 
-    def breadth(self, space: Space, n_components: int) -> int:
-        """Return how many observations of one problem a tile may hold."""
-        numbers = self.tile_bytes // _bytes_per_observation(space, n_components)
-        return max(256, 1 << max(numbers.bit_length() - 1, 0))
+    def breadth(self, numbers: int) -> int:
+        """Return how many observations of one problem a tile may hold, at so many numbers each."""
+        return max(256, 1 << max((self.tile_bytes // self._bytes(numbers)).bit_length() - 1, 0))
 
-    def height(self, space: Space, n_components: int, width: int) -> int:
+    def height(self, numbers: int, width: int) -> int:
         """Return how many problems a tile may hold."""
-        breadth = min(max(width, 1), self.breadth(space, n_components))
-        return max(1, self.tile_bytes // (breadth * _bytes_per_observation(space, n_components)))
+        breadth = min(max(width, 1), self.breadth(numbers))
+        return max(1, self.tile_bytes // (breadth * self._bytes(numbers)))
 
-    def rows(self, space: Space, n_components: int, width: int, count: int) -> list[slice]:
+    def rows(self, numbers: int, width: int, count: int) -> list[slice]:
         """Cut so many problems into tiles, of about equal heights and as many for each worker."""
-        height = self.height(space, n_components, width)
+        height = self.height(numbers, width)
         worth = self.workers if 8 * count >= height else 1
         tiles = -(-count // height)
         tiles += -tiles % worth
         return spans(count, max(1, -(-count // max(tiles, 1))))
 
-
-def _bytes_per_observation(space: Space, n_components: int) -> int:
-    """Return what a step holds at its peak: two arrays with components and a few without."""
-    return (2 * n_components + 4) * int(space.xp.finfo(space.dtype).bits) // 8
+    def _bytes(self, numbers: int) -> int:
+        return numbers * self.number_bytes
 
 
 class Workers:
-    """A pool of threads, or none: NumPy releases the interpreter's lock inside its loops."""
+    """A pool of threads, or none: NumPy releases the interpreter's lock inside its loops.
 
-    def __init__(self, x: Array, count: int) -> None:
-        self._x = x
+    Parameters
+    ----------
+    x : array
+        The data.
+    count : int
+        How many threads.
+    products : bool
+        Whether the work is matrix products: BLAS's own threads would fight with these.
+    """
+
+    def __init__(self, x: Array, count: int, *, products: bool) -> None:
+        self._x, self._products = x, products
         self._pool = ThreadPoolExecutor(count, "xem") if count > 1 else None
+        self._stack = ExitStack()
 
     def map(self, function: Callable[[R], T], items: Sequence[R]) -> list[T]:
         """Return the results in order; an interrupt waits for the tiles under way."""
@@ -192,10 +237,13 @@ class Workers:
 
     def __enter__(self) -> Workers:
         """Return the workers themselves."""
+        if self._products:
+            self._stack.enter_context(single_threaded_products(self._x))
         return self
 
     def __exit__(self, *exc: object) -> None:
         """Wait for what is under way and end the threads."""
+        self._stack.close()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 

@@ -109,6 +109,9 @@ def fit_groups(
     3   b          1     0.5  22.0  CONVERGED
     """
     check_model(model)
+    if model.event_rank:
+        msg = f"model is {model}, of vectors; a frame has one column of numbers: fit arrays"
+        raise ValueError(msg)
     by = list(by) if isinstance(by, Iterable) and not isinstance(by, str) else [by]
     values = _observed(value, columns)
     used = [*by, *values, *([] if weights is None else [weights])]

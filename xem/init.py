@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, to_numpy
-from xem._linalg import total, vecdot
+from xem._arrays import Array, Space, aligned, array_namespace, to_numpy
+from xem._linalg import matmul, total, transposed, vecdot
+from xem._tree import tree_map
+from xem.distances import distance, near_vectors, picked, unmeasured, whitener
 from xem.execution import Observations, add
 from xem.families.base import Context
 from xem.models.base import Model, Tile
 
-INITS = ("k-means++", "k-means", "random_from_data", "quantile")
+WHITENED = "whitened k-means++"
+INITS = ("k-means++", "k-means", "random_from_data", "quantile", WHITENED)
 """The starts by name."""
 
-_LLOYD_STEPS = {"k-means++": 3, "k-means": 300}
+RANKS = {"quantile": (0,), WHITENED: (1,)}
+"""Of the starts that are not for all: the event ranks that they are for."""
+
+_LLOYD_STEPS = {"k-means++": 3, "k-means": 300, WHITENED: 3}
 _LLOYD_CHECK = 10
 _SLACK = 64
 
@@ -26,7 +33,16 @@ def uniforms(rng: np.random.Generator, n_init: int, n_clusters: int) -> Any:
     return rng.random((n_init, n_clusters))
 
 
-def centres(method: str, observations: Observations, draws: Array) -> Array:
+class Start(NamedTuple):
+    """Where clusters start."""
+
+    centres: Array
+    """``(rows, K, *event)``, where the metric looks at them."""
+    metric: Array | None
+    """What vectors are multiplied by before distances are taken, ``(rows, d, d)``; or None."""
+
+
+def seeded(method: str, observations: Observations, draws: Array) -> Start:
     """Return K centres for each row of ``draws`` ``(rows, K)``, uniforms in [0, 1).
 
     Parameters
@@ -38,25 +54,43 @@ def centres(method: str, observations: Observations, draws: Array) -> Array:
     draws : array (rows, K)
         Uniforms in [0, 1).
     """
-    x, weights = observations.whole()
-    weights = array_namespace(x).ones_like(x) if weights is None else weights
+    metric = whitener(observations, draws) if method == WHITENED else None
+    seen = measured(observations, metric)
     if method == "quantile":
-        return _quantiles(x, weights, draws.shape[-1])
+        return Start(quantiles(seen, draws.shape[-1]), None)
     if method == "random_from_data":
-        return _spread_out(x, weights, draws, _equally)
-    seeds = _spread_out(x, weights, draws, _squared)
-    return _lloyd(observations, seeds, _LLOYD_STEPS[method])
+        return Start(spread_out(seen, draws, _equally), None)
+    seeds = spread_out(seen, draws, _squared)
+    return Start(_lloyd(seen, seeds, _LLOYD_STEPS[method]), metric)
 
 
-def from_centres(model: Model, centres: Array, observations: Observations, context: Context) -> Any:
+def measured(observations: Observations, metric: Array | None) -> Observations:
+    """Return the observations as a metric looks at them."""
+    if metric is None:
+        return observations
+    return observations.mapped(lambda tile: tile._replace(x=matmul(metric, tile.x)))
+
+
+def from_start(
+    model: Model, start: Start, observations: Observations, context: Context, space: Space
+) -> Any:
     """Return the M-step on hard labels: each observation belongs to its nearest centre.
 
     A cluster on the floor, such as a lone outlier's, would start where EM cannot leave: it
     starts as wide as the data instead.
     """
-    first = model.initial(centres, context)
-    sums = add(observations.map(lambda t: model.hard_sums(first, t, _assigned(t, centres))))
-    return model.lifted(model.m_step(first, sums, context), first, context)
+    centres, metric = start
+    where = centres if metric is None else unmeasured(centres, metric)
+    first = model.initial(where, tree_map(space.working, context))
+    ready = space.rounded(model.prepare(space.exact(first), exact=True))
+
+    def of(tile: Tile) -> Any:
+        seen = tile if metric is None else tile._replace(x=matmul(metric, tile.x))
+        return space.exact(model.hard_sums(ready, tile, assigned(seen, centres)))
+
+    sums = add(observations.map(of))
+    exact = space.exact(first)
+    return space.rounded(model.lifted(model.m_step(exact, sums, context), exact, context))
 
 
 def _squared(distance: Array) -> Array:
@@ -69,29 +103,43 @@ def _equally(distance: Array) -> Array:
     return array_namespace(distance).astype(distance != 0, distance.dtype)
 
 
-def _spread_out(
-    x: Array, weights: Array, draws: Array, potential: Callable[[Array], Array]
+def spread_out(
+    observations: Observations, draws: Array, potential: Callable[[Array], Array]
 ) -> Array:
-    """Draw K centres ``(rows, K)`` from the data, one after the other.
+    """Draw K centres ``(rows, K, *event)`` from the data, one after the other.
 
     Each is drawn by the inverse of the cumulated weight times potential of the distance from
     the centres so far. Equal values count as their summed weight, in any order of rows that
     keeps them in place.
     """
-    xp = array_namespace(x)
-    centres = [_pick(x, weights, draws[:, 0])]
-    nearest = xp.abs(x - centres[0])
-    for k in range(1, draws.shape[-1]):
-        centres.append(_pick(x, weights * potential(nearest), draws[:, k]))
-        nearest = xp.minimum(nearest, xp.abs(x - centres[-1]))
-    return xp.concat(centres, axis=-1)
+    xp = array_namespace(draws)
+    weights = list(observations.map(_weights))
+    mass = weights
+    nearest: list[Array] = []
+    centres: list[Array] = []
+    for k in range(draws.shape[-1]):
+        centre = _pick(observations, mass, draws[:, k])
+        centres.append(centre)
+        if k + 1 < draws.shape[-1]:
+            far = list(observations.map(partial(distance, centre=centre)))
+            nearest = [xp.minimum(*pair) for pair in zip(nearest, far, strict=True)] if k else far
+            mass = [w * potential(d) for w, d in zip(weights, nearest, strict=True)]
+    return xp.stack(centres, axis=1)
 
 
-def _pick(x: Array, mass: Array, draw: Array) -> Array:
-    """Return the value ``(rows, 1)`` at which the cumulated mass passes the draw's share."""
-    cumulated = _cumulated(mass)
+def _weights(tile: Tile) -> Array:
+    if tile.weights is not None:
+        return tile.weights
+    return array_namespace(tile.x).ones_like(tile.x[:, 0, :] if tile.x.ndim == 3 else tile.x)
+
+
+def _pick(observations: Observations, mass: list[Array], draw: Array) -> Array:
+    """Return the observation ``(rows, *event)`` at which the cumulated mass passes the draw."""
+    xp = array_namespace(draw)
+    cumulated = _cumulated(mass[0] if len(mass) == 1 else xp.concat(mass, axis=-1))
     whole = cumulated[:, -1:]
-    return _value_after(x, (cumulated <= draw[:, None] * whole) & (cumulated < whole))
+    passed = (cumulated <= draw[:, None] * whole) & (cumulated < whole)
+    return picked(observations, _count(passed))
 
 
 def _cumulated(mass: Array) -> Array:
@@ -99,20 +147,27 @@ def _cumulated(mass: Array) -> Array:
     return xp.cumulative_sum(xp.astype(mass, Space.of(mass).accumulator), axis=-1)
 
 
+def _count(passed: Array) -> Array:
+    """Return how many are passed in each row, ``(rows, 1)``, but never all."""
+    xp, space = array_namespace(passed), Space.of(passed)
+    count = xp.sum(xp.astype(passed, space.index_dtype), axis=-1, keepdims=True)
+    last = xp.full_like(count, passed.shape[-1] - 1)
+    return xp.minimum(count, last)
+
+
 def _value_after(x: Array, passed: Array) -> Array:
     """Return the first value of each row, ``(rows, 1)``, that is not passed, or the last."""
-    xp, space = array_namespace(x), Space.of(x)
-    count = xp.sum(xp.astype(passed, space.index_dtype), axis=-1, keepdims=True)
-    last = xp.astype(xp.full_like(count, x.shape[-1] - 1), count.dtype)
-    return xp.take_along_axis(x, xp.minimum(count, last), axis=-1)
+    return array_namespace(x).take_along_axis(x, _count(passed), axis=-1)
 
 
-def _quantiles(x: Array, weights: Array, n_clusters: int) -> Array:
+def quantiles(observations: Observations, n_clusters: int) -> Array:
     """Return the quantiles (k + ½)/K of the inverted CDF, moved as little as it takes to differ.
 
     Ties can make quantiles coincide; components that start equal stay equal for ever. Each is
     raised above the one before, and kept below the largest distinct values that follow.
     """
+    tile = observations.whole()
+    x, weights = tile.x, _weights(tile)
     xp, inf = array_namespace(x), float("inf")
     observed = weights > 0
     x = xp.where(observed, x, inf)
@@ -135,13 +190,19 @@ def _quantiles(x: Array, weights: Array, n_clusters: int) -> Array:
     return xp.concat(centres, axis=-1)
 
 
-def _assigned(tile: Tile, centres: Array) -> Array:
+def assigned(tile: Tile, centres: Array) -> Array:
     """Return the observation weight at the nearest centre, 0 elsewhere: ``(rows, K, n)``."""
     xp = array_namespace(centres)
-    lower, upper = _cells(centres)
-    x = tile.x[:, None, :]
-    hard = xp.astype((x > lower[..., None]) & (x <= upper[..., None]), tile.x.dtype)
+    hard = near_vectors(tile.x, centres) if centres.ndim == 3 else _near_numbers(tile.x, centres)
+    hard = xp.astype(hard, tile.x.dtype)
     return hard if tile.weights is None else hard * tile.weights[:, None, :]
+
+
+def _near_numbers(x: Array, centres: Array) -> Array:
+    """Return whether a centre is the nearest one of each number, bool ``(rows, K, n)``."""
+    lower, upper = _cells(centres)
+    x = x[:, None, :]
+    return (x > lower[..., None]) & (x <= upper[..., None])
 
 
 def _cells(centres: Array) -> tuple[Array, Array]:
@@ -178,14 +239,14 @@ def _moved(observations: Observations, centres: Array) -> Array:
     xp = array_namespace(centres)
 
     def moments(tile: Tile) -> tuple[Array, Array]:
-        assigned = _assigned(tile, centres)
-        return total(assigned), vecdot(
-            assigned, xp.broadcast_to(tile.x[:, None, :], assigned.shape)
-        )
+        hard = assigned(tile, centres)
+        if centres.ndim == 3:
+            return total(hard), matmul(hard, transposed(tile.x))
+        return total(hard), vecdot(hard, xp.broadcast_to(tile.x[:, None, :], hard.shape))
 
     mass, first = add(observations.map(moments))
-    empty = mass == 0
-    return xp.where(empty, centres, first / xp.where(empty, 1.0, mass))
+    empty = aligned(mass == 0, first)
+    return xp.where(empty, centres, first / xp.where(empty, 1.0, aligned(mass, first)))
 
 
 def overlaid(given: Any, started: Any) -> Any:

@@ -18,6 +18,7 @@ except ModuleNotFoundError as missing:
     _msg = "xem.plot needs matplotlib: pip install 'xem-em[plot]'"
     raise ModuleNotFoundError(_msg, name=missing.name) from missing
 
+from xem import _ellipses as ellipses
 from xem import _page as page
 from xem import _panel as panel
 from xem import _views as views
@@ -38,6 +39,8 @@ def densities(
     weights: Array | None = None,
     bins: int | str | Array | None = None,
     label: str | None = None,
+    columns: Sequence[int] | None = None,
+    column_names: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the density of one problem's mixture and of its components, over its observations.
@@ -46,19 +49,30 @@ def densities(
     right. Outliers lie outside the axes, and peaks far higher than all else are cut off, as a
     note says. Where there is no fit, its status stands in its place.
 
+    Of vectors, two columns are drawn: a dot for each observation, in the colour of its most
+    probable component, its area proportional to its weight; a cross at each component's mean;
+    and its ellipses of one and of two standard deviations, whose lines are the thicker the more
+    weight it has. Of more than two columns, the ellipses are those of the marginal
+    distribution. Of more than 50,000 observations, so many have a dot, at equal steps.
+
     Parameters
     ----------
     fit : Fit
         Of one problem: ``fit[0]`` is the first of a batch.
-    x : array (n,), optional
-        The observations, for a histogram; NaN entries are missing and left out.
+    x : array (n,) or (n, d), optional
+        The observations, for a histogram or for dots; those with NaN entries are missing and
+        left out.
     weights : array (n,), optional
         Observation weights.
     bins : int, str or array, optional
         Bins of the histogram as `numpy.histogram_bin_edges` takes them. By default their
         number follows the data, and whole numbers are not divided.
     label : str, optional
-        What a legend shall call the mixture's line.
+        What a legend shall call the mixture's line or, of vectors, the means.
+    columns : sequence of two ints, optional
+        Which columns of vectors to draw, the first two by default.
+    column_names : sequence of str, optional
+        What the d columns are called; x0, x1, and so on by default.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -70,10 +84,18 @@ def densities(
     Raises
     ------
     ValueError
-        If the fit is of a batch or of observations that are not single numbers, or the shapes
-        of ``x`` and ``weights`` are not those of one problem.
+        If the fit is of a batch, or of observations that are neither numbers nor vectors, or
+        the shapes of ``x`` and ``weights`` are not those of one problem.
     """
-    fit, sample = views.one(fit), views.sample_of(x, weights)
+    fit, sample = views.one(fit), views.sample_of(x, weights, fit.event)
+    pair = views.pair_of(fit, columns, column_names)
+    if pair is not None:
+        if bins is not None:
+            msg = f"bins is {bins!r}, and vectors have no histogram: leave it out"
+            raise ValueError(msg)
+        ax = panel.framed(ax, *pair.names)
+        ellipses.draw(ax, fit, sample, pair, label)
+        return ax
     low, high = views.frame(fit, sample.x)
     unit = views.unit(low, high)
     ax = panel.framed(ax, "value", "density" if unit == 1 else f"density × {unit:.0e}")
@@ -151,7 +173,8 @@ def responsibilities(fit: Fit, x: Array, *, ax: Axes | None = None) -> Axes:
     """Draw the posterior probabilities of one problem's components against the observation.
 
     At each value the height of a component's area is its probability. The observations stand
-    above, in the colours of their most probable components.
+    above, in the colours of their most probable components. Of vectors there is no such picture;
+    `densities` shows their most probable components.
 
     Parameters
     ----------
@@ -170,9 +193,16 @@ def responsibilities(fit: Fit, x: Array, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     ValueError
-        As `densities` does.
+        As `densities` does, and if the observations are vectors.
     """
-    fit, sample = views.one(fit), views.sample_of(x)
+    fit, sample = views.one(fit), views.sample_of(x, None, fit.event)
+    if fit.event:
+        msg = (
+            f"the observations are vectors of {fit.event[0]} numbers, against which nothing can "
+            "be drawn; use xem.plot.densities, whose dots have the colours of their most "
+            "probable components"
+        )
+        raise ValueError(msg)
     ax = panel.framed(ax, "value", "probability of each component")
     low, high = views.frame(fit, sample.x)
     ax.set(xlim=(low, high), ylim=(0, 1.12), yticks=(0, 0.5, 1))
@@ -202,8 +232,9 @@ def _rug(ax: Axes, fit: Fit, x: views.Values) -> None:
 def traces(fit: Fit, *, ax: Axes | None = None) -> Axes:
     """Draw how the objective rose, per unit of observation weight, from check to check.
 
-    Of one problem the log likelihood is drawn. Of many it is how much they had still to gain,
-    a line for each on a logarithmic axis, which ends where nothing was left; and the median.
+    Of one problem the log likelihood is drawn, or with a prior the objective. Of many it is how
+    much they had still to gain, a line for each on a logarithmic axis, which ends where nothing
+    was left; and the median.
 
     Parameters
     ----------
@@ -219,7 +250,8 @@ def traces(fit: Fit, *, ax: Axes | None = None) -> Axes:
         The axes, with a legend where there are many problems.
     """
     fit = views.flat(views.host(fit))
-    ax = panel.framed(ax, "check", "log likelihood per observation")
+    name = views.objective_of(fit)
+    ax = panel.framed(ax, "check", f"{name} per observation")
     panel.whole_ticks(ax)
     shown = np.flatnonzero(views.fitted(fit))
     heights = (fit.history[:, shown] / fit.total_weight[shown]).T
@@ -233,6 +265,7 @@ def traces(fit: Fit, *, ax: Axes | None = None) -> Axes:
         with np.errstate(invalid="ignore"):
             gaps = np.maximum(heights[:, -1:] - heights, 0)
         _gaps(ax, gaps, fit.status[shown])
+        ax.set_ylabel(f"{name} still to gain per observation")
     return ax
 
 
@@ -249,7 +282,7 @@ def _gaps(ax: Axes, gaps: views.Values, codes: views.Values) -> None:
         for line in lines[:1]:
             line.set_label(views.WORDS[status])
     ax.plot(_positive(np.median(gaps, axis=0)), color=INK, lw=2.2, label="median of all")
-    ax.set(yscale="log", ylabel="log likelihood still to gain per observation")
+    ax.set_yscale("log")
     panel.legend(ax, "upper right")
 
 
@@ -257,18 +290,28 @@ def _positive(values: views.Values) -> views.Values:
     return np.where(values > 0, values, np.nan)
 
 
-def population(fit: Fit, *, ax: Axes | None = None) -> Axes:
+def population(
+    fit: Fit,
+    *,
+    columns: Sequence[int] | None = None,
+    column_names: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw the components of all problems: one parameter of theirs against another.
 
     The first parameter of the family lies on the x axis and the second, or the weight where
-    there is none, on the y axis. A dot's area is proportional to its component's weight, its
-    colour tells the problem's status, and the legend counts the problems of each status.
-    Outliers lie outside the axes, as the legend says.
+    there is none, on the y axis; of vectors, two coordinates of the locations. A dot's area is
+    proportional to its component's weight, its colour tells the problem's status, and the
+    legend counts the problems of each status. Outliers lie outside the axes, as the legend says.
 
     Parameters
     ----------
     fit : Fit
         Of any number of problems.
+    columns : sequence of two ints, optional
+        Which coordinates of vectors to draw, the first two by default.
+    column_names : sequence of str, optional
+        What the d columns of vectors are called; x0, x1, and so on by default.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -280,10 +323,10 @@ def population(fit: Fit, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     ValueError
-        If the fit is of observations that are not single numbers.
+        If the fit is of observations that are neither numbers nor vectors.
     """
     fit = views.flat(views.arranged(fit))
-    alive, plane = views.alive(fit), views.plane(fit)
+    alive, plane = views.alive(fit), views.plane(fit, views.pair_of(fit, columns, column_names))
     ax = panel.framed(ax, *plane.names)
     points = np.column_stack([plane.across[alive], plane.up[alive]])
     inside = panel.limited(ax, points)
@@ -316,27 +359,34 @@ def overview(
     xlabel: str | None = None,
     title: str | None = None,
     n_examples: int = 6,
+    columns: Sequence[int] | None = None,
+    column_names: Sequence[str] | None = None,
 ) -> Figure:
     """Return a page that shows a whole fit: all problems, what became of them, and examples.
 
     The examples are the largest problem of each status that tells of trouble, and converged
     problems from the largest down to small ones. The page of a single problem shows its
-    densities, responsibilities and trace.
+    densities, responsibilities and trace; of vectors, for responsibilities, how probable the
+    most probable component of each observation is.
 
     Parameters
     ----------
     fit : Fit
         Of one problem or more.
-    series : sequence of arrays (n_i,)
+    series : sequence of arrays (n_i,) or (n_i, d)
         The observations of each problem.
     names : sequence of str, optional
         What the problems are called.
     xlabel : str, optional
-        What the observations are, with their unit.
+        What the observations are, with their unit, if they are numbers.
     title : str, optional
         The page's title.
     n_examples : int
         How many problems to show; there are more where statuses would be left out.
+    columns : sequence of two ints, optional
+        Which columns of vectors to draw, the first two by default.
+    column_names : sequence of str, optional
+        What the d columns of vectors are called; x0, x1, and so on by default.
 
     Returns
     -------
@@ -347,45 +397,62 @@ def overview(
     ------
     ValueError
         If there is no problem, if ``series`` or ``names`` are not as many as the problems, or if
-        the fit is of observations that are not single numbers.
+        the fit is of observations that are neither numbers nor vectors.
     """
-    fit = views.flat(views.arranged(fit))
-    series, names = page.checked(fit, series, names, n_examples)
+    ours = views.flat(views.arranged(fit))
+    series, names = page.checked(ours, series, names, n_examples, fit.event)
+    fit = ours
+    shown = {"columns": columns, "column_names": column_names}
+    if views.pair_of(fit, **shown) is not None and xlabel is not None:
+        msg = f"xlabel is {xlabel!r}, and the observations are vectors: give column_names"
+        raise ValueError(msg)
     if fit.status.size == 1:
-        figure = _one_problem(fit, series[0], names[0], xlabel)
+        figure = _one_problem(fit, series[0], names[0], xlabel, shown)
     else:
-        figure = _many_problems(fit, series, names, xlabel, n_examples)
+        figure = _many_problems(fit, series, names, xlabel, n_examples, shown)
     page.head(figure, title or page.default_title(fit), fit, sum(map(len, series)))
     return figure
 
 
 def _many_problems(
-    fit: Fit, series: list[Any], names: list[str], xlabel: str | None, n_examples: int
+    fit: Fit,
+    series: list[Any],
+    names: list[str],
+    xlabel: str | None,
+    n_examples: int,
+    shown: dict[str, Any],
 ) -> Figure:
     """Return the page of a batch, without its head."""
     sizes = list(map(len, series))
     examples = page.chosen(fit, sizes, n_examples)
     sheet = page.of_many(len(examples))
-    panel.entitle(population(fit, ax=sheet.main), "Components of all problems")
+    panel.entitle(population(fit, ax=sheet.main, **shown), "Components of all problems")
     page.statuses(fit, sheet.lower[0])
     if fit.model.n_components == 1:
         page.lengths(sizes, sheet.lower[1])
     else:
         page.weights(fit, sheet.lower[1])
     for i, ax in zip(examples, sheet.examples, strict=True):
-        densities(fit[i], series[i], ax=ax)
+        densities(fit[i], series[i], ax=ax, **shown)
         page.captioned(ax, fit[i], names[i], len(series[i]))
-    page.labelled(sheet.examples, xlabel)
+    if not fit.event:
+        page.labelled(sheet.examples, xlabel)
     return sheet.figure
 
 
-def _one_problem(fit: Fit, x: Array, name: str, xlabel: str | None) -> Figure:
+def _one_problem(
+    fit: Fit, x: Array, name: str, xlabel: str | None, shown: dict[str, Any]
+) -> Figure:
     """Return the page of one problem, without its head."""
     sheet = page.of_one()
-    panel.entitle(densities(fit[0], x, ax=sheet.main), name)
-    panel.entitle(responsibilities(fit[0], x, ax=sheet.lower[0]), "Which component a value is of")
-    panel.entitle(traces(fit, ax=sheet.lower[1]), "Rise of the log likelihood")
-    page.labelled([sheet.main, sheet.lower[0]], xlabel)
+    panel.entitle(densities(fit[0], x, ax=sheet.main, **shown), name)
+    if fit.event:
+        page.certainties(fit[0], x, sheet.lower[0])
+    else:
+        over = responsibilities(fit[0], x, ax=sheet.lower[0])
+        panel.entitle(over, "Which component a value is of")
+        page.labelled([sheet.main, sheet.lower[0]], xlabel)
+    panel.entitle(traces(fit, ax=sheet.lower[1]), f"Rise of the {views.objective_of(fit)}")
     page.explained(sheet.figure, sheet.main)
     return sheet.figure
 

@@ -69,12 +69,12 @@ def pad(series: Sequence[Array]) -> tuple[Array, Array]:
 
     Parameters
     ----------
-    series : sequence of arrays (n_i,)
-        Of one namespace, device and dtype.
+    series : sequence of arrays (n_i,) or (n_i, d)
+        Of one namespace, device and dtype, and vectors of one length.
 
     Returns
     -------
-    x : array (len(series), max n_i)
+    x : array (len(series), max n_i) or (len(series), max n_i, d)
         The series, followed by zeros.
     lengths : integer array (len(series),)
         How many entries of each row are the series, for ``xem.fit(…, lengths=lengths)``.
@@ -84,41 +84,45 @@ def pad(series: Sequence[Array]) -> tuple[Array, Array]:
     TypeError
         If the sequence is empty, or holds anything but arrays of one namespace.
     ValueError
-        If an array is not one-dimensional.
+        If an array is neither numbers nor vectors, or they are not alike.
     """
-    series = as_series(series)
+    rank = max((getattr(s, "ndim", 1) for s in series), default=1) - 1
+    series = as_series(series, min(rank, 1))
     lengths = np.asarray([s.shape[0] for s in series])
     space = Space.of(series[0])
     return padded(series, int(lengths.max())), space.array(lengths, space.index_dtype)
 
 
 def padded(series: Sequence[Array], width: int) -> Array:
-    """Return one array ``(len(series), width)`` of the series, followed by zeros."""
+    """Return one array ``(len(series), width, *event)`` of the series, followed by zeros."""
     first = series[0]
-    xp = array_namespace(first)
+    xp, event = array_namespace(first), tuple(first.shape[1:])
     if isinstance(first, np.ndarray):
-        x = np.zeros((len(series), width), first.dtype)
+        x = np.zeros((len(series), width, *event), first.dtype)
         for row, s in zip(x, series, strict=True):
             row[: len(s)] = s
         return x
-    zeros = xp.zeros((width,), dtype=first.dtype, device=device(first))
-    return xp.stack([xp.concat([s, zeros[: width - s.shape[0]]]) for s in series])
+    zeros = xp.zeros((width, *event), dtype=first.dtype, device=device(first))
+    return xp.stack([xp.concat([s, zeros[: width - s.shape[0], ...]]) for s in series])
 
 
-def as_series(series: Sequence[Any], name: str = "x") -> list[Array]:
-    """Return a list of one-dimensional arrays of one namespace, device and dtype."""
+def as_series(series: Sequence[Any], rank: int = 0, name: str = "x") -> list[Array]:
+    """Return a list of arrays ``(n_i, *event)`` of one namespace, device and dtype."""
     arrays = [_from_python(s, name) if isinstance(s, list | tuple) else s for s in series]
+    wanted = "(n_i, d), a vector an observation" if rank else "(n_i,), a number an observation"
     if not arrays or not all(is_array(a) and not isinstance(a, np.ma.MaskedArray) for a in arrays):
         found = sorted({type(s).__name__ for s in arrays}) or "nothing"
         msg = (
-            f"{name} is a list of {found}; expected a list of one-dimensional arrays, one a "
-            "series; a single sample is passed as an array, such as numpy.asarray(sample), "
+            f"{name} is a list of {found}; expected a list of arrays {wanted}, one a series; "
+            "a single sample is passed as an array, such as numpy.asarray(sample), "
             "and masked values are given weight 0"
         )
         raise TypeError(msg)
-    ranks = sorted({a.ndim for a in arrays} - {1})
-    if ranks:
-        msg = f"{name} is a list with arrays of {ranks} dimensions; expected one dimension, (n_i,)"
+    shapes = sorted({tuple(a.shape[1:]) for a in arrays})
+    ranks = sorted({a.ndim for a in arrays} - {1 + rank})
+    if ranks or len(shapes) > 1 or 0 in shapes[0]:
+        found = f"arrays of {ranks} dimensions" if ranks else f"vectors of lengths {shapes}"
+        msg = f"{name} is a list with {found}; expected arrays {wanted}"
         raise ValueError(msg)
     kinds = {(array_namespace(a).__name__, str(device(a)), str(a.dtype)) for a in arrays}
     if len(kinds) > 1:

@@ -9,14 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, computing, take_rows, to_numpy
+from xem._arrays import (
+    Array,
+    Space,
+    aligned,
+    array_namespace,
+    computing,
+    take_rows,
+    to_numpy,
+)
 from xem._tree import tree_map
-from xem.boundary import check_data, check_lengths, generator, whole
+from xem.boundary import check_data, check_lengths, generator, split_shape, whole
 from xem.execution import Budget, spans
 from xem.models.mixture import Mixture, MixtureParams
 from xem.rows import Rows
 from xem.status import Status
-from xem.steps import in_data_units
+from xem.steps import in_data_units, likelihood_in_data_units
 
 _SHOWN = 5
 _SLACK = 64
@@ -35,10 +43,12 @@ class Fit:
     model : Mixture
         What was fitted.
     params : named tuple
-        ``params.weights`` ``(*batch, K)`` and ``params.components.<name>`` ``(*batch, K)``, in
-        the units of the data; a tied parameter has no K axis.
+        ``params.weights`` ``(*batch, K)`` and ``params.components.<name>`` ``(*batch, K, …)``,
+        in the units of the data; a tied parameter has no K axis.
     log_likelihood : array (*batch,)
         Total weighted log likelihood (nats) at ``params``.
+    objective : array (*batch,)
+        The same plus the log prior density of ``params``, if there is a prior: what rises.
     n_iter : int32 array (*batch,)
         Number of M-steps.
     status : int32 array (*batch,)
@@ -56,17 +66,13 @@ class Fit:
     model: Mixture
     params: MixtureParams
     log_likelihood: Array
+    objective: Array
     n_iter: Array
     status: Array
     history: Array
     total_weight: Array
     restarts: Array
     log_map: Array
-
-    @property
-    def objective(self) -> Array:
-        """What rises: the log likelihood, ``(*batch,)``."""
-        return self.log_likelihood
 
     @property
     def converged(self) -> Array:
@@ -76,7 +82,14 @@ class Fit:
     @property
     def n_parameters(self) -> int:
         """The number of free parameters of one problem."""
-        return self.model.n_parameters()
+        return self.model.n_parameters(self.event)
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """The shape of one observation."""
+        first = self.params.components[0]
+        shape: tuple[int, ...] = tuple(first.shape)
+        return shape[len(self.batch) + 1 :]
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -109,7 +122,7 @@ class Fit:
 
         Parameters
         ----------
-        x : array (*batch, n) or (n,)
+        x : array (*batch, n) or (n,), for vectors (*batch, n, d) or (n, d)
             Observations; one sample serves the whole batch.
         lengths : integer array (*batch,), optional
             How many observations each problem has; 0 is returned past them.
@@ -158,7 +171,7 @@ class Fit:
 
         Returns
         -------
-        x : array (*batch, n)
+        x : array (*batch, n) or (*batch, n, d)
             Observations; NaN in problems without a fit.
         labels : integer array (*batch, n)
             Their components; -1 in problems without a fit.
@@ -167,8 +180,7 @@ class Fit:
         params = tree_map(to_numpy, self.model.retied(self.params))
         cumulated = np.cumsum(params.weights, axis=-1)[..., None, :]
         labels = (rng.random((*self.batch, n))[..., None] >= cumulated[..., :-1]).sum(-1)
-        chosen = tree_map(lambda p: np.take_along_axis(p, labels, axis=-1), params.components)
-        x = self.model.component.sample(chosen, rng)
+        x = self.model.component.sample(params.components, labels, rng)
         labels = np.where(np.isfinite(cumulated[..., 0]), labels, -1)
         return space.array(x), space.array(labels, space.index_dtype)
 
@@ -176,8 +188,15 @@ class Fit:
         """Return the fit with components in canonical order: by their first location."""
         xp = array_namespace(self.params.weights)
         full = self.model.retied(self.params)
-        order = xp.argsort(self.model.centres(full), axis=-1, stable=True)
-        params = tree_map(lambda p: xp.take_along_axis(p, order, axis=-1), full)
+        centres: Array = self.model.centres(full)
+        first = centres[..., 0] if self.model.event_rank else centres
+        order, axis = xp.argsort(first, axis=-1, stable=True), len(self.batch)
+
+        def ordered(p: Array) -> Array:
+            index = xp.broadcast_to(aligned(order, p), p.shape)
+            return xp.take_along_axis(p, index, axis=axis)
+
+        params = tree_map(ordered, full)
         return replace(self, params=self.model.untied(params))
 
     def raise_for_status(self) -> None:
@@ -236,46 +255,55 @@ class Fit:
         fill: float,
     ) -> Array:
         """Apply a function of parameters and observations, in tiles that bound the memory."""
-        space = check_data(x, None, None)
+        rank = self.model.event_rank
+        space = check_data(x, None, None, rank)
         if space.xp is not array_namespace(self.status):
             msg = (
                 f"x is of {space.xp.__name__} and the fit of "
                 f"{array_namespace(self.status).__name__}; expected one array namespace"
             )
             raise TypeError(msg)
-        xp, batch, n = space.xp, self.batch, x.shape[-1]
-        if tuple(x.shape[:-1]) not in ((), batch):
-            msg = f"x has shape {tuple(x.shape)}; expected {(*batch, n)} or ({n},)"
+        lead, n, event = split_shape(x, rank)
+        if lead not in ((), self.batch) or event != self.event:
+            wanted = (n, *self.event)
+            msg = f"x has shape {tuple(x.shape)}; expected {(*self.batch, *wanted)} or {wanted}"
             raise ValueError(msg)
         with computing(x, gradients=True):
-            count, k = math.prod(batch), self.model.n_components
-            params = tree_map(lambda p: xp.reshape(p, (count, k)), self.model.retied(self.params))
-            flat = xp.reshape(xp.broadcast_to(x, (*batch, n)), (count, n))
-            budget = Budget.of(space, None, 1)
-            rows = spans(count, budget.height(space, k, n))
-            columns = spans(n, budget.breadth(space, k))
+            value = self._tiled(function, x, n, space)
+            return value if lengths is None else self._cut(value, x, n, lengths, fill)
 
-            def tile(row: slice, column: slice) -> Array:
-                part = tree_map(lambda p: take_rows(p, row), params)
-                return function(part, space.working(flat[row, column]))
+    def _tiled(
+        self, function: Callable[[MixtureParams, Array], Array], x: Array, n: int, space: Space
+    ) -> Array:
+        xp, batch, event = space.xp, self.batch, self.event
+        count = math.prod(batch)
+        params = tree_map(
+            lambda p: xp.reshape(p, (count, *p.shape[len(batch) :])),
+            self.model.retied(self.params),
+        )
+        flat = xp.reshape(xp.broadcast_to(x, (*batch, n, *event)), (count, n, *event))
+        numbers = self.model.footprint(event, exact=True)
+        budget = Budget.of(space, None, 1)
+        rows, columns = spans(count, budget.height(numbers, n)), spans(n, budget.breadth(numbers))
 
-            value = xp.concat([xp.concat([tile(r, c) for c in columns], axis=1) for r in rows])
-            value = xp.reshape(value, (*batch, n, *value.shape[2:]))
-            return value if lengths is None else self._cut(value, x, lengths, fill)
+        def tile(row: slice, column: slice) -> Array:
+            part = tree_map(lambda p: take_rows(p, row), params)
+            return function(part, space.working(xp.moveaxis(flat[row, column, ...], 1, -1)))
 
-    def _cut(self, value: Array, x: Array, lengths: Array, fill: float) -> Array:
+        value = xp.concat([xp.concat([tile(r, c) for c in columns], axis=1) for r in rows])
+        return xp.reshape(value, (*batch, n, *value.shape[2:]))
+
+    def _cut(self, value: Array, x: Array, n: int, lengths: Array, fill: float) -> Array:
         """Return values with a filler past the lengths."""
-        xp, space = array_namespace(x), Space.of(x)
-        like = xp.broadcast_to(x, (*self.batch, x.shape[-1]))
-        check_data(like, None, lengths)
-        check_lengths(lengths, x.shape[-1])
-        position = space.arange(x.shape[-1])
+        xp, space, rank = array_namespace(x), Space.of(x), self.model.event_rank
+        check_data(xp.broadcast_to(x, (*self.batch, n, *self.event)), None, lengths, rank)
+        check_lengths(lengths, n)
+        position = space.arange(n)
         inside = position < xp.astype(lengths, position.dtype)[..., None]
-        inside = inside[(..., *(None,) * (value.ndim - inside.ndim))]
-        return xp.where(inside, value, xp.full_like(value, fill))
+        return xp.where(aligned(inside, value), value, xp.full_like(value, fill))
 
 
-_PER_PROBLEM = ("log_likelihood", "n_iter", "status", "total_weight", "log_map")
+_PER_PROBLEM = ("log_likelihood", "objective", "n_iter", "status", "total_weight", "log_map")
 
 
 def _first(where: np.ndarray[Any, Any]) -> str:
@@ -375,12 +403,18 @@ def assemble(
     if n_init > 1:
         best = _best(xp.reshape(rows.state.status, (n_init, count)), restarts, space)
         rows = tree_map(lambda leaf: take_rows(leaf, best), rows)
-    params = tree_map(working, model.unstandardize(rows.state.params, rows.context))
+    state, context = rows.state, rows.context
+    log_likelihood = state.objective
+    if context.prior is not None:
+        own = space.exact(state.params)
+        log_likelihood = log_likelihood - model.log_prior(own, context.prior)
+    params = tree_map(working, model.unstandardize(state.params, context))
     params = _restored(held, params)
     flat = Fit(
         model,
         model.untied(params),
-        working(in_data_units(rows.state.objective, rows.context)),
+        working(likelihood_in_data_units(log_likelihood, context)),
+        working(in_data_units(state.objective, context)),
         rows.state.n_iter,
         rows.state.status,
         xp.stack(rows.trace),

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from xem._arrays import Array, array_namespace, device, take_rows
 from xem._tree import tree_map
-from xem.status import RUNNING
 
 
 class Rows(NamedTuple):
@@ -53,16 +52,16 @@ def _prolonged(rows: Rows, n_checks: int) -> Rows:
     return rows._replace(trace=rows.trace + rows.trace[-1:] * (n_checks - len(rows.trace)))
 
 
-def split(rows: Rows, n_kept: int) -> tuple[Rows | None, Rows | None]:
-    """Return so many rows, the running ones first among them, and the others."""
+def split(rows: Rows, n_kept: int, status: int) -> tuple[Rows | None, Rows | None]:
+    """Return so many rows, those of a status first among them, and the others."""
     n = rows.ids.shape[0]
     if n_kept >= n:
         return rows, None
     if n_kept == 0:
         return None, rows
     xp = array_namespace(rows.ids)
-    finished = xp.astype(rows.state.status != RUNNING, xp.int32)
-    order = xp.argsort(finished, stable=True)
+    others = xp.astype(rows.state.status != status, xp.int32)
+    order = xp.argsort(others, stable=True)
     if rows.problems is None:
         rows = rows._replace(problems=xp.arange(n, dtype=order.dtype, device=device(rows.ids)))
     return take(rows, order[:n_kept]), take(rows, order[n_kept:])

@@ -37,20 +37,26 @@ class Status(IntEnum):
 RUNNING = -1
 """The code of a problem that has no status yet; no `Fit` holds it."""
 
+STRAINED = -2
+"""The code of one that waits for the exact form of the step; no `Fit` holds it."""
+
 _HOPELESS = frozenset({Status.TOO_FEW, Status.CONSTANT, Status.NOT_FINITE, Status.OUT_OF_SUPPORT})
 
 _ADVICE = {
     Status.CONVERGED: "The objective rose by less than tol in the last iteration; use the fit.",
     Status.MAX_ITER: "max_iter iterations were made; raise max_iter, or loosen tol.",
     Status.ON_FLOOR: (
-        "A component's variance is held up by the variance floor: it has collapsed onto one "
-        "value or onto ties; use fewer components, more restarts, or a higher variance_floor."
+        "A component's variance is held up by the floor: it has collapsed onto one value, onto "
+        "ties or onto a line; use fewer components, more restarts, a prior, or a higher floor."
     ),
     Status.TOO_FEW: (
         "There are fewer distinct values of positive weight than components; "
         "use fewer components or leave the problem out."
     ),
-    Status.CONSTANT: "All values are equal, so there is no spread to fit; leave the problem out.",
+    Status.CONSTANT: (
+        "All values, or all values of a column, are equal, so there is no spread to fit; "
+        "leave the problem or the column out."
+    ),
     Status.NOT_FINITE: (
         "A value of positive weight is NaN or infinite; drop it, or give it weight 0."
     ),
@@ -60,7 +66,7 @@ _ADVICE = {
     ),
     Status.DEGENERATE: (
         "The likelihood is unbounded or no longer finite: a component collapsed; the parameters "
-        "are the last sound ones. Use a positive variance_floor, another start, or more restarts."
+        "are the last sound ones. Use a positive floor, a prior, another start, or more restarts."
     ),
     Status.STOPPED: "The callback stopped the fit; the parameters are those reached by then.",
 }

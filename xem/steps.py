@@ -6,7 +6,7 @@ from typing import Any
 
 from xem._arrays import Array, Space, array_namespace
 from xem.convergence import State, settle
-from xem.execution import Observations, RawTile, add
+from xem.execution import Observations, RawTile, add, per_event
 from xem.families.base import Context
 from xem.models.base import Model, Tile
 
@@ -16,28 +16,47 @@ def standardised(raw: RawTile, context: Context, space: Space) -> Tile:
     xp, working = space.xp, space.working
     factor = working(1 / context.scale)[..., None]
     x = raw.x * factor - working(context.centre)[..., None] * factor
-    return Tile(x if raw.valid is None else xp.where(raw.valid, x, 0.0), raw.weights)
+    return Tile(x if raw.valid is None else xp.where(per_event(raw.valid, x), x, 0.0), raw.weights)
 
 
 def in_data_units(objective: Array, context: Context) -> Array:
+    """Return the objective of the data from that of the standardised observations."""
+    value = likelihood_in_data_units(objective, context)
+    return value if context.prior is None else value + context.prior.constant
+
+
+def likelihood_in_data_units(objective: Array, context: Context) -> Array:
     """Return the log likelihood of the data from that of the standardised observations."""
-    return objective - context.total_weight * array_namespace(objective).log(context.scale)
+    log_scale = array_namespace(objective).log(context.scale)
+    if log_scale.ndim > objective.ndim:
+        log_scale = array_namespace(objective).sum(log_scale, axis=-1)
+    return objective - context.total_weight * log_scale
+
+
+def prepared(model: Model, params: Any, space: Space, *, exact: bool) -> Any:
+    """Return what an E-step needs of the parameters, in the working dtype."""
+    return space.rounded(model.prepare(space.exact(params), exact=exact))
 
 
 def expectation(
-    model: Model,
-    params: Any,
-    observations: Observations,
-    context: Context,
-    space: Space,
+    model: Model, ready: Any, observations: Observations, space: Space
 ) -> tuple[Any, Array]:
     """Return the sums over all tiles and the log likelihood, in the accumulating dtype."""
 
     def of(tile: Tile) -> Any:
-        return space.exact(model.e_step(params, tile, context))
+        return space.exact(model.e_step(ready, tile))
 
     sums, log_likelihood = add(observations.map(of))
     return sums, log_likelihood
+
+
+def objective_of(
+    model: Model, params: Any, log_likelihood: Array, context: Context, space: Space
+) -> Array:
+    """Return what rises: the log likelihood and, with a prior, its log density."""
+    if context.prior is None:
+        return log_likelihood
+    return log_likelihood + model.log_prior(space.exact(params), context.prior)
 
 
 def maximisation(model: Model, params: Any, sums: Any, context: Context, space: Space) -> Any:
@@ -52,9 +71,19 @@ def iteration(
     context: Context,
     tol: float,
     space: Space,
+    *,
+    exact: bool,
+    limit: int | None = None,
 ) -> State:
-    """Make an M-step and an E-step, and let each problem decide whether it goes on."""
+    """Make an M-step and an E-step, and let each problem decide whether it goes on.
+
+    In the fast form of the step, a problem that needs the exact one waits, `STRAINED`. None
+    makes more than ``limit`` iterations.
+    """
     params = maximisation(model, state.params, state.sums, context, space)
-    sums, objective = expectation(model, params, observations, context, space)
+    ready = prepared(model, params, space, exact=exact)
+    sums, log_likelihood = expectation(model, ready, observations, space)
+    objective = objective_of(model, params, log_likelihood, context, space)
     after = State(params, sums, objective, state.n_iter + 1, state.status)
-    return settle(model, state, after, context, tol, peek=space.on_host)
+    strained = model.strained(params, ready, space)
+    return settle(model, state, after, context, tol, strained, limit, peek=space.on_host)

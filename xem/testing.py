@@ -41,14 +41,15 @@ class Subject:
     model : Mixture
         The model.
     draw : callable
-        ``draw(rng, (batch, n))`` returns host observations that the model can have.
+        ``draw(rng, (batch, n))`` returns host observations that the model can have, of that
+        shape; for vectors ``(batch, n, d)``.
     xp : module
         The array namespace to run in.
     device : device
         The device to run on; None for the namespace's default.
     dtype : str
         ``"float64"`` or ``"float32"``.
-    fixed : mapping of str to sequence of float, optional
+    fixed : tuple of pairs of str and nested sequence of float, optional
         Values of the model's fixed parameters, by the keywords of ``model.params``.
     """
 
@@ -57,7 +58,7 @@ class Subject:
     xp: ModuleType = np
     device: Any = None
     dtype: str = "float64"
-    fixed: tuple[tuple[str, Sequence[float]], ...] = ()
+    fixed: tuple[tuple[str, Sequence[Any]], ...] = ()
 
     @property
     def rtol(self) -> float:
@@ -130,7 +131,7 @@ def batch_invariant(subject: Subject) -> None:
     together = subject.fit(x)
     for i in (0, _BATCH - 1):
         assert_same(subject.fit(x[i]), together[i], subject.rtol)
-    shaped = subject.fit(x.reshape(2, _BATCH // 2, _N))
+    shaped = subject.fit(x.reshape(2, _BATCH // 2, *x.shape[1:]))
     assert tuple(shaped.status.shape) == (2, _BATCH // 2)
     assert_same(shaped[1, 0], together[_BATCH // 2], subject.rtol)
 
@@ -148,8 +149,9 @@ def weights_are_copies(subject: Subject) -> None:
     """Weight w equals w adjacent copies; weight 0 equals absence, be it of infinity."""
     x = subject.data(batch=1)[0]
     counts = np.arange(_N) % 4
-    weighted = np.where(counts > 0, x, np.inf).astype(x.dtype)
-    copies = subject.fit(np.repeat(x, counts))
+    weighted = x.copy()
+    weighted[counts == 0] = np.inf
+    copies = subject.fit(np.repeat(x, counts, axis=0))
     assert_same(subject.fit(weighted, weights=counts.astype(x.dtype)), copies, subject.rtol)
 
 
@@ -177,14 +179,14 @@ def equivariant(subject: Subject) -> None:
     if kind == "none" or subject.fixed:
         return
     x = np.round(subject.data() * 64) / 64
-    factor, offset = 0.5, 1024.0 if kind == "location-scale" else 0.0
-    plain, moved = subject.fit(x), subject.fit(x * factor + offset)
+    factor, offset = _units(subject.model, x.shape[2:])
+    plain, moved = subject.fit(x), subject.fit((x * factor + offset).astype(x.dtype))
     family, full = subject.model.component, subject.model.retied(plain.params)
     host = type(full)(
         to_numpy(full.weights), type(full.components)(*map(to_numpy, full.components))
     )
-    origin, unit = np.full(_BATCH, -offset / factor), np.full(_BATCH, 1 / factor)
-    expected = family.standardize(host.components, origin, unit)
+    lead = np.ones((_BATCH, *x.shape[2:]))
+    expected = family.standardize(host.components, -offset / factor * lead, lead / factor)
     actual = subject.model.retied(moved.params).components
     for name in actual._fields:
         np.testing.assert_allclose(
@@ -196,11 +198,21 @@ def equivariant(subject: Subject) -> None:
         )
 
 
+def _units(model: Mixture, event: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return by what observations are multiplied and what is added to them.
+
+    It is another number for each column where the columns need not keep one common scale.
+    """
+    column = np.zeros(event) if model.isotropic or not event else np.arange(event[0])
+    origin = 1024.0 if model.standardization == "location-scale" else 0.0
+    return 0.5 * 4.0**column, origin * (-0.5) ** column
+
+
 def isolated(subject: Subject) -> None:
     """Problems that allow no fit get a status, and their neighbours do not notice."""
     x = subject.data()
     broken = x.copy()
-    broken[1, 3], broken[3] = np.nan, np.inf
+    broken[1].flat[3], broken[3] = np.nan, np.inf
     fitted, sound = subject.fit(broken), [0, 2, 4, 5]
     status = to_numpy(fitted.status)
     assert status[1] == status[3] == Status.NOT_FINITE
@@ -225,10 +237,11 @@ def backend_equal(subject: Subject) -> None:
 def pure(subject: Subject) -> None:
     """Arguments are left alone, and results are of their namespace, device and dtype."""
     host = subject.data()
-    x, weights = subject.array(host), subject.array(np.ones_like(host))
+    ones = np.ones_like(host, shape=host.shape[:2])
+    x, weights = subject.array(host), subject.array(ones)
     fitted = subject.fit_arrays(x, weights=weights)
     np.testing.assert_array_equal(to_numpy(x), host)
-    np.testing.assert_array_equal(to_numpy(weights), np.ones_like(host))
+    np.testing.assert_array_equal(to_numpy(weights), ones)
     for name, leaf in [*named_leaves(fitted.params), ("log_likelihood", fitted.log_likelihood)]:
         assert array_namespace(leaf) is array_namespace(x), name
         assert leaf.dtype == x.dtype, name
@@ -253,7 +266,8 @@ def posterior_is_bayes(subject: Subject) -> None:
     arrays = subject.array(x), subject.array(lengths)
     probabilities = to_numpy(fitted.posterior(arrays[0], lengths=arrays[1]))
     inside = np.arange(_N) < n
-    np.testing.assert_allclose(probabilities.sum(-1), np.broadcast_to(inside, x.shape), atol=1e-5)
+    whole = np.broadcast_to(inside, x.shape[:2])
+    np.testing.assert_allclose(probabilities.sum(-1), whole, atol=1e-5)
     total = to_numpy(fitted.log_prob(arrays[0], lengths=arrays[1])).sum(-1)
     np.testing.assert_allclose(total, to_numpy(fitted.log_likelihood), rtol=10 * subject.rtol)
     labels = to_numpy(fitted.predict(arrays[0], lengths=arrays[1]))
@@ -285,7 +299,7 @@ def check_laws(
     xp: ModuleType = np,
     device: Any = None,
     dtype: str = "float64",
-    fixed: dict[str, Sequence[float]] | None = None,
+    fixed: dict[str, Sequence[Any]] | None = None,
 ) -> None:
     """Check that a model obeys every law.
 
@@ -294,15 +308,15 @@ def check_laws(
     model : Mixture
         The model, such as a mixture of a family of your own.
     draw : callable
-        ``draw(rng, shape)`` returns a host array of observations that the model can have,
-        continuous enough that ties are rare.
+        ``draw(rng, (batch, n))`` returns a host array of observations that the model can have,
+        of that shape, for vectors ``(batch, n, d)``; continuous enough that ties are rare.
     xp : module
         The array namespace to check in.
     device : device, optional
         The device to check on.
     dtype : {"float64", "float32"}
         The dtype of the data.
-    fixed : mapping of str to sequence of float, optional
+    fixed : mapping of str to nested sequence of float, optional
         Values of the model's fixed parameters.
 
     Raises

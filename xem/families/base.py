@@ -7,41 +7,49 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace
+from xem._arrays import Array, Space, array_namespace
 
 
 class Context(NamedTuple):
-    """What is constant for a problem during a fit; each field has shape ``(*batch,)``.
+    """What is constant for a problem during a fit.
 
     Observations are standardised before any step sees them, ``(x - centre) / scale``, so that
     neither an offset nor a unit costs digits. ``scale`` is a power of two near the standard
-    deviation: dividing by it is exact.
+    deviation: dividing by it is exact. For vectors, each column has its own.
     """
 
     centre: Array
+    """``(*batch, *event)``."""
     scale: Array
+    """``(*batch, *event)``."""
     total_weight: Array
+    """``(*batch,)``."""
     variance: Array
-    """Of the standardised observations."""
+    """Of the standardised observations, ``(*batch, *event)``."""
     resolution: Array
-    """The rounding of the largest observation, in standardised units."""
+    """The rounding of the largest observation, in standardised units, ``(*batch, *event)``."""
+    prior: Any = None
+    """What the model made of a prior, in standardised units; None without one."""
 
 
 class Family(ABC):
     """A distribution that mixture components can have.
 
     A family is frozen, hashable and holds no arrays: a frozen dataclass of its options. Inside
-    a step, observations are ``(..., n)`` and parameters ``(..., K)``, in standardised units.
+    a step, observations are ``(..., *event, n)`` and parameters ``(..., K, …)``, in
+    standardised units; the event of a scalar family is ``()``, of a vector family ``(d,)``.
 
-    Implement the class variables, `initial`, `mean`, `features`, `log_prob`, `sums`, `m_step`,
-    `standardize`, `unstandardize`, `valid` and `sample`; override `support`, `clamp` and
-    `at_bound` where they say something. You get batches, ragged and weighted data, restarts,
-    starts, tied and fixed parameters, statuses, tiles, threads and every array namespace.
+    Implement the class variables, `initial`, `mean`, `prepare`, `features`, `log_prob`,
+    `sums`, `m_step`, `standardize`, `unstandardize`, `valid` and `sample`; override the others
+    where they say something. You get batches, ragged and weighted data, restarts, starts, tied
+    and fixed parameters, statuses, tiles, threads and every array namespace.
 
     Attributes
     ----------
+    event_rank : int
+        How many trailing axes belong to one observation: 0 for scalars, 1 for vectors.
     Params : type
-        The named tuple of the parameters, each ``(..., K)``.
+        The named tuple of the parameters, each ``(..., K, …)``.
     standardization : {"location-scale", "scale", "none"}
         Under which changes of the data the family goes over into itself.
     """
@@ -51,6 +59,21 @@ class Family(ABC):
     standardization: ClassVar[Literal["location-scale", "scale", "none"]]
     spread: ClassVar[frozenset[str]] = frozenset()
     """Parameters that cannot be estimated from equal values."""
+    tieable: ClassVar[bool] = True
+    """Whether parameters can be tied by name."""
+
+    Prior: ClassVar[Any] = None
+    """The named tuple of the parameters of the conjugate prior, if there is one."""
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """The parameters of which the family itself makes one for all components."""
+        return frozenset()
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether the columns of a vector must keep one common scale."""
+        return False
 
     def support(self, x: Array) -> Array | None:
         """Return which finite observations the family can have: bool like ``x``; None for all."""
@@ -60,39 +83,100 @@ class Family(ABC):
         """Return the nearest parameters that the floor allows."""
         return params
 
+    def projected(self, params: Any, weights: Array) -> Any:
+        """Return parameters that the family has, from given ones that may be too general.
+
+        ``weights`` ``(..., K)`` are those of the components.
+        """
+        return params
+
     def at_bound(self, params: Any, context: Context) -> Array:
         """Return which components lie where the likelihood ends: bool ``(..., K)``."""
-        first = params[0]
-        return array_namespace(first).zeros_like(first) > 0
+        valid = self.valid(params)
+        return array_namespace(valid).zeros_like(valid)
 
     @property
     def floored(self) -> bool:
         """Whether a floor keeps the likelihood bounded."""
         return True
 
+    def strained(self, params: Any, ready: Any, space: Space) -> Array | None:
+        """Return which components the fast form of the step would cost digits.
+
+        None, as here, if there is one form alone; else bool ``(..., K)``. Problems with such a
+        component go on in the exact form.
+        """
+        return None
+
+    def footprint(self, n_components: int, event: tuple[int, ...], *, exact: bool) -> int:
+        """Return how many numbers an observation takes in a tile, at the peak of a step."""
+        return 2 * n_components + 4
+
+    def conjugate(self, tied: frozenset[str]) -> Any:
+        """Return the conjugate prior at work, or raise where M-steps have no closed form with it.
+
+        A `xem.families.conjugate.Conjugate`, or what has its methods.
+        """
+        msg = f"prior goes with no parameters of {type(self).__name__} components: leave it out"
+        raise ValueError(msg)
+
+    def log_prior(self, params: Any, pull: Any, tied: frozenset[str]) -> Array:
+        """Return the log prior density ``(...)`` of standardised parameters, but constants."""
+        first = params[0]
+        return array_namespace(first).zeros_like(first)[..., 0]
+
+    def exposed(self, params: Any) -> Any:
+        """Return parameters as callers see them, from those of the steps."""
+        return params
+
+    def internal(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
+        """Return callers' parameters as the steps see them: all with a K axis."""
+        return params
+
+    def shapes(self, n_components: int, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each parameter of one problem, as callers give it."""
+        return dict.fromkeys(self.Params._fields, (n_components,))
+
     @abstractmethod
     def valid(self, params: Any) -> Array:
-        """Return which components have parameters that the family allows: bool ``(..., K)``."""
+        """Return which components have parameters that the family allows: bool ``(..., K)``.
+
+        Fields of None, of which there is at least one other, are not judged.
+        """
 
     @abstractmethod
     def mean(self, params: Any) -> Array | None:
-        """Return the means ``(..., K)``, or None where ``params`` lacks what they need."""
+        """Return the means ``(..., K, *event)``, or None where ``params`` lacks what they need."""
 
     @abstractmethod
     def initial(self, means: Array, context: Context) -> Any:
-        """Return parameters to start from when means ``(..., K)`` are all that is known."""
+        """Return parameters to start from when means ``(..., K, *event)`` are all there is."""
 
     @abstractmethod
-    def features(self, params: Any, x: Array) -> Array:
-        """Return ``(..., K, n)``: what `log_prob` and `sums` both need of observations."""
+    def prepare(self, params: Any, log_weights: Array, *, exact: bool) -> Any:
+        """Return what a pass over the observations needs of the parameters, computed once.
+
+        Parameters
+        ----------
+        params : named tuple
+            Of the components.
+        log_weights : array (..., K)
+            What `log_prob` adds to the log densities.
+        exact : bool
+            Whether the form is wanted that keeps all digits, where there are two.
+        """
 
     @abstractmethod
-    def log_prob(self, params: Any, features: Array, offset: Array) -> Array:
-        """Return the log densities ``(..., K, n)`` plus ``offset`` ``(..., K)``, in a new array."""
+    def features(self, ready: Any, x: Array) -> Array:
+        """Return what `log_prob` and `sums` both need of observations, the samples last."""
 
     @abstractmethod
-    def sums(self, responsibilities: Array, features: Array) -> Any:
-        """Return the named sums ``(..., K)`` over the observations that `m_step` needs.
+    def log_prob(self, ready: Any, features: Array) -> Array:
+        """Return the log densities plus log weights, ``(..., K, n)``, in a new array."""
+
+    @abstractmethod
+    def sums(self, ready: Any, responsibilities: Array, features: Array) -> Any:
+        """Return the named sums over the observations that `m_step` needs.
 
         ``responsibilities`` ``(..., K, n)`` may be overwritten.
         """
@@ -122,12 +206,19 @@ class Family(ABC):
         """Return the parameters of ``x`` from those of ``(x - centre) / scale``."""
 
     @abstractmethod
-    def sample(self, params: Any, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-        """Draw one observation for each entry of the host arrays in ``params``."""
+    def sample(
+        self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
+    ) -> np.ndarray[Any, Any]:
+        """Draw one observation for each label ``(..., n)``, of host parameters ``(..., K, …)``.
 
-    def parameter_sizes(self) -> dict[str, int]:
-        """Return how many free numbers each parameter of one component holds."""
-        return dict.fromkeys(self.Params._fields, 1)
+        Returns
+        -------
+        array (..., n, *event)
+        """
+
+    def parameter_sizes(self, n_components: int, event: tuple[int, ...]) -> dict[str, int]:
+        """Return how many free numbers each parameter of all components holds, untied."""
+        return dict.fromkeys(self.Params._fields, n_components)
 
 
 def pooled(values: Array, weights: Array) -> Array:

@@ -12,6 +12,9 @@ import numpy as np
 from xem._arrays import Array, array_namespace, compute, overwrite
 from xem._linalg import vecdot
 from xem.families.base import Context, Family, pooled
+from xem.families.conjugate import Conjugate
+from xem.families.covariances import COVARIANCES
+from xem.families.priors import NormalInverseWishart, Pull, pulled
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)
@@ -24,6 +27,16 @@ class NormalParams(NamedTuple):
     """Means, ``(*batch, K)``."""
     scale: Array
     """Standard deviations, ``(*batch, K)``."""
+
+
+class NormalReady(NamedTuple):
+    """What a pass over the observations needs, ``(..., K)``."""
+
+    loc: Array
+    factor: Array
+    """``1 / (scale √2)``."""
+    peak: Array
+    """Of the log density at ``loc``, plus the log weight."""
 
 
 class NormalSums(NamedTuple):
@@ -55,6 +68,7 @@ class Normal(Family):
     Params: ClassVar[Any] = NormalParams
     standardization: ClassVar = "location-scale"
     spread: ClassVar[frozenset[str]] = frozenset({"scale"})
+    Prior: ClassVar[Any] = NormalInverseWishart
 
     def __post_init__(self) -> None:
         floor: Any = self.variance_floor
@@ -74,8 +88,10 @@ class Normal(Family):
 
     def valid(self, params: NormalParams) -> Array:
         """Return whether loc is finite and scale finite and positive: bool ``(..., K)``."""
-        xp = array_namespace(params.loc)
-        return xp.isfinite(params.loc) & xp.isfinite(params.scale) & (params.scale > 0)
+        loc = params.scale if params.loc is None else params.loc
+        scale = abs(loc) + 1 if params.scale is None else params.scale
+        xp = array_namespace(loc)
+        return xp.isfinite(loc) & xp.isfinite(scale) & (scale > 0)
 
     def mean(self, params: NormalParams) -> Array | None:
         """Return the means ``(..., K)``."""
@@ -87,19 +103,23 @@ class Normal(Family):
         spread = xp.sqrt(context.variance)[..., None]
         return NormalParams(means, xp.broadcast_to(spread, means.shape))
 
-    def features(self, params: NormalParams, x: Array) -> Array:
+    def prepare(self, params: NormalParams, log_weights: Array, *, exact: bool) -> NormalReady:
+        """Return the components' own coordinates and the heights of their peaks."""
+        xp = array_namespace(params.scale)
+        peak = log_weights - xp.log(params.scale) - _LOG_SQRT_2PI
+        return NormalReady(params.loc, _SQRT_HALF / params.scale, peak)
+
+    def features(self, ready: NormalReady, x: Array) -> Array:
         """Return ``u = (x - loc) / (scale √2)``, ``(..., K, n)``."""
-        u = compute("subtract", x[..., None, :], params.loc[..., None])
-        return overwrite(u, "multiply", u, (_SQRT_HALF / params.scale)[..., None])
+        u = compute("subtract", x[..., None, :], ready.loc[..., None])
+        return overwrite(u, "multiply", u, ready.factor[..., None])
 
-    def log_prob(self, params: NormalParams, features: Array, offset: Array) -> Array:
-        """Return ``offset - log scale - log √2π - u²``, ``(..., K, n)``."""
-        xp = array_namespace(features)
-        peak = offset - xp.log(params.scale) - _LOG_SQRT_2PI
+    def log_prob(self, ready: NormalReady, features: Array) -> Array:
+        """Return ``log weight - log scale - log √2π - u²``, ``(..., K, n)``."""
         squares = compute("multiply", features, features)
-        return overwrite(squares, "subtract", peak[..., None], squares)
+        return overwrite(squares, "subtract", ready.peak[..., None], squares)
 
-    def sums(self, responsibilities: Array, features: Array) -> NormalSums:
+    def sums(self, ready: NormalReady, responsibilities: Array, features: Array) -> NormalSums:
         """Return the weighted sums of ``u`` and ``u²``, ``(..., K)``."""
         u = vecdot(responsibilities, features)
         weighted = overwrite(responsibilities, "multiply", responsibilities, features)
@@ -118,16 +138,34 @@ class Normal(Family):
         xp = array_namespace(counts)
         mean = sums.u / counts
         square = sums.uu / counts - mean * mean
-        spread = xp.sqrt(xp.where(square > 0, square, 0.0))
         width = params.scale / _SQRT_HALF
-        loc, scale = params.loc + mean * width, spread * width
+        mean = params.loc + mean * width
+        variance = xp.where(square > 0, square, 0.0) * width * width
+        pull = None if context.prior is None else context.prior.components
+        loc = mean if pull is None else pulled(mean[..., None], counts, pull)[..., 0]
         if "loc" in fixed or "loc" in tied:
-            free = loc
-            loc = params.loc if "loc" in fixed else pooled(free, counts / params.scale**2)
-            scale = xp.hypot(scale, free - loc)
-        if "scale" in tied:
-            scale = xp.sqrt(pooled(scale**2, counts))
-        return NormalParams(loc, scale)
+            loc = params.loc if "loc" in fixed else pooled(mean, counts / params.scale**2)
+        if loc is not mean:
+            variance = variance + (mean - loc) ** 2
+        if pull is not None:
+            scatter = counts * variance + pull.shrinkage[..., None] * (loc - pull.loc) ** 2
+            structure = self.conjugate(tied).structure
+            variance = structure.estimate(scatter[..., None], counts, pull)[..., 0]
+        elif "scale" in tied:
+            variance = pooled(variance, counts)
+        return NormalParams(loc, xp.sqrt(variance))
+
+    def conjugate(self, tied: frozenset[str]) -> Conjugate:
+        """Return the conjugate prior at work."""
+        if "loc" in tied:
+            msg = "prior goes with a mean for each component, and this model ties components.loc"
+            raise ValueError(msg)
+        return Conjugate(COVARIANCES["EEI" if "scale" in tied else "VVI"], is_scalar=True)
+
+    def log_prior(self, params: NormalParams, pull: Pull, tied: frozenset[str]) -> Array:
+        """Return the log prior density ``(...)`` of standardised parameters, but constants."""
+        loc, variance = params.loc[..., None], (params.scale**2)[..., None]
+        return self.conjugate(tied).log_density(loc, variance, pull)
 
     def clamp(self, params: NormalParams, context: Context) -> NormalParams:
         """Return the parameters with the scales held up by the floor."""
@@ -159,7 +197,9 @@ class Normal(Family):
         loc = params.loc * scale[..., None] + centre[..., None]
         return NormalParams(loc, params.scale * scale[..., None])
 
-    def sample(self, params: NormalParams, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-        """Draw one observation for each entry of the host arrays in ``params``."""
-        loc, scale = np.asarray(params.loc), np.asarray(params.scale)
+    def sample(
+        self, params: NormalParams, labels: np.ndarray[Any, Any], rng: np.random.Generator
+    ) -> np.ndarray[Any, Any]:
+        """Draw one observation for each label ``(..., n)``."""
+        loc, scale = (np.take_along_axis(p, labels, axis=-1) for p in params)
         return loc + scale * rng.standard_normal(loc.shape)

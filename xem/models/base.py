@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xem._arrays import Array
+from xem._arrays import Array, Space
 from xem.families.base import Context
 
 
@@ -13,7 +14,7 @@ class Tile(NamedTuple):
     """A rectangle of observations, standardised; those of weight 0 hold 0."""
 
     x: Array
-    """Observations, ``(..., n)``."""
+    """Observations, ``(..., *event, n)``."""
     weights: Array | None
     """Observation weights ``(..., n)``, or None where all are 1."""
 
@@ -51,24 +52,55 @@ class Model(ABC):
     def standardization(self) -> str:
         """Under which changes of the data the model goes over into itself."""
 
+    @property
     @abstractmethod
-    def n_parameters(self) -> int:
-        """Return the number of free parameters."""
+    def isotropic(self) -> bool:
+        """Whether the columns of a vector must keep one common scale."""
+
+    @abstractmethod
+    def n_parameters(self, event: tuple[int, ...] = ()) -> int:
+        """Return the number of free parameters, for observations of shape ``event``."""
+
+    @abstractmethod
+    def footprint(self, event: tuple[int, ...], *, exact: bool) -> int:
+        """Return how many numbers an observation takes in a tile, at the peak of a step."""
 
     @abstractmethod
     def support(self, x: Array) -> Array | None:
         """Return which finite observations the model can have; None for all."""
 
     @abstractmethod
-    def e_step(self, params: Any, tile: Tile, context: Context) -> tuple[Any, Array]:
-        """Return the sums over a tile, and its weighted log likelihood ``(...)``."""
+    def strained(self, params: Any, ready: Any, space: Space) -> Array | None:
+        """Return which problems need another form of the step than ``ready`` is, bool ``(...)``.
+
+        None if none ever does.
+        """
+
+    @abstractmethod
+    def prepare(self, params: Any, *, exact: bool) -> Any:
+        """Return what a pass over the observations needs of the parameters, computed once."""
+
+    @abstractmethod
+    def e_step(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
+        """Return the sums over a tile, and its weighted log likelihood ``(...)``.
+
+        ``ready`` is what `prepare` made of the parameters.
+        """
 
     @abstractmethod
     def m_step(self, params: Any, sums: Any, context: Context) -> Any:
         """Return the parameters that the sums over all tiles lead to."""
 
     @abstractmethod
-    def hard_sums(self, params: Any, tile: Tile, assigned: Array) -> Any:
+    def pull(self, prior: Any, context: Context, covariance: Callable[[], Array]) -> Any:
+        """Return the prior of each problem in standardised units, for `Context.prior`."""
+
+    @abstractmethod
+    def log_prior(self, params: Any, pull: Any) -> Array:
+        """Return the log prior density ``(...)`` of standardised parameters, but constants."""
+
+    @abstractmethod
+    def hard_sums(self, ready: Any, tile: Tile, assigned: Array) -> Any:
         """Return the sums over a tile whose observations are assigned outright.
 
         ``assigned`` ``(..., K, n)`` holds the observation weight at the assigned centre and 0
@@ -77,7 +109,7 @@ class Model(ABC):
 
     @abstractmethod
     def centres(self, params: Any) -> Array | None:
-        """Return the centres ``(..., K)`` of parameters, or None where those do not tell."""
+        """Return the centres ``(..., K, *event)`` of parameters, or None where nothing tells."""
 
     @abstractmethod
     def initial(self, centres: Array, context: Context) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xem._arrays import Array, array_namespace
+from xem._arrays import Array, Space, aligned, array_namespace
 from xem._linalg import total
 from xem._special import logsumexp, responsibilities
 from xem._tree import tree_map
@@ -32,6 +32,38 @@ class MixtureSums(NamedTuple):
     """The family's named sums."""
     log_map: Array
     """Summed log of the largest responsibility, ``(...)``: the classification term of ICL."""
+
+
+class MixturePrior(NamedTuple):
+    """A prior of a mixture's parameters; None where there is none."""
+
+    concentration: Array | None
+    """Of the Dirichlet prior of the component weights, at least 1, ``(*batch, K)``."""
+    components: Any
+    """The family's prior."""
+
+
+class GivenPrior(NamedTuple):
+    """A prior as `xem.fit` was given it, an entry a problem, with what the host computes of it."""
+
+    concentration: Array | None
+    """``(problems, K)``."""
+    components: Any
+    """The family's prior, None for what follows from the data."""
+    log_beta: Array
+    """The log of the constant of the Dirichlet prior, ``(problems,)``."""
+    log_gammas: Array
+    """Those of the degrees of freedom of one component, ``(problems,)``."""
+
+
+class MixturePull(NamedTuple):
+    """A prior of each problem, in standardised units."""
+
+    concentration: Array | None
+    """``(..., K)``."""
+    components: Any
+    constant: Array
+    """The terms of the log prior that depend on it alone, in data units, ``(...)``."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +98,13 @@ class Mixture(Model):
         _check_component(self.component)
         _check_count(self.n_components)
         names = [f"components.{name}" for name in self.component.Params._fields]
-        for option, allowed in (("fixed", ["weights", *names]), ("tied", names)):
+        tieable = names if self.component.tieable else []
+        for option, allowed in (("fixed", ["weights", *names]), ("tied", tieable)):
             chosen = _as_names(option, getattr(self, option), allowed)
             object.__setattr__(self, option, chosen)
             inner = frozenset(name.removeprefix("components.") for name in chosen - {"weights"})
             object.__setattr__(self, f"_inner_{option}", inner)
-        if self.tied == set(names) and self.n_components > 1:
+        if names and self.tied == set(names) and self.n_components > 1:
             msg = f"tied={set(self.tied)} ties every parameter, which makes all components equal"
             raise ValueError(msg)
 
@@ -91,7 +124,7 @@ class Mixture(Model):
             Component weights; they need not sum to 1.
         components : mapping of str to array, optional
             Component parameters by name, as an alternative to keywords.
-        **parameters : array (K,) or (*batch, K)
+        **parameters : array (K, …) or (*batch, K, …)
             Component parameters by keyword: ``loc=…, scale=…``. A tied one has no K axis.
 
         Raises
@@ -114,10 +147,48 @@ class Mixture(Model):
             raise TypeError(msg)
         return MixtureParams(weights, family(*(given.get(name) for name in family._fields)))
 
+    def prior(
+        self, concentration: Any = None, components: Any = None, **parameters: Any
+    ) -> MixturePrior:
+        """Return a prior, under which `xem.fit` maximises the posterior density.
+
+        Parameters
+        ----------
+        concentration : float, array (K,) or (*batch, K), optional
+            Of the symmetric or general Dirichlet prior of the weights, at least 1.
+        components : mapping of str to array, optional
+            Parameters of the components' prior by name, as an alternative to keywords.
+        **parameters : array or (*batch, …)
+            Of the components' prior, by keyword: ``loc``, ``shrinkage``, ``df``, ``scale`` for
+            Normal ones, see `xem.families.priors.NormalInverseWishart`. If there is one, those
+            left out follow from the data, as Fraley and Raftery (2007) chose them.
+
+        Raises
+        ------
+        TypeError
+            If a name is unknown or given in both ways.
+        """
+        both = sorted(set(components or ()) & set(parameters))
+        given = {**(components or {}), **parameters}
+        known = () if self.component.Prior is None else self.component.Prior._fields
+        unknown = sorted(set(given) - set(known))
+        if unknown or both:
+            msg = (
+                f"{'unknown' if unknown else 'doubly given'} prior parameters {unknown or both}; "
+                f"{type(self.component).__name__} components have {list(known)}"
+            )
+            raise TypeError(msg)
+        return MixturePrior(concentration, self.component.Prior(**given) if given else None)
+
     @property
     def event_rank(self) -> int:
         """How many trailing axes belong to one observation."""
         return self.component.event_rank
+
+    @property
+    def tied_components(self) -> frozenset[str]:
+        """The component parameters that all components share."""
+        return self._names("tied")
 
     @property
     def n_clusters(self) -> int:
@@ -139,24 +210,45 @@ class Mixture(Model):
         """Under which changes of the data the family goes over into itself."""
         return self.component.standardization
 
-    def n_parameters(self) -> int:
-        """Return the number of free parameters."""
+    @property
+    def isotropic(self) -> bool:
+        """Whether the columns of a vector must keep one common scale."""
+        return self.component.isotropic
+
+    def footprint(self, event: tuple[int, ...], *, exact: bool) -> int:
+        """Return how many numbers an observation takes in a tile, at the peak of a step."""
+        return self.component.footprint(self.n_components, event, exact=exact)
+
+    def n_parameters(self, event: tuple[int, ...] = ()) -> int:
+        """Return the number of free parameters, for observations of shape ``event``."""
         free = 0 if "weights" in self.fixed else self.n_components - 1
-        for name, size in self.component.parameter_sizes().items():
+        sizes = self.component.parameter_sizes(self.n_components, event)
+        for name, size in sizes.items():
             if name not in self._names("fixed"):
-                free += size * (1 if name in self._names("tied") else self.n_components)
+                free += size // self.n_components if name in self._names("tied") else size
         return free
 
     def support(self, x: Array) -> Array | None:
         """Return which finite observations the family can have; None for all."""
         return self.component.support(x)
 
-    def e_step(self, params: MixtureParams, tile: Tile, context: Context) -> tuple[Any, Array]:
+    def strained(self, params: MixtureParams, ready: Any, space: Space) -> Array | None:
+        """Return which problems need another form of the step than ``ready`` is, or None."""
+        strained = self.component.strained(params.components, ready, space)
+        return None if strained is None else space.xp.any(strained, axis=-1)
+
+    def prepare(self, params: MixtureParams, *, exact: bool) -> Any:
+        """Return what a pass over the observations needs of the parameters."""
+        log_weights = array_namespace(params.weights).log(params.weights)
+        return self.component.prepare(params.components, log_weights, exact=exact)
+
+    def e_step(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
         """Return the sums over a tile, and its weighted log likelihood."""
-        features, log_joint = self._log_joint(params, tile.x)
+        features = self.component.features(ready, tile.x)
+        log_joint = self.component.log_prob(ready, features)
         resp, log_likelihood, log_map = responsibilities(log_joint, tile.weights)
         counts = total(resp)
-        sums = self.component.sums(resp, features)
+        sums = self.component.sums(ready, resp, features)
         return MixtureSums(counts, sums, log_map), log_likelihood
 
     def m_step(self, params: MixtureParams, sums: MixtureSums, context: Context) -> MixtureParams:
@@ -164,6 +256,9 @@ class Mixture(Model):
         xp = array_namespace(sums.counts)
         least = float(xp.finfo(sums.counts.dtype).smallest_normal)
         alive = sums.counts > least
+        prior = context.prior
+        if prior is not None and prior.components is not None:
+            alive = alive | True
         moved = self.component.m_step(
             params.components,
             xp.where(alive, sums.counts, least),
@@ -176,42 +271,77 @@ class Mixture(Model):
         components = self._kept(params.components, moved, alive)
         if "weights" in self.fixed:
             return MixtureParams(params.weights, components)
-        weights = sums.counts / xp.sum(sums.counts, axis=-1, keepdims=True)
+        mass = sums.counts
+        if prior is not None and prior.concentration is not None:
+            mass = mass + prior.concentration - 1
+        weights = mass / xp.sum(mass, axis=-1, keepdims=True)
         return MixtureParams(weights, components)
+
+    def pull(
+        self, prior: GivenPrior, context: Context, covariance: Callable[[], Array]
+    ) -> MixturePull:
+        """Return the prior of each problem in standardised units.
+
+        ``covariance`` returns that of the standardised observations.
+        """
+        own, k, tied = prior.components, self.n_components, self._names("tied")
+        if own is None:
+            return MixturePull(prior.concentration, None, prior.log_beta)
+        conjugate = self.component.conjugate(tied)
+        pull = conjugate.pull(own, k, context, covariance)
+        constant = conjugate.constant(pull, k, prior.log_gammas, context)
+        return MixturePull(prior.concentration, pull, prior.log_beta + constant)
+
+    def log_prior(self, params: MixtureParams, pull: MixturePull) -> Array:
+        """Return the log prior density ``(...)`` of standardised parameters, but constants."""
+        xp = array_namespace(params.weights)
+        value = xp.zeros_like(params.weights[..., 0])
+        if pull.concentration is not None:
+            more = pull.concentration - 1
+            logs = xp.log(xp.where(more > 0, params.weights, 1.0))
+            value = value + xp.sum(more * logs, axis=-1)
+        if pull.components is not None:
+            tied = self._names("tied")
+            value = value + self.component.log_prior(params.components, pull.components, tied)
+        return value
 
     def _kept(self, old: Any, new: Any, alive: Array) -> Any:
         """Return the new components, with the old values where fixed, or without mass."""
         xp, fields = array_namespace(alive), {}
+        common = self._names("tied") | self.component.shared
         for name in old._fields:
             before, after = getattr(old, name), getattr(new, name)
             if name in self._names("fixed"):
                 after = before
-            elif name not in self._names("tied"):
-                after = xp.where(alive, after, before)
+            elif name not in common:
+                after = xp.where(aligned(alive, after), after, before)
             fields[name] = after
         return type(old)(**fields)
 
-    def hard_sums(self, params: MixtureParams, tile: Tile, assigned: Array) -> MixtureSums:
+    def hard_sums(self, ready: Any, tile: Tile, assigned: Array) -> MixtureSums:
         """Return the sums over a tile whose observations are assigned outright."""
-        features = self.component.features(params.components, tile.x)
+        features = self.component.features(ready, tile.x)
         counts = total(assigned)
         zero = array_namespace(counts).zeros_like(counts[..., 0])
-        return MixtureSums(counts, self.component.sums(assigned, features), zero)
+        return MixtureSums(counts, self.component.sums(ready, assigned, features), zero)
 
     def centres(self, params: MixtureParams) -> Array | None:
-        """Return the component means ``(..., K)``, or None where the parameters do not tell."""
+        """Return the component means ``(..., K, *event)``, or None where nothing tells."""
         return self.component.mean(params.components)
 
     def initial(self, centres: Array, context: Context) -> MixtureParams:
         """Return equally likely components with the centres for means."""
         xp = array_namespace(centres)
-        weights = xp.full_like(centres, 1 / self.n_components)
+        one = centres[..., 0] if self.event_rank else centres
+        weights = xp.full_like(one, 1 / self.n_components)
         components = self.component.initial(centres, context)
         return MixtureParams(weights, self._alike(components))
 
     def clamp(self, params: MixtureParams, context: Context) -> MixtureParams:
-        """Return the nearest parameters that the floor allows; fixed ones are left alone."""
-        clamped = self.component.clamp(params.components, context)
+        """Return the nearest parameters that the model allows; fixed ones are left alone."""
+        least = float(array_namespace(params.weights).finfo(params.weights.dtype).smallest_normal)
+        mass = params.weights + least
+        clamped = self.component.clamp(self.component.projected(params.components, mass), context)
         everyone = array_namespace(params.weights).ones_like(params.weights) > 0
         return MixtureParams(params.weights, self._kept(params.components, clamped, everyone))
 
@@ -222,7 +352,9 @@ class Mixture(Model):
         xp = array_namespace(params.weights)
         bound = self.component.at_bound(params.components, context)
         components = tree_map(
-            lambda own, other: xp.where(bound, other, own), params.components, fallback.components
+            lambda own, other: xp.where(aligned(bound, own), other, own),
+            params.components,
+            fallback.components,
         )
         weights = xp.where(bound, fallback.weights, params.weights)
         weights = weights / xp.sum(weights, axis=-1, keepdims=True)
@@ -246,15 +378,19 @@ class Mixture(Model):
 
     def untied(self, params: MixtureParams) -> MixtureParams:
         """Return parameters as callers see them: a tied one has no K axis."""
-        tied = {name: getattr(params.components, name)[..., 0] for name in self._names("tied")}
-        return MixtureParams(params.weights, params.components._replace(**tied))
+        components = self.component.exposed(params.components)
+        tied = {name: getattr(components, name)[..., 0] for name in self._names("tied")}
+        return MixtureParams(params.weights, components._replace(**tied))
 
     def retied(self, params: MixtureParams) -> MixtureParams:
         """Return callers' parameters as the steps see them: all with a K axis."""
         xp, shape = array_namespace(params.weights), params.weights.shape
-        tied = {name: getattr(params.components, name) for name in self._names("tied")}
+        first = params.components[0]
+        event = tuple(first.shape[len(shape) :])
+        components = self.component.internal(params.components, self.n_components, event)
+        tied = {name: getattr(components, name) for name in self._names("tied")}
         full = {name: xp.broadcast_to(v[..., None], shape) for name, v in tied.items()}
-        return MixtureParams(params.weights, params.components._replace(**full))
+        return MixtureParams(params.weights, components._replace(**full))
 
     def at_bound(self, params: MixtureParams, context: Context) -> Array:
         """Return which problems have a component, not held fixed, where the likelihood ends."""
@@ -275,19 +411,18 @@ class Mixture(Model):
         return MixtureParams(params.weights, own)
 
     def log_prob(self, params: MixtureParams, x: Array) -> Array:
-        """Return the log density ``(..., n)`` of observations ``(..., n)`` in any one unit."""
-        return logsumexp(self._log_joint(params, x)[1])
+        """Return the log density ``(..., n)`` of observations ``(..., *event, n)``."""
+        return logsumexp(self._log_joint(params, x))
 
     def log_posterior(self, params: MixtureParams, x: Array) -> Array:
         """Return the log posterior probabilities of the components, ``(..., K, n)``."""
-        log_joint = self._log_joint(params, x)[1]
+        log_joint = self._log_joint(params, x)
         return log_joint - logsumexp(log_joint)[..., None, :]
 
-    def _log_joint(self, params: MixtureParams, x: Array) -> tuple[Array, Array]:
-        """Return the features, and the log joint densities ``(..., K, n)``."""
-        features = self.component.features(params.components, x)
-        log_weights = array_namespace(params.weights).log(params.weights)
-        return features, self.component.log_prob(params.components, features, log_weights)
+    def _log_joint(self, params: MixtureParams, x: Array) -> Array:
+        """Return the log joint densities ``(..., K, n)``, in any one unit."""
+        ready = self.prepare(params, exact=True)
+        return self.component.log_prob(ready, self.component.features(ready, x))
 
     def _names(self, option: str) -> frozenset[str]:
         """Return the component parameters that an option names, without their prefix."""

@@ -1,0 +1,303 @@
+"""The forms in which a pass over vectors is made: products of them, or whitened coordinates.
+
+`Products` is the fast form: with T(x) = (x xᵀ, x, 1), the log densities of all components are
+one matrix product with T, and all sums are another. `Whitened` is the exact one: each
+component looks at the observations in its own coordinates y = L⁻¹ (x - loc), Σ = L Lᵀ, so
+that no digit is lost however narrow it is.
+
+For covariances along the axes, ``(..., K, d)``, `AxisProducts` and `AxisWhitened` are the same
+with the squares in the place of all products.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from xem._arrays import Array, Space, array_namespace, compute, overwrite
+from xem._linalg import (
+    axis_products,
+    cholesky,
+    diagonal,
+    inverse_factor,
+    matmul,
+    n_products,
+    packed,
+    products,
+    total,
+    transposed,
+    unpacked,
+    vecdot,
+)
+
+_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+_FAR = 3.0
+"""So many standard deviations around its mean lie the observations that matter to a component."""
+
+
+class ProductSums(NamedTuple):
+    """Weighted sums of T(x), ``(..., K, p)``."""
+
+    products: Array
+
+    def scatter(self, loc: Array, covariance: Array, counts: Array) -> tuple[Array, Array]:
+        """Return means ``(..., K, d)`` and scatters ``(..., K, d, d)`` about them."""
+        d = loc.shape[-1]
+        mean = self.products[..., -1 - d : -1] / counts[..., None]
+        second = unpacked(self.products[..., : -1 - d], d)
+        return mean, second - outer(mean, second) * over(counts, second)
+
+
+class AxisProductSums(NamedTuple):
+    """Weighted sums of T(x), ``(..., K, 2 d + 1)``."""
+
+    products: Array
+
+    def scatter(self, loc: Array, covariance: Array, counts: Array) -> tuple[Array, Array]:
+        """Return means and scatters along the axes, both ``(..., K, d)``."""
+        xp, d = array_namespace(loc), loc.shape[-1]
+        mean = self.products[..., d:-1] / counts[..., None]
+        scatter = self.products[..., :d] - mean * mean * counts[..., None]
+        return mean, xp.where(scatter > 0, scatter, 0.0)
+
+
+class WhitenedSums(NamedTuple):
+    """Weighted sums of y ``(..., K, d)`` and y yᵀ ``(..., K, d, d)``."""
+
+    y: Array
+    yy: Array
+
+    def scatter(self, loc: Array, covariance: Array, counts: Array) -> tuple[Array, Array]:
+        """Return means and scatters from those in the components' own coordinates."""
+        factor = cholesky(covariance)
+        mean = self.y / counts[..., None]
+        scatter = self.yy - outer(mean, self.yy) * over(counts, self.yy)
+        back = matmul(matmul(factor, scatter), transposed(factor))
+        return loc + matmul(factor, mean[..., None])[..., 0], back
+
+
+class AxisWhitenedSums(NamedTuple):
+    """Weighted sums of y and y², ``(..., K, d)``."""
+
+    y: Array
+    yy: Array
+
+    def scatter(self, loc: Array, covariance: Array, counts: Array) -> tuple[Array, Array]:
+        """Return means and scatters from those in the components' own coordinates."""
+        xp = array_namespace(loc)
+        mean = self.y / counts[..., None]
+        scatter = self.yy - mean * mean * counts[..., None]
+        scatter = xp.where(scatter > 0, scatter, 0.0)
+        return loc + mean * xp.sqrt(covariance), scatter * covariance
+
+
+class Products(NamedTuple):
+    """Coefficients of T(x) = (x xᵀ, x, 1) in the log densities, ``(..., K, p)``."""
+
+    coefficients: Array
+
+    @classmethod
+    def prepare(cls, loc: Array, covariance: Array, log_weights: Array) -> Products:
+        """Return the coefficients from the precisions."""
+        xp = array_namespace(loc)
+        inverse, peak = _inverted(covariance, log_weights)
+        precision = matmul(transposed(inverse), inverse)
+        linear = matmul(precision, loc[..., None])[..., 0]
+        constant = peak - 0.5 * xp.sum(linear * loc, axis=-1)
+        halved = 0.5 * precision * diagonal_mask(precision) - precision
+        return cls(xp.concat([packed(halved), linear, constant[..., None]], axis=-1))
+
+    @staticmethod
+    def footprint(n_components: int, d: int) -> int:
+        """Return how many numbers the features of an observation are."""
+        return n_products(d)
+
+    def features(self, x: Array) -> Array:
+        """Return T(x), ``(..., p, n)``."""
+        return products(x)
+
+    def log_prob(self, features: Array) -> Array:
+        """Return the log densities plus log weights, ``(..., K, n)``."""
+        return matmul(self.coefficients, features)
+
+    def sums(self, responsibilities: Array, features: Array) -> Any:
+        """Return the weighted sums of T(x)."""
+        return ProductSums(matmul(responsibilities, transposed(features)))
+
+    def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
+        """Return where rounding could show: the terms' absolute sum at the farthest points."""
+        return _strain(self.coefficients, products(_farthest(loc, variances)), space)
+
+
+class AxisProducts(NamedTuple):
+    """Coefficients of T(x) = (x², x, 1) in the log densities, ``(..., K, 2 d + 1)``."""
+
+    coefficients: Array
+
+    @classmethod
+    def prepare(cls, loc: Array, covariance: Array, log_weights: Array) -> AxisProducts:
+        """Return the coefficients from the precisions."""
+        xp = array_namespace(loc)
+        linear = loc / covariance
+        peak = log_weights - xp.sum(0.5 * xp.log(covariance) + _LOG_SQRT_2PI, axis=-1)
+        constant = peak - 0.5 * xp.sum(linear * loc, axis=-1)
+        return cls(xp.concat([-0.5 / covariance, linear, constant[..., None]], axis=-1))
+
+    @staticmethod
+    def footprint(n_components: int, d: int) -> int:
+        """Return how many numbers the features of an observation are."""
+        return 2 * d + 1
+
+    def features(self, x: Array) -> Array:
+        """Return T(x), ``(..., 2 d + 1, n)``."""
+        return axis_products(x)
+
+    def log_prob(self, features: Array) -> Array:
+        """Return the log densities plus log weights, ``(..., K, n)``."""
+        return matmul(self.coefficients, features)
+
+    def sums(self, responsibilities: Array, features: Array) -> Any:
+        """Return the weighted sums of T(x)."""
+        return AxisProductSums(matmul(responsibilities, transposed(features)))
+
+    def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
+        """Return where rounding could show: the terms' absolute sum at the farthest points."""
+        return _strain(self.coefficients, axis_products(_farthest(loc, variances)), space)
+
+
+class Whitened(NamedTuple):
+    """The components' own coordinates."""
+
+    loc: Array
+    """``(..., K, d)``."""
+    inverse: Array
+    """L⁻¹, ``(..., K, d, d)``."""
+    peak: Array
+    """Of the log density, plus the log weight, ``(..., K)``."""
+
+    @classmethod
+    def prepare(cls, loc: Array, covariance: Array, log_weights: Array) -> Whitened:
+        """Return the inverse factors and the heights of the peaks."""
+        return cls(loc, *_inverted(covariance, log_weights))
+
+    @staticmethod
+    def footprint(n_components: int, d: int) -> int:
+        """Return how many numbers the features of an observation are, and their products."""
+        return 2 * n_components * d
+
+    def features(self, x: Array) -> Array:
+        """Return y, ``(..., K, d, n)``."""
+        away = compute("subtract", x[..., None, :, :], self.loc[..., None])
+        return matmul(self.inverse, away)
+
+    def log_prob(self, features: Array) -> Array:
+        """Return the log densities plus log weights, ``(..., K, n)``."""
+        return _from_peak(self.peak, features)
+
+    def sums(self, responsibilities: Array, features: Array) -> Any:
+        """Return the weighted sums of y and y yᵀ."""
+        weighted = compute("multiply", features, responsibilities[..., None, :])
+        return WhitenedSums(total(weighted), matmul(weighted, transposed(features)))
+
+    def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
+        """Return None: this form keeps all digits."""
+        return None
+
+
+class AxisWhitened(NamedTuple):
+    """The components' own coordinates along the axes."""
+
+    loc: Array
+    """``(..., K, d)``."""
+    inverse: Array
+    """One over the standard deviations, ``(..., K, d)``."""
+    peak: Array
+    """Of the log density, plus the log weight, ``(..., K)``."""
+
+    @classmethod
+    def prepare(cls, loc: Array, covariance: Array, log_weights: Array) -> AxisWhitened:
+        """Return the inverse standard deviations and the heights of the peaks."""
+        xp = array_namespace(loc)
+        peak = log_weights - xp.sum(0.5 * xp.log(covariance) + _LOG_SQRT_2PI, axis=-1)
+        return cls(loc, 1 / xp.sqrt(covariance), peak)
+
+    @staticmethod
+    def footprint(n_components: int, d: int) -> int:
+        """Return how many numbers the features of an observation are, and their products."""
+        return 2 * n_components * d
+
+    def features(self, x: Array) -> Array:
+        """Return y, ``(..., K, d, n)``."""
+        away = compute("subtract", x[..., None, :, :], self.loc[..., None])
+        return overwrite(away, "multiply", away, self.inverse[..., None])
+
+    def log_prob(self, features: Array) -> Array:
+        """Return the log densities plus log weights, ``(..., K, n)``."""
+        return _from_peak(self.peak, features)
+
+    def sums(self, responsibilities: Array, features: Array) -> Any:
+        """Return the weighted sums of y and y²."""
+        weighted = compute("multiply", features, responsibilities[..., None, :])
+        return AxisWhitenedSums(total(weighted), vecdot(weighted, features))
+
+    def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
+        """Return None: this form keeps all digits."""
+        return None
+
+
+Ready = Products | AxisProducts | Whitened | AxisWhitened
+"""What a pass over the observations needs, in one of the forms."""
+
+
+def form(*, is_diagonal: bool, exact: bool) -> type[Ready]:
+    """Return the form for covariances of a kind."""
+    if is_diagonal:
+        return AxisWhitened if exact else AxisProducts
+    return Whitened if exact else Products
+
+
+def outer(x: Array, like: Array) -> Array:
+    """Return x xᵀ for ``like`` ``(..., d, d)``, x² for ``like`` of the shape of x."""
+    return x * x if like.ndim == x.ndim else x[..., :, None] * x[..., None, :]
+
+
+def over(per_component: Array, like: Array) -> Array:
+    """Return an array ``(..., K)`` with the axes of ``like`` ``(..., K, …)``."""
+    return per_component[(..., *(None,) * (like.ndim - per_component.ndim))]
+
+
+def diagonal_mask(matrices: Array) -> Array:
+    """Return 1 on the diagonal and 0 elsewhere, ``(d, d)``."""
+    xp, d = array_namespace(matrices), matrices.shape[-1]
+    return xp.eye(d, dtype=matrices.dtype, device=Space.of(matrices).device)
+
+
+def _inverted(covariance: Array, log_weights: Array) -> tuple[Array, Array]:
+    """Return the inverses of the Cholesky factors, and the log densities' peaks."""
+    xp = array_namespace(covariance)
+    inverse = inverse_factor(cholesky(covariance))
+    log_root = xp.sum(xp.log(diagonal(inverse)) - _LOG_SQRT_2PI, axis=-1)
+    return inverse, log_weights + log_root
+
+
+def _from_peak(peak: Array, y: Array) -> Array:
+    """Return ``peak - ½ Σ y²``, ``(..., K, n)``."""
+    squares = compute("multiply", y, y)
+    return peak[..., None] - 0.5 * array_namespace(y).sum(squares, axis=-2)
+
+
+def _farthest(loc: Array, variances: Array) -> Array:
+    """Return how far from the centre a component's observations lie, ``(..., d, K)``."""
+    xp = array_namespace(loc)
+    return transposed(xp.abs(loc) + _FAR * xp.sqrt(variances))
+
+
+def _strain(coefficients: Array, features: Array, space: Space) -> Array:
+    """Return whether terms are so large, beside their sum, that rounding could show.
+
+    So are those that are NaN: of a scatter that rounding has left without a factor.
+    """
+    xp = array_namespace(coefficients)
+    terms = xp.sum(xp.abs(coefficients) * transposed(features), axis=-1)
+    limit = 1e-8 if space.epsilon < 1e-12 else 1e-2
+    return ~(terms * space.epsilon <= limit)

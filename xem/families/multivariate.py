@@ -1,0 +1,372 @@
+"""The multivariate Normal distribution."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from xem._arrays import Array, Space, array_namespace
+from xem._linalg import (
+    cholesky,
+    diagonal,
+    eigh,
+    identity_like,
+    inverse_factor,
+    matmul,
+    transposed,
+)
+from xem.families import forms
+from xem.families.base import Context, Family
+from xem.families.conjugate import Conjugate
+from xem.families.covariances import COVARIANCES, ITERATIVE, Covariance
+from xem.families.priors import NormalInverseWishart, Pull, pulled
+
+
+class MultivariateNormalParams(NamedTuple):
+    """Parameters of multivariate Normal components, in the units of the data."""
+
+    loc: Array
+    """Means, ``(*batch, K, d)``."""
+    covariance: Array
+    """Covariances: ``(*batch, K, d, d)`` full and mclust's models, ``(*batch, d, d)`` tied,
+    variances ``(*batch, K, d)`` diag, ``(*batch, K)`` spherical."""
+
+
+@dataclass(frozen=True)
+class MultivariateNormal(Family):
+    """Multivariate Normal components.
+
+    Parameters
+    ----------
+    covariance : str
+        How the components' covariances are related: ``"full"``, ``"tied"`` (one for all),
+        ``"diag"``, ``"spherical"``, or one of mclust's ``"EII"``, ``"VII"``, ``"EEI"``,
+        ``"EVI"``, ``"VVI"``, ``"EEE"``, ``"EEV"``, ``"EVV"``, ``"VVV"`` (Celeux and Govaert
+        1995, *Pattern Recognition* 28, 781).
+    covariance_floor : float
+        The smallest component variance in any direction, relative to the problem's own:
+        eigenvalues are held up in the units of the columns' standard deviations, of their
+        common one for EII, VII, EEV. It bounds the likelihood; 0 switches it off.
+
+    Notes
+    -----
+    The fast form of the step sums products of observations; where a component is so narrow, or
+    so far from round, that this would cost digits, a problem goes on in the components' own
+    whitened coordinates.
+    """
+
+    covariance: str = "full"
+    covariance_floor: float = 1e-6
+
+    event_rank: ClassVar[int] = 1
+    Params: ClassVar[Any] = MultivariateNormalParams
+    standardization: ClassVar = "location-scale"
+    spread: ClassVar[frozenset[str]] = frozenset({"covariance"})
+    tieable: ClassVar[bool] = False
+    Prior: ClassVar[Any] = NormalInverseWishart
+
+    def __post_init__(self) -> None:
+        if self.covariance not in COVARIANCES:
+            later = " (its M-step iterates, and is not here yet)" * (self.covariance in ITERATIVE)
+            msg = f"covariance is {self.covariance!r}{later}; expected one of {list(COVARIANCES)}"
+            raise ValueError(msg)
+        floor: Any = self.covariance_floor
+        real = isinstance(floor, numbers.Real) and not isinstance(floor, bool)
+        if not real or not 0 <= floor < 1:
+            msg = (
+                f"covariance_floor is {floor!r}; it is relative to the variances of the data "
+                "and lies in [0, 1): 1e-6 is the default, 0 switches it off"
+            )
+            raise (ValueError if real else TypeError)(msg)
+        object.__setattr__(self, "covariance_floor", float(floor))
+
+    @property
+    def structure(self) -> Covariance:
+        """The covariance model."""
+        return COVARIANCES[self.covariance]
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """The parameters of which the family itself makes one for all components."""
+        return frozenset({"covariance"} if self.structure.one_for_all else ())
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether the columns must keep one common scale."""
+        return self.structure.isotropic
+
+    @property
+    def floored(self) -> bool:
+        """Whether a floor keeps the likelihood bounded."""
+        return self.covariance_floor > 0
+
+    def shapes(self, n_components: int, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each parameter of one problem, as callers give it."""
+        (d,) = event
+        return {"loc": (n_components, d), "covariance": self.structure.shape(n_components, d)}
+
+    def parameter_sizes(self, n_components: int, event: tuple[int, ...]) -> dict[str, int]:
+        """Return how many free numbers each parameter of all components holds."""
+        (d,) = event
+        return {"loc": n_components * d, "covariance": self.structure.size(n_components, d)}
+
+    def exposed(self, params: MultivariateNormalParams) -> MultivariateNormalParams:
+        """Return parameters as callers see them."""
+        return params._replace(covariance=self.structure.exposed(params.covariance))
+
+    def internal(
+        self, params: MultivariateNormalParams, n_components: int, event: tuple[int, ...]
+    ) -> MultivariateNormalParams:
+        """Return callers' parameters as the steps see them."""
+        if params.covariance is None:
+            return params
+        covariance = self.structure.internal(params.covariance, n_components, *event)
+        return params._replace(covariance=covariance)
+
+    def valid(self, params: MultivariateNormalParams) -> Array:
+        """Return whether loc is finite and covariance positive definite: bool ``(..., K)``."""
+        xp = array_namespace(*(p for p in params if p is not None))
+        fine = None if params.loc is None else xp.all(xp.isfinite(params.loc), axis=-1)
+        if params.covariance is None:
+            return fine
+        own = params.covariance
+        if not self.structure.is_diagonal:
+            level = xp.max(xp.abs(own), axis=(-2, -1), keepdims=True)
+            level = xp.where(level > 0, level, 1.0)
+            skew = xp.max(xp.abs(own - transposed(own)) / level, axis=(-2, -1))
+            own = diagonal(cholesky(own / level))
+            own = xp.where(skew[..., None] <= 1e-4, own, math.nan)
+        positive = xp.all(xp.isfinite(own) & (own > 0), axis=-1)
+        return positive if fine is None else fine & positive
+
+    def mean(self, params: MultivariateNormalParams) -> Array | None:
+        """Return the means ``(..., K, d)``."""
+        return params.loc
+
+    def initial(self, means: Array, context: Context) -> MultivariateNormalParams:
+        """Return components at the given means, each as wide as the data."""
+        xp = array_namespace(means)
+        variances = xp.broadcast_to(self._metric(context), means.shape)
+        return MultivariateNormalParams(means, self._matrices(variances))
+
+    def footprint(self, n_components: int, event: tuple[int, ...], *, exact: bool) -> int:
+        """Return how many numbers an observation takes in a tile."""
+        (d,) = event
+        form = forms.form(is_diagonal=self.structure.is_diagonal, exact=exact)
+        return form.footprint(n_components, d) + 2 * n_components + 2 * d + 4
+
+    def prepare(
+        self, params: MultivariateNormalParams, log_weights: Array, *, exact: bool
+    ) -> forms.Ready:
+        """Return the components' densities in the form of the step that is wanted."""
+        form = forms.form(is_diagonal=self.structure.is_diagonal, exact=exact)
+        return form.prepare(params.loc, params.covariance, log_weights)
+
+    def features(self, ready: forms.Ready, x: Array) -> Array:
+        """Return what the form makes of observations ``(..., d, n)``."""
+        return ready.features(x)
+
+    def log_prob(self, ready: forms.Ready, features: Array) -> Array:
+        """Return the log densities plus log weights, ``(..., K, n)``."""
+        return ready.log_prob(features)
+
+    def sums(self, ready: forms.Ready, responsibilities: Array, features: Array) -> Any:
+        """Return the form's sums over the observations."""
+        return ready.sums(responsibilities, features)
+
+    def strained(
+        self, params: MultivariateNormalParams, ready: forms.Ready, space: Space
+    ) -> Array | None:
+        """Return which components the products would cost digits, bool ``(..., K)``."""
+        own = params.covariance
+        variances = own if self.structure.is_diagonal else diagonal(own)
+        return ready.strained(params.loc, variances, space)
+
+    def m_step(
+        self,
+        params: MultivariateNormalParams,
+        counts: Array,
+        sums: Any,
+        context: Context,
+        fixed: frozenset[str],
+        tied: frozenset[str],
+    ) -> MultivariateNormalParams:
+        """Return means, and the covariances that the structure makes of the scatters."""
+        mean, scatter = sums.scatter(params.loc, params.covariance, counts)
+        pull = None if context.prior is None else context.prior.components
+        free = mean if pull is None else pulled(mean, counts, pull)
+        loc = params.loc if "loc" in fixed else free
+        if loc is not mean:
+            scatter = scatter + forms.outer(mean - loc, scatter) * forms.over(counts, scatter)
+        if pull is not None:
+            away = forms.outer(loc - pull.loc[..., None, :], scatter)
+            scatter = scatter + away * forms.over(pull.shrinkage[..., None], scatter)
+        if "covariance" in fixed:
+            return MultivariateNormalParams(loc, params.covariance)
+        if self.structure.of_volumes:
+            own = self._of_volumes(params.covariance, scatter, counts, context)
+        else:
+            own = self.structure.estimate(scatter, counts, pull)
+        return MultivariateNormalParams(loc, own)
+
+    def _of_volumes(self, old: Array, scatter: Array, counts: Array, context: Context) -> Array:
+        """Return covariances of equal volumes.
+
+        Where the floor holds a shape up, volumes and floor have no common solution in closed
+        form: the shapes are lifted first, and a problem to which that does no good keeps its
+        old covariances.
+        """
+        xp, weight = array_namespace(scatter), forms.over(counts, scatter)
+        each = MultivariateNormalParams(None, scatter / weight)
+        lifted = self.clamp(each, context)
+        own = self.structure.estimate(lifted.covariance * weight, counts, None)
+        new = self.clamp(MultivariateNormalParams(None, own), context).covariance
+        components = tuple(range(counts.ndim - 1, own.ndim))
+        held = (lifted.covariance != each.covariance) | (new != own)
+        gain = self._expected(new, scatter, counts) - self._expected(old, scatter, counts)
+        worse = (gain < 0) & xp.any(held, axis=components)
+        return xp.where(forms.over(worse[..., None], new), old, new)
+
+    def _expected(self, covariance: Array, scatter: Array, counts: Array) -> Array:
+        """Return the part of the expected log likelihood that depends on covariances, (...)."""
+        xp = array_namespace(covariance)
+        if self.structure.is_diagonal:
+            log_det = xp.sum(xp.log(covariance), axis=-1)
+            trace = xp.sum(scatter / covariance, axis=-1)
+        else:
+            inverse = inverse_factor(cholesky(covariance))
+            log_det = -2 * xp.sum(xp.log(diagonal(inverse)), axis=-1)
+            precision = matmul(transposed(inverse), inverse)
+            trace = xp.sum(precision * scatter, axis=(-2, -1))
+        return -0.5 * xp.sum(counts * log_det + trace, axis=-1)
+
+    def conjugate(self, tied: frozenset[str]) -> Conjugate:
+        """Return the conjugate prior at work."""
+        if not self.structure.conjugate:
+            known = [name for name, kind in COVARIANCES.items() if kind.conjugate]
+            msg = (
+                f"prior goes with covariances {known}, whose M-steps have a closed form with it, "
+                f"and this is {self.covariance!r}: choose one of them, or leave the prior out"
+            )
+            raise ValueError(msg)
+        return Conjugate(self.structure, is_scalar=False)
+
+    def log_prior(
+        self, params: MultivariateNormalParams, pull: Pull, tied: frozenset[str]
+    ) -> Array:
+        """Return the log prior density ``(...)`` of standardised parameters, but constants."""
+        return self.conjugate(tied).log_density(params.loc, params.covariance, pull)
+
+    def projected(
+        self, params: MultivariateNormalParams, weights: Array
+    ) -> MultivariateNormalParams:
+        """Return the covariances that the structure makes of any."""
+        own = params.covariance
+        scatter = own * forms.over(weights, own)
+        return params._replace(covariance=self.structure.estimate(scatter, weights, None))
+
+    def clamp(self, params: MultivariateNormalParams, context: Context) -> MultivariateNormalParams:
+        """Return the parameters with the covariances held up by the floor."""
+        if not self.floored:
+            return params
+        xp, own = array_namespace(params.covariance), params.covariance
+        metric = self._metric(context)
+        if self.structure.is_diagonal:
+            return params._replace(covariance=xp.maximum(own, self.covariance_floor * metric))
+        low = self._below(own, metric, self.covariance_floor)
+        if isinstance(low, np.ndarray) and not low.any():
+            return params
+        sd = xp.sqrt(metric)
+        values, vectors = eigh(own / (sd[..., :, None] * sd[..., None, :]))
+        values = xp.where(values > self.covariance_floor, values, self.covariance_floor)
+        lifted = matmul(vectors * values[..., None, :], transposed(vectors))
+        lifted = lifted * (sd[..., :, None] * sd[..., None, :])
+        return params._replace(covariance=xp.where(low[..., None, None], lifted, own))
+
+    def at_bound(self, params: MultivariateNormalParams, context: Context) -> Array:
+        """Return which components lie on the floor or, without one, below what is resolved."""
+        xp, own = array_namespace(params.covariance), params.covariance
+        metric = self._metric(context)
+        epsilon = float(xp.finfo(own.dtype).eps)
+        variances = own if self.structure.is_diagonal else diagonal(own)
+        width = xp.max(variances / metric, axis=-1)[..., None]
+        if self.floored:
+            level = self.covariance_floor * (1 + 1e-3) + 0 * width
+        else:
+            level = context.resolution[..., None, :] ** 2 / metric + 0 * width
+        if self.structure.is_diagonal:
+            return xp.any(~(variances > level * metric), axis=-1)
+        return self._below(own, metric, level + 8 * epsilon * width)
+
+    def _below(self, covariance: Array, metric: Array, level: Any) -> Array:
+        """Return whether an eigenvalue in the metric is below a level, bool ``(..., K)``."""
+        xp = array_namespace(covariance)
+        shifted = covariance - _on_diagonal(level * metric, covariance)
+        sd = xp.sqrt(metric)
+        unit = shifted / (sd[..., :, None] * sd[..., None, :])
+        return ~xp.all(xp.isfinite(diagonal(cholesky(unit))), axis=-1)
+
+    def _metric(self, context: Context) -> Array:
+        """Return the variances that the floor is relative to, ``(..., 1, d)``."""
+        xp, variance = array_namespace(context.variance), context.variance
+        if self.isotropic:
+            mean = xp.mean(variance, axis=-1, keepdims=True)
+            variance = xp.broadcast_to(mean, variance.shape)
+        return variance[..., None, :]
+
+    def _matrices(self, variances: Array) -> Array:
+        """Return variances ``(..., K, d)`` as covariances of the steps."""
+        if self.structure.is_diagonal:
+            return variances
+        return variances[..., None] * identity_like(variances)
+
+    def standardize(
+        self, params: MultivariateNormalParams, centre: Array, scale: Array
+    ) -> MultivariateNormalParams:
+        """Return the parameters of ``(x - centre) / scale``."""
+        loc, covariance = params
+        if loc is not None:
+            loc = (loc - centre[..., None, :]) / scale[..., None, :]
+        if covariance is not None:
+            covariance = self._rescaled(covariance, 1 / scale)
+        return MultivariateNormalParams(loc, covariance)
+
+    def unstandardize(
+        self, params: MultivariateNormalParams, centre: Array, scale: Array
+    ) -> MultivariateNormalParams:
+        """Return the parameters of ``x`` from those of ``(x - centre) / scale``."""
+        loc = params.loc * scale[..., None, :] + centre[..., None, :]
+        return MultivariateNormalParams(loc, self._rescaled(params.covariance, scale))
+
+    def _rescaled(self, covariance: Array, scale: Array) -> Array:
+        scale = scale[..., None, :]
+        if self.structure.is_diagonal:
+            return covariance * scale * scale
+        return covariance * scale[..., :, None] * scale[..., None, :]
+
+    def sample(
+        self,
+        params: MultivariateNormalParams,
+        labels: np.ndarray[Any, Any],
+        rng: np.random.Generator,
+    ) -> np.ndarray[Any, Any]:
+        """Draw one observation for each label ``(..., n)``."""
+        loc, own = params
+        z = rng.standard_normal((*labels.shape, loc.shape[-1]))
+        mean = np.take_along_axis(loc, labels[..., None], axis=-2)
+        if self.structure.is_diagonal:
+            sd: np.ndarray[Any, Any] = np.sqrt(np.take_along_axis(own, labels[..., None], axis=-2))
+            return mean + sd * z
+        factor = np.asarray(cholesky(own))
+        chosen = np.take_along_axis(factor, labels[..., None, None], axis=-3)
+        drawn: np.ndarray[Any, Any] = mean + (chosen @ z[..., None])[..., 0]
+        return drawn
+
+
+def _on_diagonal(values: Array, like: Array) -> Array:
+    xp = array_namespace(like)
+    return xp.broadcast_to(values, like.shape[:-1])[..., None] * identity_like(like[..., 0])
