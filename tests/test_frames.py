@@ -1208,3 +1208,10 @@ def test_what_to_install():
     last = done.stderr.strip().splitlines()[-1]
     needed = "xem.frames needs narwhals: pip install 'xem-em[frames]'"
     assert last == f"ModuleNotFoundError: {needed}"
+
+
+def test_a_model_of_vectors_is_refused():
+    model = xem.Mixture(xem.MultivariateNormal(), 2)
+    frame = pd.DataFrame({"size": [1.0, 2.0, 3.0]})
+    with pytest.raises(ValueError, match="of vectors; a frame has one column of numbers"):
+        xem.frames.fit_groups(frame, value="size", model=model)

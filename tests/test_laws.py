@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,6 +20,20 @@ def bumps(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def waits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.exponential(1, shape) * np.where(rng.random(shape) < 0.5, 0.2, 3)
+
+
+def clouds(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw two clouds of pairs of numbers, one round and one long, that overlap."""
+    late, z = rng.random(shape)[..., None] < 0.4, rng.normal(size=(*shape, 2))
+    return np.where(late, z, z @ np.asarray([[1.2, 0.9], [0.0, 0.6]]) + np.asarray([4.0, -2.0]))
+
+
+PAIR = (("loc", ((0.5, 0.0), (3.5, -2.0))),)
+MATRICES = (("covariance", (((1.0, 0.2), (0.2, 1.0)), ((1.5, 1.0), (1.0, 1.2)))),)
+
+
+def vectors(covariance: str, n_components: int = 2, **options: Any) -> xem.Mixture:
+    return xem.Mixture(xem.MultivariateNormal(covariance), n_components, **options)
 
 
 class Config(NamedTuple):
@@ -45,12 +59,31 @@ CONFIGS = {
         xem.Mixture(xem.Normal(), 2, fixed={"components.scale"}), fixed=(("scale", (1.0, 0.5)),)
     ),
     "exponential": Config(xem.Mixture(Exponential(), 2), waits),
+    "vectors-full": Config(vectors("full"), clouds),
+    "vectors-full-no-floor": Config(
+        xem.Mixture(xem.MultivariateNormal(covariance_floor=0), 2), clouds
+    ),
+    "vectors-tied": Config(vectors("tied"), clouds),
+    "vectors-diag": Config(vectors("diag"), clouds),
+    "vectors-spherical": Config(vectors("spherical", 3), clouds),
+    "vectors-EVI": Config(vectors("EVI"), clouds),
+    "vectors-EEV": Config(vectors("EEV"), clouds),
+    "vectors-EVV": Config(vectors("EVV"), clouds),
+    "vectors-fixed-loc": Config(vectors("full", fixed={"components.loc"}), clouds, PAIR),
+    "vectors-fixed-covariance": Config(
+        vectors("full", fixed={"components.covariance"}), clouds, MATRICES
+    ),
 }
 
 
+COMPILED = ("normal", "normal-tied-scale")
+
+
 def brief(config: str, lane: Lane) -> bool:
-    """Whether a lane runs a configuration: eager JAX compiles each shape anew, so it runs two."""
-    return not isinstance(lane, JaxLane) or config in ("normal", "normal-tied-scale")
+    """Whether a lane runs a configuration: eager JAX compiles each shape anew, so it runs few."""
+    if not isinstance(lane, JaxLane) or config in COMPILED:
+        return True
+    return config == "vectors-full" and lane.has_float64 == (lane.dtype_name == "float64")
 
 
 RUNS = [

@@ -94,10 +94,10 @@ def several() -> xem.Fit:
 
 
 @dataclass(frozen=True)
-class OfPairs(xem.Normal):
-    """What is not drawn: a family whose observations are no single numbers."""
+class OfMatrices(xem.Normal):
+    """What is not drawn: a family whose observations are neither numbers nor vectors."""
 
-    event_rank: ClassVar[int] = 1
+    event_rank: ClassVar[int] = 2
 
 
 # What all have in common
@@ -146,9 +146,9 @@ def test_wrong_arguments(function):
     with pytest.raises(TypeError, match="ax is a Figure; expected matplotlib Axes"):
         drawn(function, fit[0], X, ax=Figure())
     if function is not plot.traces:
-        of_pairs = replace(fit[0], model=xem.Mixture(OfPairs(), 2))
-        with pytest.raises(ValueError, match="has 1 axes; expected single numbers"):
-            drawn(function, of_pairs, X)
+        of_matrices = replace(fit[0], model=xem.Mixture(OfMatrices(), 2))
+        with pytest.raises(ValueError, match="has 2 axes; expected numbers or vectors"):
+            drawn(function, of_matrices, X)
     if function in (plot.densities, plot.responsibilities):
         with pytest.raises(ValueError, match=r"shape \(3,\); expected one problem: index it"):
             function(fit, X)
@@ -460,7 +460,7 @@ def test_dots_are_the_components():
     assert set(by_label) == {
         "converged: 27",
         "stopped at max_iter: 1",
-        "all values equal: 1",
+        "no spread to fit: 1",
         "values not finite: 1",
     }
     sizes = []
@@ -472,7 +472,7 @@ def test_dots_are_the_components():
         assert dots.get_rasterized()
         sizes.append(dots.get_sizes() / fit.sorted().params.weights[rows].ravel())
     assert_allclose(np.concatenate(sizes), sizes[0][0])
-    assert not len(by_label["all values equal: 1"].get_offsets())
+    assert not len(by_label["no spread to fit: 1"].get_offsets())
     for label in by_label:
         assert label in words(ax)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("loc", "scale")
@@ -512,7 +512,7 @@ def test_one_parameter_stands_against_the_weight():
 def test_no_component_at_all():
     ax = plot.population(xem.fit(TWO, np.zeros((3, 9))), ax=new_axes())
     assert "no problem has a fit" in words(ax)
-    assert "all values equal: 3" in words(ax)
+    assert "no spread to fit: 3" in words(ax)
     save(ax.figure)
 
 

@@ -1,0 +1,233 @@
+"""Independent references for multivariate Normal mixtures, with SciPy's densities.
+
+Nothing here uses xem. Covariances are matrices ``(K, d, d)`` throughout; `as_given` and
+`as_matrices` turn them into what callers of a covariance model see, and back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import multivariate_normal
+
+from tests.reference import DATA, column
+
+MODELS = ("EII", "VII", "EEI", "EVI", "VVI", "EEE", "EEV", "EVV", "VVV")
+"""mclust's names for the covariance models."""
+
+WORDS = {"full": "VVV", "tied": "EEE", "diag": "VVI", "spherical": "VII"}
+"""The four words, and the models that they mean."""
+
+EVERY = (*WORDS, *MODELS)
+
+
+class Vectors(NamedTuple):
+    """A multivariate Normal mixture: weights ``(K,)``, means ``(K, d)``, covariances."""
+
+    weights: Any
+    loc: Any
+    covariance: Any
+
+
+def log_densities(x: np.ndarray, params: Vectors) -> np.ndarray:
+    """Return ``log weight_k + log N(x_i; loc_k, covariance_k)``, ``(n, K)``."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(params.weights)
+    densities = [
+        multivariate_normal(mean, matrix).logpdf(x)
+        for mean, matrix in zip(params.loc, params.covariance, strict=True)
+    ]
+    return logs + np.stack([np.atleast_1d(values) for values in densities], axis=-1)
+
+
+def log_likelihood(x: np.ndarray, params: Vectors, weights: np.ndarray | None = None) -> float:
+    """Return the weighted log likelihood."""
+    values = np.logaddexp.reduce(log_densities(x, params), axis=1)
+    return float(values.sum() if weights is None else weights @ values)
+
+
+def posterior(x: np.ndarray, params: Vectors) -> np.ndarray:
+    """Return the posterior probabilities of the components, ``(n, K)``."""
+    joint = log_densities(x, params)
+    return np.exp(joint - np.logaddexp.reduce(joint, axis=1)[:, None])
+
+
+def moments(x: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return counts, means, and scatters about the means, of weighted labels ``(n, K)``."""
+    counts = r.sum(axis=0)
+    loc = (r.T @ x) / counts[:, None]
+    away = x[:, None, :] - loc
+    return counts, loc, np.einsum("nk,nki,nkj->kij", r, away, away)
+
+
+def em_step(x: np.ndarray, params: Vectors, kind: str, weights: np.ndarray | None = None) -> Any:
+    """Return the parameters after one iteration of textbook EM."""
+    r = posterior(x, params)
+    return m_step(x, r if weights is None else r * weights[:, None], kind)
+
+
+def m_step(x: np.ndarray, r: np.ndarray, kind: str) -> Vectors:
+    """Return the parameters that weighted labels ``(n, K)`` lead to."""
+    counts, loc, scatter = moments(x, r)
+    return Vectors(counts / counts.sum(), loc, structured(scatter, counts, kind))
+
+
+def structured(scatter: np.ndarray, counts: np.ndarray, kind: str) -> np.ndarray:
+    """Return the covariances ``(K, d, d)`` of a model (Celeux and Govaert 1995, section 3)."""
+    return _ESTIMATES[WORDS.get(kind, kind)](scatter, counts)
+
+
+def _axes(scatter: np.ndarray) -> np.ndarray:
+    return scatter * np.eye(scatter.shape[-1])
+
+
+def _balls(scatter: np.ndarray) -> np.ndarray:
+    d = scatter.shape[-1]
+    return np.trace(scatter, axis1=-2, axis2=-1)[:, None, None] / d * np.eye(d)
+
+
+def _each(scatter: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return scatter / counts[:, None, None]
+
+
+def _pooled(scatter: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(scatter.sum(axis=0) / counts.sum(), scatter.shape)
+
+
+def _one_volume(scatter: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    size = np.exp(np.linalg.slogdet(scatter)[1] / scatter.shape[-1])
+    return scatter / size[:, None, None] * size.sum() / counts.sum()
+
+
+def _turned(scatter: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(scatter)
+    common = np.diag(values.sum(axis=0) / counts.sum())
+    return vectors @ common @ np.swapaxes(vectors, -1, -2)
+
+
+_ESTIMATES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "EII": lambda scatter, counts: _pooled(_balls(scatter), counts),
+    "VII": lambda scatter, counts: _each(_balls(scatter), counts),
+    "EEI": lambda scatter, counts: _pooled(_axes(scatter), counts),
+    "EVI": lambda scatter, counts: _one_volume(_axes(scatter), counts),
+    "VVI": lambda scatter, counts: _each(_axes(scatter), counts),
+    "EEE": _pooled,
+    "EEV": _turned,
+    "EVV": _one_volume,
+    "VVV": _each,
+}
+
+
+def as_given(covariance: np.ndarray, kind: str) -> np.ndarray:
+    """Return matrices ``(..., K, d, d)`` as callers of a covariance model see them."""
+    if kind == "tied":
+        return covariance[..., 0, :, :]
+    if kind in ("diag", "spherical"):
+        variances = np.diagonal(covariance, axis1=-2, axis2=-1)
+        return variances if kind == "diag" else variances[..., 0]
+    return covariance
+
+
+def as_matrices(covariance: np.ndarray, kind: str, n_components: int, d: int) -> np.ndarray:
+    """Return what callers of a covariance model see as matrices ``(..., K, d, d)``."""
+    covariance = np.asarray(covariance, dtype=np.float64)
+    if kind == "tied":
+        return np.repeat(covariance[..., None, :, :], n_components, axis=-3)
+    if kind == "spherical":
+        covariance = np.repeat(covariance[..., None], d, axis=-1)
+    return covariance[..., None] * np.eye(d) if kind in ("diag", "spherical") else covariance
+
+
+class VectorCase(NamedTuple):
+    """A case of ``mvnormal_mixtures.json`` with its data."""
+
+    x: np.ndarray
+    weights: np.ndarray | None
+    covariance: str
+    known: dict[str, Any]
+
+    @property
+    def start(self) -> Vectors:
+        """The fixed start, as callers see parameters."""
+        return _vectors(self.known["init"])
+
+    @property
+    def optimum(self) -> Vectors:
+        """The known parameters at the optimum."""
+        return _vectors(self.known["optimum"]["params"])
+
+    def params(self, count: str) -> Vectors:
+        """Return the known parameters after so many steps."""
+        return _vectors(self.known["steps"][count]["params"])
+
+
+class MclustCase(NamedTuple):
+    """A case of ``mclust_reference.json`` with its data and the start from its labels."""
+
+    x: np.ndarray
+    labels: np.ndarray
+    optimum: Vectors
+    known: dict[str, Any]
+
+    @property
+    def start(self) -> Vectors:
+        """What the labels alone lead to, with a covariance of its own for each component."""
+        return m_step(self.x, self.labels[:, None] == np.unique(self.labels), "VVV")
+
+
+def _vectors(params: dict[str, Any]) -> Vectors:
+    names = ("weights", "means", "covariances")
+    return Vectors(*(np.asarray(params[name]) for name in names))
+
+
+def columns(file: str, names: list[str]) -> np.ndarray:
+    """Return some columns of a data file, ``(n, d)``."""
+    return np.stack([column(file, name) for name in names], axis=-1)
+
+
+def iris() -> np.ndarray:
+    """Return the four measurements of the 150 flowers, 50 of each species in turn."""
+    return columns("iris.csv", ["sepal_length", "sepal_width", "petal_length", "petal_width"])
+
+
+def faithful() -> np.ndarray:
+    """Return duration and waiting time of the 272 eruptions."""
+    return columns("faithful.csv", ["eruptions", "waiting"])
+
+
+@cache
+def vector_cases() -> dict[str, VectorCase]:
+    """Return the cases by name."""
+    cases = json.loads((DATA / "mvnormal_mixtures.json").read_text())["cases"]
+    return {known["id"]: _case(known) for known in cases}
+
+
+def _case(known: dict[str, Any]) -> VectorCase:
+    data, weights = known["data"], known["data"]["weights"]
+    mass = column(weights["file"], weights["column"]) if weights else None
+    return VectorCase(columns(data["file"], data["columns"]), mass, known["covariance"], known)
+
+
+@cache
+def mclust_cases() -> dict[str, MclustCase]:
+    """Return the cases by name: the data, the model and, if there is one, ``-prior``."""
+    cases = json.loads((DATA / "mclust_reference.json").read_text())["cases"]
+    return {
+        f"{known['data']}-{known['model']}{'-prior' * bool(known['prior'])}": _mclust_case(known)
+        for known in cases
+    }
+
+
+def _mclust_case(known: dict[str, Any]) -> MclustCase:
+    x = {"iris": iris, "faithful": faithful}[known["data"]]()
+    k, d = len(known["weights"]), x.shape[-1]
+    optimum = Vectors(
+        np.asarray(known["weights"]),
+        np.reshape(known["loc"], (k, d)),
+        np.reshape(known["covariance"], (k, d, d)),
+    )
+    return MclustCase(x, np.asarray(known["labels"]).astype(int), optimum, known)
