@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.cases import CASES, load
 from benchmarks.machine import environment
+from benchmarks.picture import draw
 from benchmarks.report import Row, record, table
 
 RESULTS = Path(__file__).parent / "results"
@@ -22,6 +23,7 @@ def parse() -> Namespace:
     add("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}; all by default")
     add("--smoke", action="store_true", help="tiny sizes, to see that it runs; not recorded")
     add("--out", type=Path, help="record to this .json, and a .md beside it, not results/")
+    add("--picture", type=Path, help="draw what was measured to this .png")
     chosen = parser.parse_args()
     unknown = [case for case in chosen.cases if case not in CASES]
     if unknown:
@@ -65,6 +67,8 @@ def main() -> None:
     if path is not None:
         record(rows, facts, path)
         print(f"recorded in {path}")
+    if chosen.picture is not None:
+        draw(rows, chosen.picture)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import Any
 
 HEADINGS = ("case", "competitor", "measure", "value", "unit", "ratio", "reach", "reached")
 RIGHT = {"value", "ratio"}
+LONGEST = 100
+"""How many characters of an error are told."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,13 @@ class Row:
     Attributes
     ----------
     value : float or None
-        None where the competitor is not installed.
+        None where the competitor is not installed, or fails.
     ratio, against : float or None, str
         How many times better, or larger, than which peer, as the measure says.
     at_least, at_most : float or None
         The reach of the ratio, or of the value where there is no ratio.
+    why : str
+        The first line of the error where the competitor fails.
     """
 
     case: str
@@ -36,6 +40,7 @@ class Row:
     against: str = ""
     at_least: float | None = None
     at_most: float | None = None
+    why: str = ""
 
     @property
     def reach(self) -> str:
@@ -59,17 +64,25 @@ class Row:
         ratio = "" if self.ratio is None else f"{number(self.ratio)} × {self.against}".rstrip()
         reached = {None: "", True: "yes", False: "no"}[self.reached]
         told = (self._told(), self.unit, ratio, self.reach, reached)
-        return (self.case, self.competitor, self.measure, *told)
+        measure = f"{self.measure}: {self.why}" if self.why else self.measure
+        return (self.case, self.competitor, measure, *told)
 
     def _told(self) -> str:
         if self.value is None:
-            return "not installed"
+            return "fails here" if self.why else "not installed"
         return f"{self.value:.4f}" if self.unit == "nats" else number(self.value)
 
 
 def absent(case: str, competitor: str, measure: str) -> Row:
     """Return the row of a competitor that is not installed."""
     return Row(case, competitor, measure, None, "")
+
+
+def failed(case: str, competitor: str, measure: str, error: Exception) -> Row:
+    """Return the row of a competitor that is installed and fails."""
+    first = next(iter(str(error).splitlines()), "")
+    why = f"{type(error).__name__}: {first}"[:LONGEST]
+    return Row(case, competitor, measure, None, "", why=why)
 
 
 def number(value: float) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -42,6 +43,26 @@ def alternate(competitors: Sequence[Competitor], rounds: int) -> dict[str, Timed
     medians = [median(column) for column in zip(*laps, strict=True)]
     names = [competitor.name for competitor in competitors]
     return dict(zip(names, map(Timed, medians, results), strict=True))
+
+
+def per_iteration(
+    runs: Mapping[str, Callable[[int], Any]], few: int, many: int, rounds: int, threads: int
+) -> dict[str, Timed]:
+    """Time an iteration of each: many less few of them, so that the start drops out."""
+    counts = (few, many)
+    timed = alternate(
+        [
+            Competitor(f"{name}, {count}", partial(run, count), threads)
+            for name, run in runs.items()
+            for count in counts
+        ],
+        rounds,
+    )
+    pairs = {name: [timed[f"{name}, {count}"] for count in counts] for name in runs}
+    return {
+        name: Timed((last.seconds - first.seconds) / (many - few), last.result)
+        for name, (first, last) in pairs.items()
+    }
 
 
 def _warm_up(competitor: Competitor) -> Any:

@@ -17,6 +17,7 @@ CASES = {
     "flights": "flights",
     "frames": "frames",
     "program": "program",
+    "gaussian": "gaussian",
 }
 
 

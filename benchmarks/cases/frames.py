@@ -40,7 +40,10 @@ def _columns(n_groups: int, n_rows: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     names = [f"N{number}" for number in rng.integers(n_groups, size=n_rows)]
     upper = rng.random(n_rows) < 0.4
-    return {"who": names, "size": np.where(upper, rng.normal(5, 2, n_rows), rng.normal(size=n_rows))}
+    return {
+        "who": names,
+        "size": np.where(upper, rng.normal(5, 2, n_rows), rng.normal(size=n_rows)),
+    }
 
 
 def _laps(frame: Any) -> tuple[float, float]:

@@ -71,7 +71,7 @@ def _draw(series: int, n: int = 100) -> np.ndarray:
     return x
 
 
-def _resident(field: str) -> float:
+def resident(field: str) -> float:
     """Return VmRSS or VmHWM in MiB; unlike ``ru_maxrss``, neither is inherited from a parent."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) / 1024
@@ -81,9 +81,9 @@ def main() -> None:
     """Measure one size: the memory of the first fit, the time of the later ones."""
     series, rounds = map(int, sys.argv[1:])
     x = _draw(series)
-    before = _resident("VmRSS") if STATUS.exists() else None
+    before = resident("VmRSS") if STATUS.exists() else None
     fit_defaults(x)
-    mebibytes = None if before is None else _resident("VmHWM") - before
+    mebibytes = None if before is None else resident("VmHWM") - before
     timed = alternate([Competitor("xem", partial(fit_defaults, x))], rounds)
     print(json.dumps([timed["xem"].seconds, mebibytes]))
 

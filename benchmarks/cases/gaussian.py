@@ -1,0 +1,179 @@
+"""Mixtures of vectors against all that fit them: iterations, many small fits, and memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from benchmarks.cases import gaussian_batch, gaussian_memory
+from benchmarks.gaussian_data import Params, Problem, Shape, draw, log_likelihood
+from benchmarks.gaussian_ours import iterate, products
+from benchmarks.gaussian_peers import PEERS, SKLEARN, THREADS, Iterate, Peer, isolated
+from benchmarks.peers import requires
+from benchmarks.report import Row, absent, failed
+from benchmarks.timing import Timed, per_iteration
+
+CASE = "gaussian"
+OURS, PRODUCTS = "xem, numpy", "matrix products alone, numpy"
+CLOSE = {"float64": 1e-9, "float32": 1e-5}
+"""How close xem's log-likelihood shall come to scikit-learn's, relatively."""
+SAME = 1e-4
+"""A log-likelihood farther off than this is that of other iterations."""
+
+Run = Callable[[int], Params | None]
+Put = Callable[[Iterate], Iterate]
+
+
+class Reach(NamedTuple):
+    """What xem's ratio to each shall be; None where it is not judged."""
+
+    sklearn: float | None = None
+    fastest: float | None = None
+    products: float | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A shape, between which numbers of iterations an iteration is timed, and the reaches."""
+
+    shape: Shape
+    iterations: tuple[int, int]
+    reaches: dict[str, Reach]
+
+
+class Outcome(NamedTuple):
+    """The seconds of an iteration, and the mean log-likelihood an observation at the end."""
+
+    seconds: float
+    likelihood: float
+
+
+class Names(NamedTuple):
+    """The names of the competitors that have a part of their own."""
+
+    ours: str
+    reference: str
+    products: str
+
+
+WIDE, THREE = (100_000, 16, 32), Reach(fastest=3)
+TRIALS = (
+    Trial(Shape(*WIDE), (1, 3), {"float64": Reach(6, 5, 1.4), "float32": Reach(6, 3)}),
+    Trial(Shape(200_000, 2, 8), (1, 6), {"float64": Reach(8), "float32": Reach(8)}),
+    Trial(Shape(50_000, 64, 16), (1, 3), {"float64": Reach(fastest=2, products=1.5)}),
+    Trial(Shape(*WIDE, "diag"), (1, 6), {"float64": Reach(fastest=2.5), "float32": THREE}),
+    Trial(Shape(*WIDE, "tied"), (1, 6), {"float64": THREE, "float32": THREE}),
+    Trial(Shape(*WIDE, "spherical"), (1, 6), {"float64": THREE, "float32": THREE}),
+)
+
+
+@requires("sklearn", CASE)
+def run(smoke: bool) -> Iterator[Row]:
+    """Compare iteration by iteration, then defaults with defaults, then memory."""
+    with isolated() as put:
+        for trial in TRIALS:
+            for dtype in trial.reaches:
+                yield from _compare(trial, dtype, put, smoke)
+    yield from gaussian_batch.run(smoke)
+    yield from gaussian_memory.run(smoke)
+
+
+def _compare(trial: Trial, dtype: str, put: Put, smoke: bool) -> Iterator[Row]:
+    """Let everybody make the same iterations from the same start."""
+    shape = trial.shape.small() if smoke else trial.shape
+    few, many, rounds = (1, 2, 1) if smoke else (*trial.iterations, 3)
+    problem, reach = draw(shape, dtype), trial.reaches[dtype]
+    peers = {f"{peer.name} {dtype}": peer for peer in PEERS if shape.kind in peer.kinds}
+    runs = {name: _run(peer, problem, put) for name, peer in peers.items() if peer.installed}
+    errors = {name: error for name, own in runs.items() if (error := _error(own, few))}
+    runs = {name: own for name, own in runs.items() if name not in errors}
+    timed = per_iteration(runs | _ours(problem, reach, dtype), few, many, rounds, THREADS)
+    outcomes = _outcomes(problem, timed)
+    names = Names(*(f"{name} {dtype}" for name in (OURS, SKLEARN.name, PRODUCTS)))
+    errors |= _astray(outcomes, names)
+    sound = {name: own for name, own in outcomes.items() if name not in errors}
+    yield from _times(shape, names, sound, reach)
+    yield from _likelihoods(shape, names, sound, CLOSE[dtype])
+    time = f"{shape.name}: time an iteration"
+    yield from (failed(CASE, name, time, error) for name, error in errors.items())
+    yield from (absent(CASE, name, time) for name, peer in peers.items() if not peer.installed)
+
+
+def _run(peer: Peer, problem: Problem, put: Put) -> Run:
+    return partial(put(peer.iterate) if peer.apart else peer.iterate, problem)
+
+
+def _ours(problem: Problem, reach: Reach, dtype: str) -> dict[str, Run]:
+    """Return xem and, where it is measured by them, the products."""
+    floor: dict[str, Run] = {f"{PRODUCTS} {dtype}": products(problem)} if reach.products else {}
+    return floor | {f"{OURS} {dtype}": partial(iterate, problem)}
+
+
+def _error(own: Run, iterations: int) -> Exception | None:
+    """Return what a peer raises, whatever that is: it may not go with the versions here."""
+    try:
+        own(iterations)
+    except Exception as error:
+        return error
+    return None
+
+
+def _outcomes(problem: Problem, timed: dict[str, Timed]) -> dict[str, Outcome]:
+    """Return the outcomes, with likelihoods that are all computed in one way."""
+    kind, x = problem.kind, problem.x
+    likelihoods = {
+        name: math.nan if own.result is None else log_likelihood(kind, x, own.result)
+        for name, own in timed.items()
+    }
+    return {name: Outcome(own.seconds, likelihoods[name]) for name, own in timed.items()}
+
+
+def _astray(outcomes: dict[str, Outcome], names: Names) -> dict[str, Exception]:
+    """Return an error for each peer that did not make the iterations of the reference."""
+    expected = outcomes[names.reference].likelihood
+    return {
+        name: ValueError(f"log-likelihood {own.likelihood:.6f} and not {expected:.6f}")
+        for name, own in outcomes.items()
+        if name != names.ours and abs(own.likelihood / expected - 1) > SAME
+    }
+
+
+def _times(shape: Shape, names: Names, outcomes: dict[str, Outcome], reach: Reach) -> Iterator[Row]:
+    """Tell how long an iteration takes, and xem's ratios to the others."""
+    time = f"{shape.name}: time an iteration"
+    seconds = {name: own.seconds for name, own in outcomes.items()}
+    own = seconds.pop(names.ours)
+    yield from (Row(CASE, name, time, 1e3 * other, "ms") for name, other in seconds.items())
+    if names.products in seconds:
+        ratio = own / seconds.pop(names.products)
+        measure = f"{time}; over that of the products"
+        yield _own(names, measure, own, ratio, names.products, at_most=reach.products)
+    fastest = min(seconds, key=seconds.__getitem__)
+    for measure, peer, least in (
+        (f"{time}; ratio of speeds", names.reference, reach.sklearn),
+        (f"{time}; ratio of speeds to the fastest peer", fastest, reach.fastest),
+    ):
+        yield _own(names, measure, own, seconds[peer] / own, peer, at_least=least)
+
+
+def _own(
+    names: Names, measure: str, seconds: float, ratio: float, peer: str, **reach: float | None
+) -> Row:
+    return Row(CASE, names.ours, measure, 1e3 * seconds, "ms", ratio, peer, **reach)
+
+
+def _likelihoods(
+    shape: Shape, names: Names, outcomes: dict[str, Outcome], close: float
+) -> Iterator[Row]:
+    """Tell the log-likelihood that was reached, and how near the others come to it."""
+    measure = f"{shape.name}: mean log-likelihood an observation"
+    expected = outcomes[names.reference].likelihood
+    yield Row(CASE, names.reference, measure, expected, "nats")
+    for name, (_, likelihood) in outcomes.items():
+        if name not in {names.reference, names.products}:
+            apart = abs(likelihood / expected - 1)
+            most = close if name == names.ours else None
+            yield Row(CASE, name, f"{measure}; relative difference", apart, "", at_most=most)

@@ -1,0 +1,81 @@
+"""A picture of rows: ``python -m benchmarks.picture RECORD.json CASE PICTURE.png``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import Row, number
+
+UNITS = ("ns", "µs", "ms", "s", "1/s", "MiB")
+"""The units of what is drawn."""
+OURS, OTHERS, TEXT = "#0b6e99", "#b8bfc6", "#444444"
+COLUMNS, WIDTH, BAR, HEAD = 2, 6.5, 0.23, 0.7
+"""Panels beside each other; inches of a panel's width, of a bar and of a panel's title."""
+
+
+def draw(rows: Iterable[Row], path: Path) -> None:
+    """Draw bars of all competitors for each thing that they were measured at."""
+    from matplotlib.figure import Figure
+
+    drawn = list(panels(rows).items())
+    lines = [drawn[i : i + COLUMNS] for i in range(0, len(drawn), COLUMNS)]
+    heights = [HEAD + BAR * max(len(own) for _, own in line) for line in lines]
+    figure = Figure(figsize=(COLUMNS * WIDTH, sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(lines), COLUMNS, height_ratios=heights)
+    for i, line in enumerate(lines):
+        for j, (title, own) in enumerate(line):
+            _panel(figure.add_subplot(grid[i, j]), title, own)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def panels(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return the rows that are drawn together, one a competitor, by what they measure."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if row.unit in UNITS or row.why:
+            found.setdefault(row.measure.partition(";")[0], {})[row.competitor] = row
+    return {title: _ordered(own.values()) for title, own in found.items()}
+
+
+def _ordered(rows: Iterable[Row]) -> list[Row]:
+    """Return rows from the best to the worst, float64 first, those that fail last."""
+
+    def key(row: Row) -> tuple[bool, float]:
+        rising = -1 if row.unit == "1/s" else 1
+        value = float("inf") if row.value is None else rising * row.value
+        return "float32" in row.competitor, value
+
+    return sorted(rows, key=key)
+
+
+def _panel(axes: Any, title: str, rows: list[Row]) -> None:
+    names = [row.competitor for row in rows]
+    values = [row.value or 0.0 for row in rows]
+    colours = [OURS if name.startswith("xem") else OTHERS for name in names]
+    bars = axes.barh(names, values, color=colours, height=0.75)
+    told = [f"{number(row.value)} {row.unit}" if row.value else "fails here" for row in rows]
+    axes.bar_label(bars, told, padding=3, fontsize=8, color=TEXT)
+    axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
+    axes.set_xlim(0, 1.2 * max([*values, 1e-9]))
+    axes.invert_yaxis()
+    axes.tick_params(left=False, bottom=False, labelbottom=False, labelsize=8)
+    axes.spines[:].set_visible(False)
+
+
+def main() -> None:
+    """Draw the rows of one case of a record."""
+    source, case, target = sys.argv[1:]
+    results = json.loads(Path(source).read_text(encoding="utf-8"))["results"]
+    names = [field.name for field in fields(Row)]
+    entries = [{name: own[name] for name in names if name in own} for own in results]
+    draw((Row(**own) for own in entries if own["case"] == case), Path(target))
+
+
+if __name__ == "__main__":
+    main()
