@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -60,10 +59,8 @@ def source(tmp_path):
     ("given", "wanted"),
     [
         ("in.csv", "out.parquet"),
-        ("in.csv", "out.csv"),
         ("in.parquet", "out.csv"),
         ("in.parquet", "-"),
-        ("in.parquet", None),
         ("in.json", "out.json"),
         ("IN.CSV", "OUT.JSON"),
     ],
@@ -71,9 +68,8 @@ def source(tmp_path):
 def test_fits_of_groups_from_file_to_file(tmp_path, given, wanted):
     path = tmp_path / given
     write(interleaved(GROUPS), path.with_suffix(path.suffix.lower())).rename(path)
-    out = () if wanted is None else ("--out", wanted)
-    ran = succeeded(tmp_path, "fit", given, *OF_GROUPS, *EXACTLY, *out)
-    if wanted in ("-", None):
+    ran = succeeded(tmp_path, "fit", given, *OF_GROUPS, *EXACTLY, "--out", wanted)
+    if wanted == "-":
         assert_fitted(read(ran.out), GROUPS)
         assert [found.name for found in tmp_path.iterdir()] == [given]
     else:
@@ -143,10 +139,10 @@ def test_rows_of_a_numpy_array_are_series(tmp_path, stdin):
     assert f"{n_present} observations; {len(series) * N_EACH - n_present} missing" in ran.err
 
 
-WIDTHS = [(dtype, False) for dtype in ("<i2", "u8", "f2", "f4", ">f8", "g")]
+WIDTHS = [(dtype, False) for dtype in ("<i2", "f2", ">f8", "g")]
 
 
-@pytest.mark.parametrize(("dtype", "stdin"), [*WIDTHS, (">i4", True), ("g", True)])
+@pytest.mark.parametrize(("dtype", "stdin"), [*WIDTHS, (">u8", True)])
 def test_numbers_of_any_width_and_order_of_bytes(tmp_path, dtype, stdin):
     """Columns of a Fortran array lie apart in the file."""
     values = np.asfortranarray(np.arange(24).reshape(3, 8) ** 2 % 31).astype(dtype)
@@ -550,11 +546,12 @@ def test_backends_agree_with_scipy(tmp_path, backend, device):
         pytest.importorskip(backend)
         if not torch.cuda.is_available():
             pytest.skip("no GPU")
-    source = write(interleaved(GROUPS), tmp_path / "in.parquet")
+    groups = {key: GROUPS[key] for key in "ab"}
+    source = write(interleaved(groups), tmp_path / "in.parquet")
     options = ("--backend", backend, "--device", device, "--quiet")
     ran = succeeded(tmp_path, "fit", source, *OF_GROUPS, *EXACTLY, *options)
     assert ran.err == ""
-    assert_fitted(read(ran.out), GROUPS)
+    assert_fitted(read(ran.out), groups)
 
 
 # What is printed
@@ -668,10 +665,9 @@ TABLES = "its name must end in .csv, .parquet or .json"
 
 ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     "missing file": ({"source": "none.csv"}, "there is no file none.csv"),
-    "missing folder": ({"source": "none/in.csv"}, "there is no file none/in.csv"),
     **{
         f"{kind} is a folder": ({"source": f"folder.{kind}"}, f"cannot read folder.{kind}: ")
-        for kind in ("csv", "parquet", "json", "npy")
+        for kind in ("csv", "npy")
     },
     **{
         f"empty {kind}": ({"source": f"empty.{kind}"}, f"cannot read empty.{kind}: ")
@@ -706,8 +702,6 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
         for name, held in {
             "cube": "float64 of shape (2, 3, 4)",
             "scalar": "float64 of shape ()",
-            "complex": "complex128 of shape (3,)",
-            "truth": "bool of shape (2,)",
             "text": "<U1 of shape (1,)",
         }.items()
     },
@@ -722,9 +716,7 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     "missing by column": ({"--by": "whom"}, "in.parquet has no column 'whom'; its columns are who"),
     "missing weights column": ({"--weights": "w"}, "in.parquet has no column 'w'; its columns are"),
     "two columns of a name": ({"source": "twice.csv"}, "more than one column 'size'"),
-    "two columns, Parquet": ({"source": "twice.parquet"}, "more than one column 'size'"),
     "value for by": ({"--by": "size"}, "column 'size' is named twice"),
-    "weights for value": ({"--weights": "size"}, "column 'size' is named twice"),
     "weights for by": ({"--weights": "who"}, "column 'who' is named twice"),
     "by of the output": ({"--by": "loc"}, "column 'loc' is also a column of the result: rename it"),
     "by of lists": ({"--by": "list"}, "list"),
@@ -762,11 +754,11 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
             {"--components": text},
             f"--components is {text!r}; expected a num",
         )
-        for text in ("", "x", "1:", ":3", "1:2:3", "-1", "1.5", "²")
+        for text in ("", "x", "1:", ":3", "1:2:3", "-1", "²")
     },
     **{
         f"components {text!r}": ({"--components": text}, f"--components is {text!r}; a mixture has")
-        for text in ("0", "0:3", "3:1")
+        for text in ("0", "3:1")
     },
     "components without end": ({"--components": "9" * 30, "--quiet": ""}, ""),
     "criterion without range": ({"--criterion": "bic"}, "--criterion chooses among several"),
@@ -786,11 +778,9 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     "starts in words": ({"--n-init": "many"}, "'--n-init'"),
     "more starts than memory": ({"--n-init": "9" * 15, "--quiet": ""}, "Unable to allocate"),
     "negative tol": ({"--tol": "-1"}, "tol is -1"),
-    "NaN for tol": ({"--tol": "nan"}, "tol is nan"),
     "negative iterations": ({"--max-iter": "-1"}, "max_iter is -1"),
     "negative seed": ({"--seed": "-1"}, "'--seed'"),
     "negative floor": ({"--variance-floor": "-1"}, "variance_floor is -1"),
-    "floor of one": ({"--variance-floor": "1"}, "variance_floor is 1"),
     "unknown picture": ({"--plot": "page.xyz"}, "format of page.xyz is unknown: its name must end"),
     "picture without suffix": ({"--plot": "page"}, "format of page is unknown: its name must end"),
     "picture to stdout": ({"--plot": "-"}, "format of - is unknown: its name must end"),
@@ -838,8 +828,6 @@ def fill_with_tables(path):
     data[8:400] = bytes(392)
     (path / "damaged.parquet").write_bytes(data)
     write(pa.table(columns).slice(0, 0), path / "header.parquet")
-    twice = [pa.array(["a", "b"]), pa.array([1, 2]), pa.array([3, 4])]
-    pq.write_table(pa.table(twice, ["who", "size", "size"]), path / "twice.parquet")
     write({"who": ["a"] * 5, "size": range(5)}, path / "in.json")
 
 
@@ -870,8 +858,6 @@ def fill_with_arrays(path):
         "none": np.empty((4, 0)),
         "cube": np.zeros((2, 3, 4)),
         "scalar": np.float64(3),
-        "complex": np.zeros(3, complex),
-        "truth": np.asarray([True, False]),
         "text": np.asarray(["a"]),
     }
     for name, array in arrays.items():
