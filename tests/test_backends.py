@@ -55,6 +55,86 @@ def gradients(x: np.ndarray) -> tuple[np.ndarray, Normals]:
     return -by_loc.sum(axis=1), Normals(by_weights, by_loc.sum(axis=0), by_scale.sum(axis=0))
 
 
+# the precision of products
+
+
+VECTORS = xem.Mixture(xem.MultivariateNormal(), 2)
+
+
+@contextmanager
+def torch_precision(name: str) -> Iterator[Any]:
+    """Set the caller's precision of float32 products in PyTorch, and put it back."""
+    torch = importlib.import_module("torch")
+    matmul = torch.backends.cuda.matmul
+    if name == "tf32":
+        matmul.fp32_precision = name
+    else:
+        torch.set_float32_matmul_precision(name)
+    try:
+        yield torch
+    finally:
+        matmul.fp32_precision = "ieee"
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("name", ["highest", "high", "medium", "tf32"])
+def test_products_are_full_float32_whatever_torch_is_set_to(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, step = [], xem.Mixture.e_step
+
+    def settings() -> list[str]:
+        matmuls = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+        return [matmul.fp32_precision for matmul in matmuls]
+
+    def watched(self: Any, ready: Any, tile: Any) -> Any:
+        inside.extend(settings())
+        assert not torch.backends.cuda.matmul.allow_tf32
+        return step(self, ready, tile)
+
+    monkeypatch.setattr(xem.Mixture, "e_step", watched)
+    with torch_precision(name) as torch:
+        before = settings()
+        xem.fit(VECTORS, torch.asarray(two_groups(30, 2)).float(), seed=0, max_iter=3)
+        assert set(inside) == {"ieee"}
+        assert settings() == before
+        if name != "tf32":  # which the old setting does not know of
+            assert torch.get_float32_matmul_precision() == name
+
+
+def test_the_setting_of_torch_comes_back_after_an_error() -> None:
+    with torch_precision("medium") as torch:
+        with pytest.raises(ZeroDivisionError):
+            xem.fit(VECTORS, torch.randn(30, 2), seed=0, callback=lambda _: 1 / 0)
+        assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.parametrize("name", ["default", "high"])
+def test_products_are_full_float32_whatever_jax_is_set_to(name: str) -> None:
+    jax = importlib.import_module("jax")
+    x = jax.numpy.asarray(np.random.default_rng(0).normal(size=(30, 2)), dtype="float32")
+    eye = np.eye(2, dtype=np.float32)
+    params = VECTORS.params(weights=[0.5, 0.5], loc=eye, covariance=[eye, eye])
+    params = jax.tree.map(jax.numpy.asarray, params, is_leaf=lambda leaf: isinstance(leaf, list))
+    with jax.default_matmul_precision(name):
+        jaxpr = jax.make_jaxpr(lambda x: xem.em_step(VECTORS, params, x))(x)
+    found = [
+        e.params["precision"] for e in equations(jaxpr.jaxpr) if e.primitive.name == "dot_general"
+    ]
+    assert found
+    assert set(found) == {(jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)}
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Iterate over the equations of a jaxpr and of those inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
 # JAX
 
 

@@ -10,12 +10,12 @@ import importlib
 import math
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from array_api_compat import array_namespace as find_namespace
@@ -397,7 +397,9 @@ def single_threaded_products(x: Array) -> Iterator[None]:
 
 @contextmanager
 def computing(x: Array, *, gradients: bool = False) -> Iterator[None]:
-    """Compute on the device of ``x``, without floating-point warnings or a gradient's record.
+    """Compute on the device of ``x``, in full precision, without warnings or a gradient's record.
+
+    Products of float32 are float32's whatever the caller's settings are, which come back.
 
     Parameters
     ----------
@@ -409,6 +411,7 @@ def computing(x: Array, *, gradients: bool = False) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))
         stack.enter_context(_keeping(x))
+        stack.enter_context(_full_precision(x))
         if is_cupy_array(x):
             stack.enter_context(x.device)
         elif is_torch_array(x) and not gradients:
@@ -416,6 +419,71 @@ def computing(x: Array, *, gradients: bool = False) -> Iterator[None]:
 
             stack.enter_context(torch.no_grad())
         yield
+
+
+@contextmanager
+def _full_precision(x: Array) -> Iterator[None]:
+    """Let no product of float32 numbers round them to fewer digits."""
+    if is_jax_array(x):
+        import jax
+
+        with jax.default_matmul_precision("highest"):
+            yield
+        return
+    switches = _switches(x)
+    before = [switch.read() for switch in switches]
+    for switch in switches:
+        switch.write(switch.full)
+    try:
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.write(value)
+
+
+class _Switch(NamedTuple):
+    """A setting of the process for the precision of products."""
+
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+    full: Any
+
+
+def _torch_switches() -> list[_Switch]:
+    """Return PyTorch's settings: an old one that sets all, if it still speaks, and the new ones.
+
+    The old one refuses to be read where the new ones differ from it; so does much that reads it,
+    the compiler among them, and they must not differ inside.
+    """
+    import torch
+
+    def of(owner: Any) -> _Switch:
+        name = "fp32_precision"
+        return _Switch(partial(getattr, owner, name), partial(setattr, owner, name), "ieee")
+
+    read, write = torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
+    new = [of(torch.backends.cuda.matmul), of(torch.backends.mkldnn.matmul)]
+    try:
+        read()
+    except RuntimeError:
+        return new
+    return [_Switch(read, write, "highest"), *new]
+
+
+@cache
+def _cupy_switches() -> list[_Switch]:
+    from cupy import float32
+    from cupy._core import _routines_linalg as products
+
+    read, write = products.get_compute_type, products.set_compute_type
+    return [_Switch(partial(read, float32), partial(write, float32), products.COMPUTE_TYPE_FP32)]
+
+
+def _switches(x: Array) -> list[_Switch]:
+    """Return the settings that products of arrays like ``x`` obey."""
+    if is_torch_array(x):
+        return _torch_switches()
+    return _cupy_switches() if is_cupy_array(x) else []
 
 
 @contextmanager

@@ -225,7 +225,7 @@ class Driver:
         sums, value = expectation(self._model, ready, observations, space)
         value = objective_of(self._model, state.params, value, rows.context, space)
         status = space.xp.full_like(state.status, RUNNING)
-        strained = self._model.strained(state.params, ready, space)
+        strained = self._model.strained(state.params, ready, rows.context, space)
         if strained is not None:
             status = space.xp.where(strained, STRAINED, status)
         state = state._replace(sums=sums, objective=value, status=status)

@@ -90,7 +90,8 @@ def from_start(
 
     sums = add(observations.map(of))
     exact = space.exact(first)
-    return space.rounded(model.lifted(model.m_step(exact, sums, context), exact, context))
+    started = model.m_step(exact, sums, context, exact=True)
+    return space.rounded(model.lifted(started, exact, context))
 
 
 def _squared(distance: Array) -> Array:

@@ -177,12 +177,13 @@ class Fit:
             Their components; -1 in problems without a fit.
         """
         n, rng, space = whole("n", n, 0), generator(seed), Space.of(self.log_likelihood)
-        params = tree_map(to_numpy, self.model.retied(self.params))
-        cumulated = np.cumsum(params.weights, axis=-1)[..., None, :]
-        labels = (rng.random((*self.batch, n))[..., None] >= cumulated[..., :-1]).sum(-1)
-        x = self.model.component.sample(params.components, labels, rng)
-        labels = np.where(np.isfinite(cumulated[..., 0]), labels, -1)
-        return space.array(x), space.array(labels, space.index_dtype)
+        with computing(self.log_likelihood):
+            params = tree_map(to_numpy, self.model.retied(self.params))
+            cumulated = np.cumsum(params.weights, axis=-1)[..., None, :]
+            labels = (rng.random((*self.batch, n))[..., None] >= cumulated[..., :-1]).sum(-1)
+            x = self.model.component.sample(params.components, labels, rng)
+            labels = np.where(np.isfinite(cumulated[..., 0]), labels, -1)
+            return space.array(x), space.array(labels, space.index_dtype)
 
     def sorted(self) -> Fit:
         """Return the fit with components in canonical order: by their first location."""
@@ -409,18 +410,20 @@ def assemble(
         own = space.exact(state.params)
         log_likelihood = log_likelihood - model.log_prior(own, context.prior)
     params = tree_map(working, model.unstandardize(state.params, context))
+    lost = xp.isfinite(log_likelihood) & ~model.representable(params)
+    status = xp.where(lost, int(Status.DEGENERATE), state.status)
     params = _restored(held, params)
     flat = Fit(
         model,
         model.untied(params),
         working(likelihood_in_data_units(log_likelihood, context)),
         working(in_data_units(state.objective, context)),
-        rows.state.n_iter,
-        rows.state.status,
+        state.n_iter,
+        status,
         xp.stack(rows.trace),
-        working(rows.context.total_weight),
+        working(context.total_weight),
         restarts,
-        working(rows.state.sums.log_map),
+        working(state.sums.log_map),
     )
     if len(batch) == 1:
         return flat

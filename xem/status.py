@@ -65,8 +65,9 @@ _ADVICE = {
         "choose another family or drop the value."
     ),
     Status.DEGENERATE: (
-        "The likelihood is unbounded or no longer finite: a component collapsed; the parameters "
-        "are the last sound ones. Use a positive floor, a prior, another start, or more restarts."
+        "The likelihood is unbounded or no longer finite: a component collapsed, and the "
+        "parameters are the last sound ones; or the dtype cannot hold them. Use a positive floor, "
+        "a prior, another start, more restarts, or another unit for the data."
     ),
     Status.STOPPED: "The callback stopped the fit; the parameters are those reached by then.",
 }

@@ -59,9 +59,11 @@ def objective_of(
     return log_likelihood + model.log_prior(space.exact(params), context.prior)
 
 
-def maximisation(model: Model, params: Any, sums: Any, context: Context, space: Space) -> Any:
+def maximisation(
+    model: Model, params: Any, sums: Any, context: Context, space: Space, *, exact: bool
+) -> Any:
     """Return new parameters in the working dtype, computed in the accumulating one."""
-    return space.rounded(model.m_step(space.exact(params), sums, context))
+    return space.rounded(model.m_step(space.exact(params), sums, context, exact=exact))
 
 
 def iteration(
@@ -80,10 +82,10 @@ def iteration(
     In the fast form of the step, a problem that needs the exact one waits, `STRAINED`. None
     makes more than ``limit`` iterations.
     """
-    params = maximisation(model, state.params, state.sums, context, space)
+    params = maximisation(model, state.params, state.sums, context, space, exact=exact)
     ready = prepared(model, params, space, exact=exact)
     sums, log_likelihood = expectation(model, ready, observations, space)
     objective = objective_of(model, params, log_likelihood, context, space)
     after = State(params, sums, objective, state.n_iter + 1, state.status)
-    strained = model.strained(params, ready, space)
+    strained = model.strained(params, ready, context, space)
     return settle(model, state, after, context, tol, strained, limit, peek=space.on_host)

@@ -83,6 +83,13 @@ class Family(ABC):
         """Return the nearest parameters that the floor allows."""
         return params
 
+    def representable(self, params: Any) -> Array:
+        """Return which components' parameters the dtype can hold, in the units of the data.
+
+        bool ``(..., K)``: squares can over- or underflow where the data do not.
+        """
+        return self.valid(params)
+
     def projected(self, params: Any, weights: Array) -> Any:
         """Return parameters that the family has, from given ones that may be too general.
 
@@ -100,11 +107,17 @@ class Family(ABC):
         """Whether a floor keeps the likelihood bounded."""
         return True
 
-    def strained(self, params: Any, ready: Any, space: Space) -> Array | None:
-        """Return which components the fast form of the step would cost digits.
+    @property
+    def dear_floor(self) -> bool:
+        """Whether the floor takes a decomposition, which the fast form leaves to the exact one."""
+        return False
 
-        None, as here, if there is one form alone; else bool ``(..., K)``. Problems with such a
-        component go on in the exact form.
+    def strained(self, params: Any, ready: Any, context: Context, space: Space) -> Array | None:
+        """Return which components the fast form of the step is not for.
+
+        Those that it would cost digits, and those below a floor that is dear. None, as here, if
+        there is one form alone; else bool ``(..., K)``. Problems with such a component go on in
+        the exact form.
         """
         return None
 

@@ -143,6 +143,14 @@ class MultivariateNormal(Family):
         positive = xp.all(xp.isfinite(own) & (own > 0), axis=-1)
         return positive if fine is None else fine & positive
 
+    def representable(self, params: MultivariateNormalParams) -> Array:
+        """Return whether means and variances are within the range of the dtype, ``(..., K)``."""
+        xp, own = array_namespace(*params), params.covariance
+        variances = own if self.structure.is_diagonal else diagonal(own)
+        least = float(xp.finfo(own.dtype).smallest_normal)
+        held = xp.isfinite(variances) & (variances >= least) & xp.isfinite(params.loc)
+        return xp.all(held, axis=-1)
+
     def mean(self, params: MultivariateNormalParams) -> Array | None:
         """Return the means ``(..., K, d)``."""
         return params.loc
@@ -178,13 +186,21 @@ class MultivariateNormal(Family):
         """Return the form's sums over the observations."""
         return ready.sums(responsibilities, features)
 
+    @property
+    def dear_floor(self) -> bool:
+        """Whether the floor takes an eigendecomposition."""
+        return self.floored and not self.structure.is_diagonal
+
     def strained(
-        self, params: MultivariateNormalParams, ready: forms.Ready, space: Space
+        self, params: MultivariateNormalParams, ready: forms.Ready, context: Context, space: Space
     ) -> Array | None:
-        """Return which components the products would cost digits, bool ``(..., K)``."""
+        """Return which components the products would cost digits, or have to be lifted."""
         own = params.covariance
         variances = own if self.structure.is_diagonal else diagonal(own)
-        return ready.strained(params.loc, variances, space)
+        strained = ready.strained(params.loc, variances, space)
+        if strained is None or not self.dear_floor:
+            return strained
+        return strained | self._below(own, self._metric(context), self.covariance_floor)
 
     def m_step(
         self,

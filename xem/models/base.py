@@ -70,7 +70,7 @@ class Model(ABC):
         """Return which finite observations the model can have; None for all."""
 
     @abstractmethod
-    def strained(self, params: Any, ready: Any, space: Space) -> Array | None:
+    def strained(self, params: Any, ready: Any, context: Context, space: Space) -> Array | None:
         """Return which problems need another form of the step than ``ready`` is, bool ``(...)``.
 
         None if none ever does.
@@ -88,8 +88,12 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def m_step(self, params: Any, sums: Any, context: Context) -> Any:
-        """Return the parameters that the sums over all tiles lead to."""
+    def m_step(self, params: Any, sums: Any, context: Context, *, exact: bool) -> Any:
+        """Return the parameters that the sums over all tiles lead to.
+
+        The fast form of the step may leave a floor that is dear to the exact one: `strained`
+        sees who lies below.
+        """
 
     @abstractmethod
     def pull(self, prior: Any, context: Context, covariance: Callable[[], Array]) -> Any:

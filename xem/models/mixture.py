@@ -232,9 +232,11 @@ class Mixture(Model):
         """Return which finite observations the family can have; None for all."""
         return self.component.support(x)
 
-    def strained(self, params: MixtureParams, ready: Any, space: Space) -> Array | None:
+    def strained(
+        self, params: MixtureParams, ready: Any, context: Context, space: Space
+    ) -> Array | None:
         """Return which problems need another form of the step than ``ready`` is, or None."""
-        strained = self.component.strained(params.components, ready, space)
+        strained = self.component.strained(params.components, ready, context, space)
         return None if strained is None else space.xp.any(strained, axis=-1)
 
     def prepare(self, params: MixtureParams, *, exact: bool) -> Any:
@@ -251,7 +253,9 @@ class Mixture(Model):
         sums = self.component.sums(ready, resp, features)
         return MixtureSums(counts, sums, log_map), log_likelihood
 
-    def m_step(self, params: MixtureParams, sums: MixtureSums, context: Context) -> MixtureParams:
+    def m_step(
+        self, params: MixtureParams, sums: MixtureSums, context: Context, *, exact: bool
+    ) -> MixtureParams:
         """Return the parameters that the sums lead to; a component without mass keeps its own."""
         xp = array_namespace(sums.counts)
         least = float(xp.finfo(sums.counts.dtype).smallest_normal)
@@ -267,7 +271,8 @@ class Mixture(Model):
             self._names("fixed"),
             self._names("tied"),
         )
-        moved = self.component.clamp(moved, context)
+        if exact or not self.component.dear_floor:
+            moved = self.component.clamp(moved, context)
         components = self._kept(params.components, moved, alive)
         if "weights" in self.fixed:
             return MixtureParams(params.weights, components)
@@ -399,6 +404,11 @@ class Mixture(Model):
         if not self.needs_spread:
             bound = xp.zeros_like(bound)
         return xp.any(bound & (params.weights > 0), axis=-1)
+
+    def representable(self, params: MixtureParams) -> Array:
+        """Return which problems' parameters the dtype can hold, bool ``(...)``."""
+        held = self.component.representable(params.components)
+        return array_namespace(held).all(held, axis=-1)
 
     def standardize(self, params: MixtureParams, context: Context) -> MixtureParams:
         """Return the parameters in standardised units."""
