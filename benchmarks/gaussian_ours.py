@@ -19,10 +19,21 @@ from xem.execution import Budget, spans
 Worker = Callable[[], None]
 
 
-def iterate(problem: Problem, iterations: int) -> Params:
+class Whitened(xem.MultivariateNormal):
+    """Components that always take the exact form of the step."""
+
+    def strained(self, params: Any, ready: Any, context: Any, space: Space) -> Any:
+        """Return that all components are, unless they have the exact form already."""
+        strained = super().strained(params, ready, context, space)
+        return None if strained is None else strained | True
+
+
+def iterate(
+    problem: Problem, iterations: int, family: type[xem.MultivariateNormal] = xem.MultivariateNormal
+) -> Params:
     """Make a given number of iterations from a given start, without a floor."""
     kind, x, _, start = problem
-    components = xem.MultivariateNormal(covariance=kind, covariance_floor=0)
+    components = family(covariance=kind, covariance_floor=0)
     model = xem.Mixture(components, len(start.weights))
     init = model.params(**start._asdict())
     return host_params(xem.fit(model, x, init=init, max_iter=iterations, tol=0, threads=THREADS))

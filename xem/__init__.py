@@ -1,9 +1,10 @@
 """Fit latent-variable models by expectation–maximization, many problems at once, on any array."""
 
-from xem.em import em_step, fit
+from xem.em import fit
 from xem.families import Family, MultivariateNormal, Normal
 from xem.files import load, save
 from xem.models import Mixture
+from xem.once import em_step
 from xem.progress import Progress
 from xem.ragged import pad
 from xem.result import Fit, FitError, concat

@@ -462,7 +462,8 @@ def _torch_switches() -> list[_Switch]:
         return _Switch(partial(getattr, owner, name), partial(setattr, owner, name), "ieee")
 
     read, write = torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
-    new = [of(torch.backends.cuda.matmul), of(torch.backends.mkldnn.matmul)]
+    owners = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    new = [of(owner) for owner in owners if hasattr(owner, "fp32_precision")]
     try:
         read()
     except RuntimeError:

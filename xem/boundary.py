@@ -163,9 +163,9 @@ def check_data(x: Any, weights: Any, lengths: Any, rank: int) -> Space:
         msg = f"x has shape {tuple(x.shape)}; its vectors have no entries: expected 1 or more"
         raise ValueError(msg)
     if weights is not None:
-        _check_beside("weights", weights, x, (*batch, n))
+        check_beside("weights", weights, x, (*batch, n))
     if lengths is not None:
-        _check_beside("lengths", lengths, x, batch)
+        check_beside("lengths", lengths, x, batch)
         if not xp.isdtype(lengths.dtype, "integral"):
             msg = f"lengths has dtype {lengths.dtype}; expected integers"
             raise TypeError(msg)
@@ -194,7 +194,7 @@ def _is_real(xp: ModuleType, dtype: Any) -> bool:
         return False
 
 
-def _check_beside(name: str, array: Any, x: Array, shape: tuple[int, ...]) -> None:
+def check_beside(name: str, array: Any, x: Array, shape: tuple[int, ...]) -> None:
     """Check that an argument has the namespace and device of x, and a shape."""
     if check_kind(name, array) is not array_namespace(x):
         msg = (

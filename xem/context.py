@@ -111,7 +111,7 @@ def _judge(model: Model, extent: Extent, weight: Array, tiles: Tiles, space: Spa
         return reduce_(columns, axis=-1) if model.event_rank else columns
 
     n_distinct = _n_distinct(model, extent, tiles, space)
-    status = mark(n_distinct < model.n_clusters, Status.TOO_FEW)
+    status = mark(n_distinct < model.n_distinct, Status.TOO_FEW)
     if model.needs_spread:
         lone, flat = weight <= 1, extent.low == extent.high
         constant = of_columns(xp.all if model.isotropic else xp.any, flat)
@@ -141,7 +141,7 @@ def _n_distinct(model: Model, extent: Extent, tiles: Tiles, space: Space) -> Arr
     nothing = space.full(extent.not_finite.shape, -math.inf)
     value = least_above(nothing) if extent.low.ndim > nothing.ndim else extent.low
     count = xp.astype(xp.isfinite(value), xp.int32)
-    for _ in range(1, model.n_clusters):
+    for _ in range(1, model.n_distinct):
         value = least_above(value)
         count = count + xp.astype(xp.isfinite(value), xp.int32)
     return count

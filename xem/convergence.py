@@ -54,6 +54,7 @@ def settle(
     status = _mark(status, running & ~fine, Status.DEGENERATE)
     if tol > 0:
         rise = new.objective - old.objective
+        rise = rise if model.monotone else xp.abs(rise)
         status = _mark(status, moves & (rise < tol * context.total_weight), Status.CONVERGED)
     if peek and moves.all():
         return new._replace(status=status)

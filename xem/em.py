@@ -1,4 +1,4 @@
-"""The entry points: `fit` runs the EM iteration to its end, `em_step` makes one."""
+"""The entry point: `fit` runs the EM iteration to its end."""
 
 from __future__ import annotations
 
@@ -9,24 +9,14 @@ from typing import Any
 import numpy as np
 
 from xem import boundary
-from xem._arrays import Array, computing
-from xem._tree import tree_map
-from xem.context import survey
-from xem.distances import covariance
+from xem._arrays import computing
 from xem.driver import Driver
-from xem.execution import Observations, Source, Workers, cores
-from xem.init import overlaid, uniforms
+from xem.execution import Workers, cores
+from xem.init import uniforms
 from xem.models.mixture import Mixture, MixtureParams
 from xem.progress import Bar, Progress
 from xem.result import Fit
 from xem.status import Status
-from xem.steps import (
-    expectation,
-    likelihood_in_data_units,
-    maximisation,
-    prepared,
-    standardised,
-)
 
 logger = logging.getLogger("xem")
 
@@ -130,79 +120,6 @@ def fit(
         draws = uniforms(boundary.generator(seed), options.n_init, model.n_clusters)
         driver = Driver(model, problems, options, workers, given, pull, draws)
         return _run(driver, callback, bar)
-
-
-def em_step(
-    model: Mixture,
-    params: MixtureParams,
-    x: Array,
-    *,
-    weights: Array | None = None,
-    lengths: Array | None = None,
-    prior: Any = None,
-) -> tuple[MixtureParams, Array]:
-    """Make one EM iteration.
-
-    It reads no value back to the host: PyTorch differentiates it, ``jax.jit`` compiles it.
-
-    Parameters
-    ----------
-    model : Mixture
-        The model.
-    params : MixtureParams
-        Parameters to start from, ``(K, …)`` or ``(*batch, K, …)``; a tied one has no K axis.
-    x : array (*batch, n) or (*batch, n, d)
-        Observations.
-    weights : array (*batch, n), optional
-        Observation weights.
-    lengths : integer array (*batch,), optional
-        How many observations each problem uses.
-    prior : MixturePrior or str, optional
-        As in `fit`.
-
-    Returns
-    -------
-    params : MixtureParams
-        The parameters after one iteration.
-    log_likelihood : array (*batch,)
-        Total weighted log likelihood (nats) at the parameters that were *given*.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has the wrong kind or shape.
-    """
-    boundary.check_model(model)
-    space = boundary.check_data(x, weights, lengths, model.event_rank)
-    batch, n, event = boundary.split_shape(x, model.event_rank)
-    if n == 0:
-        msg = f"x has shape {tuple(x.shape)}; a step needs at least one observation a problem"
-        raise ValueError(msg)
-    boundary.check_params(model, params, "params")
-    if not boundary.is_complete(params):
-        msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
-        raise ValueError(msg)
-    with computing(x, gradients=True):
-        full = boundary.parameters(model, params, batch, event, space)
-        full = boundary.normalised(full)
-        source = Source(x, weights, lengths, None, n, space, len(event))
-        raw = source.raw(None, slice(0, n))
-        context = survey(model, lambda: [raw], space).context
-        tile = standardised(raw, context, space)
-        observations = Observations(lambda _: tile, n, n + 1)
-        given = boundary.prior(model, prior, boundary.Problems([], [], batch, event, space))
-        if given is not None:
-            lead = tree_map(lambda p: space.xp.reshape(p, (*batch, *p.shape[1:])), given)
-            pull = model.pull(lead, context, lambda: covariance(observations))
-            context = context._replace(prior=pull)
-        old = tree_map(space.working, model.standardize(full, context))
-        ready = prepared(model, old, space, exact=True)
-        sums, log_likelihood = expectation(model, ready, observations, space)
-        new = maximisation(model, old, sums, context, space, exact=True)
-        new = model.unstandardize(new, context)
-        new = overlaid(model.held(full), new)
-        total = likelihood_in_data_units(log_likelihood, context)
-        return model.untied(tree_map(space.working, new)), space.working(total)
 
 
 def _run(driver: Driver, callback: Callable[[Progress], Any] | None, bar: Bar) -> Fit:

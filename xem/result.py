@@ -9,19 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import (
-    Array,
-    Space,
-    aligned,
-    array_namespace,
-    computing,
-    take_rows,
-    to_numpy,
-)
+from xem._arrays import Array, Space, aligned, array_namespace, computing, take_rows, to_numpy
 from xem._tree import tree_map
-from xem.boundary import check_data, check_lengths, generator, split_shape, whole
-from xem.execution import Budget, spans
-from xem.models.mixture import Mixture, MixtureParams
+from xem.distribution import Distribution
+from xem.models.mixture import Mixture
 from xem.rows import Rows
 from xem.status import Status
 from xem.steps import in_data_units, likelihood_in_data_units
@@ -35,8 +26,10 @@ class FitError(RuntimeError):
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(Distribution):
     """A fitted batch of independent problems; every array is where the data were.
+
+    It can be evaluated as every `Distribution` can.
 
     Attributes
     ----------
@@ -63,8 +56,6 @@ class Fit:
         Weighted sum of the log of each observation's largest posterior probability.
     """
 
-    model: Mixture
-    params: MixtureParams
     log_likelihood: Array
     objective: Array
     n_iter: Array
@@ -83,18 +74,6 @@ class Fit:
     def n_parameters(self) -> int:
         """The number of free parameters of one problem."""
         return self.model.n_parameters(self.event)
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        """The shape of one observation."""
-        first = self.params.components[0]
-        shape: tuple[int, ...] = tuple(first.shape)
-        return shape[len(self.batch) + 1 :]
-
-    @property
-    def batch(self) -> tuple[int, ...]:
-        """The shape of the batch."""
-        return tuple(self.status.shape)
 
     def aic(self) -> Array:
         """Return Akaike's criterion (1974), ``2 p - 2 log L``, ``(*batch,)``; lower is better."""
@@ -116,74 +95,6 @@ class Fit:
         """
         with computing(self.log_map, gradients=True):
             return self.bic() - 2 * self.log_map
-
-    def log_prob(self, x: Array, *, lengths: Array | None = None) -> Array:
-        """Return the log density of observations under the mixture, ``(*batch, n)``.
-
-        Parameters
-        ----------
-        x : array (*batch, n) or (n,), for vectors (*batch, n, d) or (n, d)
-            Observations; one sample serves the whole batch.
-        lengths : integer array (*batch,), optional
-            How many observations each problem has; 0 is returned past them.
-        """
-        return self._over(self.model.log_prob, x, lengths, 0.0)
-
-    def posterior(self, x: Array, *, lengths: Array | None = None) -> Array:
-        """Return the posterior probabilities of the components, ``(*batch, n, K)``.
-
-        See `log_prob` for the arguments.
-        """
-
-        def probabilities(params: MixtureParams, x: Array) -> Array:
-            xp = array_namespace(x)
-            return xp.moveaxis(xp.exp(self.model.log_posterior(params, x)), -2, -1)
-
-        return self._over(probabilities, x, lengths, 0.0)
-
-    def predict(self, x: Array, *, lengths: Array | None = None) -> Array:
-        """Return the most probable components, integers ``(*batch, n)``.
-
-        -1 stands past the lengths and in problems without a fit. See `log_prob` for the
-        arguments.
-        """
-
-        def label(params: MixtureParams, x: Array) -> Array:
-            xp = array_namespace(x)
-            log_posterior = self.model.log_posterior(params, x)
-            best = xp.argmax(log_posterior, axis=-2)
-            known = xp.isfinite(xp.max(log_posterior, axis=-2))
-            return xp.where(known, best, xp.full_like(best, -1))
-
-        return self._over(label, x, lengths, -1)
-
-    def sample(
-        self, n: int, *, seed: int | np.random.Generator | None = None
-    ) -> tuple[Array, Array]:
-        """Draw from the fitted mixtures.
-
-        Parameters
-        ----------
-        n : int
-            Observations a problem.
-        seed : int or numpy.random.Generator, optional
-            The same seed draws the same on every backend.
-
-        Returns
-        -------
-        x : array (*batch, n) or (*batch, n, d)
-            Observations; NaN in problems without a fit.
-        labels : integer array (*batch, n)
-            Their components; -1 in problems without a fit.
-        """
-        n, rng, space = whole("n", n, 0), generator(seed), Space.of(self.log_likelihood)
-        with computing(self.log_likelihood):
-            params = tree_map(to_numpy, self.model.retied(self.params))
-            cumulated = np.cumsum(params.weights, axis=-1)[..., None, :]
-            labels = (rng.random((*self.batch, n))[..., None] >= cumulated[..., :-1]).sum(-1)
-            x = self.model.component.sample(params.components, labels, rng)
-            labels = np.where(np.isfinite(cumulated[..., 0]), labels, -1)
-            return space.array(x), space.array(labels, space.index_dtype)
 
     def sorted(self) -> Fit:
         """Return the fit with components in canonical order: by their first location."""
@@ -247,61 +158,6 @@ class Fit:
             restarts=function(self.restarts, 1),
             **{name: function(getattr(self, name), 0) for name in _PER_PROBLEM},
         )
-
-    def _over(
-        self,
-        function: Callable[[MixtureParams, Array], Array],
-        x: Array,
-        lengths: Array | None,
-        fill: float,
-    ) -> Array:
-        """Apply a function of parameters and observations, in tiles that bound the memory."""
-        rank = self.model.event_rank
-        space = check_data(x, None, None, rank)
-        if space.xp is not array_namespace(self.status):
-            msg = (
-                f"x is of {space.xp.__name__} and the fit of "
-                f"{array_namespace(self.status).__name__}; expected one array namespace"
-            )
-            raise TypeError(msg)
-        lead, n, event = split_shape(x, rank)
-        if lead not in ((), self.batch) or event != self.event:
-            wanted = (n, *self.event)
-            msg = f"x has shape {tuple(x.shape)}; expected {(*self.batch, *wanted)} or {wanted}"
-            raise ValueError(msg)
-        with computing(x, gradients=True):
-            value = self._tiled(function, x, n, space)
-            return value if lengths is None else self._cut(value, x, n, lengths, fill)
-
-    def _tiled(
-        self, function: Callable[[MixtureParams, Array], Array], x: Array, n: int, space: Space
-    ) -> Array:
-        xp, batch, event = space.xp, self.batch, self.event
-        count = math.prod(batch)
-        params = tree_map(
-            lambda p: xp.reshape(p, (count, *p.shape[len(batch) :])),
-            self.model.retied(self.params),
-        )
-        flat = xp.reshape(xp.broadcast_to(x, (*batch, n, *event)), (count, n, *event))
-        numbers = self.model.footprint(event, exact=True)
-        budget = Budget.of(space, None, 1)
-        rows, columns = spans(count, budget.height(numbers, n)), spans(n, budget.breadth(numbers))
-
-        def tile(row: slice, column: slice) -> Array:
-            part = tree_map(lambda p: take_rows(p, row), params)
-            return function(part, space.working(xp.moveaxis(flat[row, column, ...], 1, -1)))
-
-        value = xp.concat([xp.concat([tile(r, c) for c in columns], axis=1) for r in rows])
-        return xp.reshape(value, (*batch, n, *value.shape[2:]))
-
-    def _cut(self, value: Array, x: Array, n: int, lengths: Array, fill: float) -> Array:
-        """Return values with a filler past the lengths."""
-        xp, space, rank = array_namespace(x), Space.of(x), self.model.event_rank
-        check_data(xp.broadcast_to(x, (*self.batch, n, *self.event)), None, lengths, rank)
-        check_lengths(lengths, n)
-        position = space.arange(n)
-        inside = position < xp.astype(lengths, position.dtype)[..., None]
-        return xp.where(aligned(inside, value), value, xp.full_like(value, fill))
 
 
 _PER_PROBLEM = ("log_likelihood", "objective", "n_iter", "status", "total_weight", "log_map")

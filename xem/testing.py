@@ -21,8 +21,9 @@ import numpy as np
 
 from xem._arrays import Array, Space, array_namespace, to_numpy
 from xem._tree import named_leaves
-from xem.em import em_step, fit
+from xem.em import fit
 from xem.models.mixture import Mixture, MixtureParams
+from xem.once import em_step
 from xem.result import Fit
 from xem.status import Status
 

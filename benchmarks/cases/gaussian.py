@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 from benchmarks.cases import gaussian_batch, gaussian_memory
 from benchmarks.gaussian_data import Params, Problem, Shape, draw, log_likelihood
-from benchmarks.gaussian_ours import iterate, products
+from benchmarks.gaussian_ours import Whitened, iterate, products
 from benchmarks.gaussian_peers import PEERS, SKLEARN, THREADS, Iterate, Peer, isolated
 from benchmarks.peers import requires
 from benchmarks.report import Row, absent, failed
 from benchmarks.timing import Timed, per_iteration
 
 CASE = "gaussian"
-OURS, PRODUCTS = "xem, numpy", "matrix products alone, numpy"
+OURS, OTHER = "xem, numpy", "xem in whitened coordinates, numpy"
+PRODUCTS = "matrix products alone, numpy"
 CLOSE = {"float64": 1e-9, "float32": 1e-5}
 """How close xem's log-likelihood shall come to scikit-learn's, relatively."""
 SAME = 1e-4
@@ -33,6 +34,7 @@ class Reach(NamedTuple):
     sklearn: float | None = None
     fastest: float | None = None
     products: float | None = None
+    other_form: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,14 @@ class Names(NamedTuple):
     ours: str
     reference: str
     products: str
+    other_form: str
 
 
 WIDE, THREE = (100_000, 16, 32), Reach(fastest=3)
 TRIALS = (
-    Trial(Shape(*WIDE), (1, 3), {"float64": Reach(6, 5, 1.4), "float32": Reach(6, 3)}),
+    Trial(Shape(*WIDE), (1, 4), {"float64": Reach(6, 5, 1.4), "float32": Reach(6, 3)}),
     Trial(Shape(200_000, 2, 8), (1, 6), {"float64": Reach(8), "float32": Reach(8)}),
-    Trial(Shape(50_000, 64, 16), (1, 3), {"float64": Reach(fastest=2, products=1.5)}),
+    Trial(Shape(50_000, 64, 16), (1, 4), {"float64": Reach(fastest=2, products=1.5, other_form=1)}),
     Trial(Shape(*WIDE, "diag"), (1, 6), {"float64": Reach(fastest=2.5), "float32": THREE}),
     Trial(Shape(*WIDE, "tied"), (1, 6), {"float64": THREE, "float32": THREE}),
     Trial(Shape(*WIDE, "spherical"), (1, 6), {"float64": THREE, "float32": THREE}),
@@ -92,7 +95,7 @@ def _compare(trial: Trial, dtype: str, put: Put, smoke: bool) -> Iterator[Row]:
     runs = {name: own for name, own in runs.items() if name not in errors}
     timed = per_iteration(runs | _ours(problem, reach, dtype), few, many, rounds, THREADS)
     outcomes = _outcomes(problem, timed)
-    names = Names(*(f"{name} {dtype}" for name in (OURS, SKLEARN.name, PRODUCTS)))
+    names = Names(*(f"{name} {dtype}" for name in (OURS, SKLEARN.name, PRODUCTS, OTHER)))
     errors |= _astray(outcomes, names)
     sound = {name: own for name, own in outcomes.items() if name not in errors}
     yield from _times(shape, names, sound, reach)
@@ -107,9 +110,13 @@ def _run(peer: Peer, problem: Problem, put: Put) -> Run:
 
 
 def _ours(problem: Problem, reach: Reach, dtype: str) -> dict[str, Run]:
-    """Return xem and, where it is measured by them, the products."""
-    floor: dict[str, Run] = {f"{PRODUCTS} {dtype}": products(problem)} if reach.products else {}
-    return floor | {f"{OURS} {dtype}": partial(iterate, problem)}
+    """Return xem and, where it is measured by them, the products and its other form."""
+    runs: dict[str, Run] = {f"{OURS} {dtype}": partial(iterate, problem)}
+    if reach.products:
+        runs[f"{PRODUCTS} {dtype}"] = products(problem)
+    if reach.other_form:
+        runs[f"{OTHER} {dtype}"] = partial(iterate, problem, family=Whitened)
+    return runs
 
 
 def _error(own: Run, iterations: int) -> Exception | None:
@@ -151,6 +158,10 @@ def _times(shape: Shape, names: Names, outcomes: dict[str, Outcome], reach: Reac
         ratio = own / seconds.pop(names.products)
         measure = f"{time}; over that of the products"
         yield _own(names, measure, own, ratio, names.products, at_most=reach.products)
+    if names.other_form in seconds:
+        ratio = seconds.pop(names.other_form) / own
+        measure = f"{time}; ratio of speeds to the other form"
+        yield _own(names, measure, own, ratio, names.other_form, at_least=reach.other_form)
     fastest = min(seconds, key=seconds.__getitem__)
     for measure, peer, least in (
         (f"{time}; ratio of speeds", names.reference, reach.sklearn),

@@ -61,6 +61,10 @@ class Family(ABC):
     """Parameters that cannot be estimated from equal values."""
     tieable: ClassVar[bool] = True
     """Whether parameters can be tied by name."""
+    monotone: ClassVar[bool] = True
+    """Whether the M-step maximises, so that the objective never falls."""
+    needs_distinct: ClassVar[bool] = True
+    """Whether there must be as many distinct values as components."""
 
     Prior: ClassVar[Any] = None
     """The named tuple of the parameters of the conjugate prior, if there is one."""

@@ -35,7 +35,17 @@ class Model(ABC):
     @property
     @abstractmethod
     def n_clusters(self) -> int:
-        """How many centres a start needs, and distinct values a problem must have."""
+        """How many centres a start needs."""
+
+    @property
+    @abstractmethod
+    def n_distinct(self) -> int:
+        """How many distinct values a problem must have."""
+
+    @property
+    @abstractmethod
+    def monotone(self) -> bool:
+        """Whether the objective never falls; a fall is then rounding, and ends a fit."""
 
     @property
     @abstractmethod

@@ -196,6 +196,16 @@ class Mixture(Model):
         return self.n_components
 
     @property
+    def n_distinct(self) -> int:
+        """The number of components, unless the family makes do with equal values."""
+        return self.n_components if self.component.needs_distinct else 1
+
+    @property
+    def monotone(self) -> bool:
+        """Whether the objective never falls."""
+        return self.component.monotone
+
+    @property
     def floored(self) -> bool:
         """Whether a floor keeps the likelihood bounded."""
         return self.component.floored

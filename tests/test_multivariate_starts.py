@@ -1,0 +1,220 @@
+"""Every way to start a fit of vectors, looked at before the first iteration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.spatial.distance import cdist
+from scipy.stats import chi2
+from sklearn.metrics import adjusted_rand_score
+
+import xem
+from tests.lanes import Lane, NumpyLane, TorchLane, on_lanes
+from tests.vectors import as_given, iris, log_likelihood, m_step
+from xem.init import INITS, RANKS
+
+NAMES = tuple(name for name in INITS if 1 in RANKS.get(name, (0, 1)))
+"""The starts that are for vectors."""
+
+WHITENED = "whitened k-means++"
+LLOYD_STEPS = {"k-means++": 3, "k-means": 300, WHITENED: 3, "random_from_data": 0}
+KINDS = ("full", "tied", "diag", "EII", "EEV")
+HOST = NumpyLane("float64")
+
+by_name = pytest.mark.parametrize("name", NAMES)
+of_some_models = pytest.mark.parametrize("kind", KINDS)
+on_two = on_lanes(lambda lane: lane in (HOST, TorchLane("float64")))
+
+
+def mixture(kind: str = "full", n_components: int = 3) -> xem.Mixture:
+    return xem.Mixture(xem.MultivariateNormal(kind), n_components)
+
+
+def start(lane: Lane, model: xem.Mixture, x: Any, **options: Any) -> Any:
+    """Return the parameters, on the host, that a fit of host observations starts from."""
+    weights = options.pop("weights", None)
+    weights = None if weights is None else lane.asarray(weights)
+    fit = xem.fit(model, lane.asarray(x), weights=weights, max_iter=0, **options)
+    assert_array_equal(lane.to_numpy(fit.n_iter), 0)
+    return lane.to_numpy(fit.params)
+
+
+def assert_close(found: Any, expected: Any, rtol: float) -> None:
+    pairs = zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True)
+    for ours, known in pairs:
+        assert_allclose(ours, known, rtol=rtol, atol=rtol * np.max(np.abs(known)))
+
+
+def test_the_starts_for_vectors():
+    assert set(NAMES) == {"k-means++", "k-means", "random_from_data", WHITENED}
+
+
+TIES = {
+    "flowers": iris(),
+    "as many as components": np.repeat(np.eye(5), [30, 1, 1, 2, 1], axis=0),
+    "most at one place": np.repeat(np.arange(12.0).reshape(6, 2) ** 2, [1, 90, 2, 1, 1, 1], axis=0),
+    "whole numbers": np.random.default_rng(0).integers(0, 3, (60, 2)),
+    "far from 0": iris()[:, :2] * 1e-3 + 1e3,
+    "columns of unlike units": iris()[:, 1:] * [1e6, 1.0, 1e-6],
+}
+
+
+@on_two
+@by_name
+@of_some_models
+@pytest.mark.parametrize("ties", TIES)
+def test_components_start_at_distinct_places(lane, name, kind, ties):
+    for seed in range(3):
+        found = start(lane, mixture(kind, 5), TIES[ties], init=name, seed=seed)
+        loc = found.components.loc
+        apart = cdist(loc, loc)[np.triu_indices(5, 1)]
+        assert apart.min() > 1e-6 * apart.max()
+        assert_allclose(found.weights.sum(), 1, rtol=1e-12)
+        assert np.all(found.weights > 0)
+        assert np.isfinite(found.components.covariance).all()
+
+
+@on_two
+@by_name
+@of_some_models
+def test_a_start_is_the_same_alone_in_a_batch_and_on_every_backend(lane, name, kind):
+    x = np.stack([iris()[:90], iris()[60:] ** 2, iris()[30:120, ::-1]])
+    batch = start(lane, mixture(kind), x, init=name, seed=7)
+    for i, own in enumerate(x):
+        alone = start(HOST, mixture(kind), own, init=name, seed=7)
+        part = type(batch)(batch[0][i], type(batch[1])(*(p[i] for p in batch[1])))
+        if lane == HOST:
+            assert_close(part, alone, 0)
+        assert_close(part, alone, 1e-9)
+
+
+@by_name
+def test_seeds_differ(name):
+    starts = [start(HOST, mixture(), iris(), init=name, seed=seed) for seed in (0, 1, 2, 3, 4, 5)]
+    assert len({tuple(np.sort(s.components.loc[:, 0])) for s in starts}) > 1
+
+
+@on_two
+@by_name
+@of_some_models
+def test_a_weighted_start_is_that_of_copies(lane, name, kind):
+    counts = np.arange(150) % 4
+    for seed in range(3):
+        options = {"init": name, "seed": seed}
+        weights = counts.astype(float)
+        weighted = start(lane, mixture(kind), iris(), weights=weights, **options)
+        copied = start(lane, mixture(kind), np.repeat(iris(), counts, axis=0), **options)
+        assert_close(weighted, copied, 1e-9)
+
+
+# The law of the draws
+
+POINTS = np.asarray(
+    [[0.0, 0.3], [1.1, 0.0], [2.9, 0.4], [3.3, 2.2], [0.2, 2.7], [6.1, 1.3], [5.2, 3.9]]
+)
+MASS = np.asarray([1.0, 2.0, 1.0, 0.5, 3.0, 1.0, 0.25])
+
+
+def lloyd(x: np.ndarray, mass: np.ndarray, centres: np.ndarray, steps: int) -> np.ndarray:
+    """Return what so many steps of Lloyd's algorithm make of centres."""
+    for _ in range(steps):
+        labels = cdist(x, centres).argmin(axis=1)
+        before, centres = centres, centres.copy()
+        for k in set(labels):
+            mine = labels == k
+            centres[k] = mass[mine] @ x[mine] / mass[mine].sum()
+        if np.array_equal(before, centres):
+            break
+    return centres
+
+
+def outcomes(
+    name: str, mass: np.ndarray, k: int, potential: Callable[[np.ndarray], np.ndarray]
+) -> dict[float, float]:
+    """Return the probability of each log likelihood at a start, by all sequences of draws."""
+    seen = POINTS
+    if name == WHITENED:
+        spread = np.cov(POINTS.T, aweights=mass, bias=True)
+        root = np.linalg.cholesky(spread + 1e-6 * np.diag(np.diag(spread)))
+        seen = np.linalg.solve(root, POINTS.T).T
+    far = cdist(seen, seen)
+    chances: Counter[float] = Counter()
+    for draws in permutations(range(len(POINTS)), k):
+        chance = mass[draws[0]] / mass.sum()
+        for i in range(1, k):
+            force = mass * potential(far[list(draws[:i])].min(axis=0))
+            chance *= force[draws[i]] / force.sum()
+        centres = lloyd(seen, mass, seen[list(draws)], LLOYD_STEPS[name])
+        labels = cdist(seen, centres).argmin(axis=1)
+        params = m_step(POINTS, (labels[:, None] == np.arange(k)) * mass[:, None], "EII")
+        chances[round(log_likelihood(POINTS, params, mass), 6)] += chance
+    return chances
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_components", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "power"), [("k-means++", 2), ("k-means", 2), (WHITENED, 2), ("random_from_data", 0)]
+)
+def test_draws_follow_their_law(name, power, n_components, weighted):
+    """The square of the distance for k-means++ (Arthur and Vassilvitskii 2007)."""
+    n = 20_000
+    mass = MASS if weighted else np.ones(len(POINTS))
+    fit = xem.fit(
+        mixture("EII", n_components), POINTS, weights=mass, init=name, n_init=n, seed=1, max_iter=0
+    )
+    chances = outcomes(name, mass, n_components, lambda far: (far > 0) * far**power)
+    known = np.asarray(list(chances))
+    nearest = np.abs(np.asarray(fit.restarts)[:, None] - known).argmin(axis=1)
+    assert_allclose(fit.restarts, known[nearest], rtol=0, atol=2e-6)
+    expected = n * np.asarray(list(chances.values()))
+    counts = np.bincount(nearest, minlength=len(known))
+    rare = expected < 5
+    counts = np.append(counts[~rare], counts[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    assert len(expected) > 3, "the data show nothing"
+    kept = expected > 0
+    assert counts[~kept].sum() == 0
+    statistic = np.sum((counts[kept] - expected[kept]) ** 2 / expected[kept])
+    assert statistic < chi2.ppf(0.999, kept.sum() - 1)
+
+
+# Where the starts end
+
+
+@by_name
+def test_k_means_ends_where_lloyd_stands_still(name):
+    """With hard labels, means and covariances are those of the clusters."""
+    x = iris() / iris().std(axis=0)
+    found = start(HOST, mixture("EII"), x, init=name, seed=2)
+    labels = cdist(x, found.components.loc).argmin(axis=1)
+    known = m_step(x, (labels[:, None] == np.arange(3)).astype(float), "EII")
+    same = np.allclose(found.components.loc, known.loc, rtol=1e-9)
+    assert same or name != "k-means"
+    if same:
+        expected = known.weights, (known.loc, as_given(known.covariance, "EII"))
+        assert_close(found, expected, 1e-9)
+
+
+def sheets(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw three parallel thin sheets: within each the columns have a correlation of 0.999."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), n)
+    matrix = np.asarray([[1, 0.999], [0.999, 1]])
+    z = rng.multivariate_normal([0, 0], matrix, size=3 * n)
+    return z + 0.12 * (labels[:, None] - 1) * [1, -1], labels
+
+
+def test_thin_sheets_side_by_side():
+    x, labels = sheets(100, 0)
+    found = {}
+    for name in ("k-means++", WHITENED):
+        fits = [xem.fit(mixture("tied"), x, init=name, seed=seed) for seed in range(20)]
+        found[name] = sum(adjusted_rand_score(labels, fit.predict(x)) > 0.9 for fit in fits)
+    assert found[WHITENED] >= found["k-means++"] + 10, found

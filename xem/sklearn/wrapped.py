@@ -1,0 +1,133 @@
+"""Any model of xem as an estimator."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from xem._arrays import Array, to_numpy
+from xem.distribution import Distribution
+from xem.em import fit
+from xem.models.mixture import Mixture as Model
+from xem.models.mixture import MixtureParams
+from xem.sklearn._base import MixtureEstimator, drawn
+from xem.status import Status
+
+
+class FittedEstimator(MixtureEstimator):
+    """An estimator that keeps its fit as `fit_`."""
+
+    def _distribution(self) -> Distribution:
+        """Return the fit."""
+        own: Distribution = self.fit_
+        return own
+
+
+class Mixture(FittedEstimator):
+    """A mixture model of xem, with the conventions of scikit-learn.
+
+    Parameters
+    ----------
+    model : xem.Mixture
+        What to fit. Of scalar families X has one column.
+    init, n_init, max_iter, tol, prior
+        As in `xem.fit`.
+    random_state : int, RandomState instance or None
+        The seed of starts and of `sample`.
+
+    Attributes
+    ----------
+    fit_ : xem.Fit
+        All that came of the fit.
+    params_ : named tuple
+        Its parameters.
+    converged_, n_iter_, status_ : bool, int and xem.Status, or arrays (*batch,)
+        Whether and when each problem stopped, and why. A batch keeps its sound problems where
+        others have no fit; a single problem without a fit raises.
+    lower_bound_ : float, or array (*batch,)
+        Mean objective (nats) of an observation.
+    n_features_in_ : int
+        The number of columns.
+    feature_names_in_ : array of str
+        The names of the columns of a data frame.
+
+    Examples
+    --------
+    >>> import numpy as np, xem
+    >>> from xem.sklearn import Mixture
+    >>> X = np.array([[1.0], [1.5], [2.0], [8.0], [8.5], [9.0]])
+    >>> mixture = Mixture(xem.Mixture(xem.Normal(), 2), random_state=0).fit(X)
+    >>> np.sort(mixture.params_.components.loc).round(3)
+    array([1.5, 8.5])
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        init: str | MixtureParams = "k-means++",
+        n_init: int = 1,
+        max_iter: int = 1000,
+        tol: float = 1e-6,
+        prior: Any = None,
+        random_state: Any = None,
+    ) -> None:
+        self.model = model
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.prior = prior
+        self.random_state = random_state
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
+        """Fit the mixture, and return the most probable components as `predict` does.
+
+        See `fit` for the arguments.
+        """
+        X = self._data(X, reset=True)
+        self._keep(
+            fit(
+                self.model,
+                self._event(X),
+                weights=self._weights(X, sample_weight),
+                prior=self.prior,
+                init=self.init,
+                n_init=self.n_init,
+                seed=drawn(self.random_state),
+                max_iter=self.max_iter,
+                tol=self.tol,
+            )
+        )
+        return self.predict(X)
+
+    def _event(self, X: Array) -> Array:
+        """Return the observations as the model has them: numbers or vectors."""
+        if self.model.event_rank:
+            return X
+        if X.shape[-1] != 1:
+            msg = (
+                f"X has shape {tuple(X.shape)} and the model describes numbers; "
+                "expected one column, (n_samples, 1)"
+            )
+            raise ValueError(msg)
+        return X[..., 0]
+
+    def _keep(self, made: Any) -> None:
+        """Set the attributes; complain where a problem has no fit or has not converged."""
+        self.fit_, self.params_ = made, made.params
+        self.status_, self.converged_, self.n_iter_ = made.status, made.converged, made.n_iter
+        self.lower_bound_ = made.objective / made.total_weight
+        status = to_numpy(made.status)
+        if not made.batch:
+            self.status_, self.converged_ = Status(int(status)), bool(made.converged)
+            self.n_iter_, self.lower_bound_ = int(made.n_iter), float(self.lower_bound_)
+            if self.status_.rank > 1:
+                msg = f"The fit ended as {self.status_.name}. {self.status_.advice}"
+                raise ValueError(msg)
+        if self.max_iter > 0 and np.any(status == int(Status.MAX_ITER)):
+            msg = f"The fit did not converge. {Status.MAX_ITER.advice}"
+            warnings.warn(msg, ConvergenceWarning, stacklevel=3)
