@@ -145,7 +145,8 @@ def test_an_offset_costs_single_precision_no_digits(lane, kind):
     start = start._replace(loc=(start.loc + 1e4).astype(np.float32).astype(float))
     expected, _ = loop(exact, start._replace(loc=start.loc - 1e4), kind, 20)
     params = found(fit_from(lane, mixture(kind), x, start, **options))
-    assert_close(params._replace(loc=params.loc - 1e4), expected, 2e-3)
+    assert_allclose(params.loc - 1e4, expected.loc, rtol=0, atol=6e-4)
+    assert_close(params._replace(loc=expected.loc), expected, 1e-4)
     double = NumpyLane("float64") if isinstance(lane, NumpyLane) else TorchLane("float64")
     params = found(fit_from(double, mixture(kind), x, start, **options))
     assert_close(params._replace(loc=params.loc - 1e4), expected, 1e-9)
@@ -180,7 +181,10 @@ def test_narrow_clusters_are_those_of_their_members(lane, kind, length):
     x = centres[labels] + (turns[labels] @ z[..., None])[..., 0]
     fit = xem.fit(mixture(kind, 4, 0), lane.asarray(x), seed=0).sorted()
     assert int(fit.status) == Status.CONVERGED
-    assert_close(found(fit), hard(x, labels, kind), 1e-6)
+    expected = hard(x, labels, kind)
+    assert_close(found(fit), expected, 1e-6)
+    densities = np.logaddexp.reduce(joint(x, expected), axis=1)
+    assert_allclose(lane.to_numpy(fit.log_prob(lane.asarray(x))), densities, rtol=0, atol=1e-5)
 
 
 # Few rows, ties, outliers
@@ -225,7 +229,8 @@ def test_one_row_for_each_component(lane, kind):
 @pytest.mark.parametrize(("n", "where"), [(1, 1e3), (2, 8.0)], ids=["one far", "two equal"])
 def test_a_lone_outlier_and_two_equal_rows(lane, kind, n, where):
     """They have a component on the floor, and the others have theirs as if they were alone."""
-    x = np.concatenate([clouds(60, 2, 1)[0], np.full((n, 2), where)])
+    same = np.resize([where, np.nextafter(where, math.inf)], (n, 1)) + np.zeros(2)
+    x = np.concatenate([clouds(60, 2, 1)[0], same])
     expected = hard(x, np.repeat([0, 1], [60, n]), kind)
     rest, _ = expected.covariance
     floor = np.diag(metric(x, kind)) * FLOOR
@@ -284,11 +289,12 @@ def test_sizes_of_the_data(lane, kind, size):
 
 @on_two
 @pytest.mark.parametrize("kind", [kind for kind in EVERY if kind not in ONE_UNIT])
-@pytest.mark.parametrize("d", [3, 6])
-def test_columns_of_very_different_scales(lane, kind, d):
+@pytest.mark.parametrize(("d", "digits"), [(3, 8), (6, 8), (6, 140)])
+def test_columns_of_very_different_scales(lane, kind, d, digits):
     """Powers of two change no digit and no start, other numbers hardly a digit."""
     x, labels = clouds(60, d)
-    start, scale, two = hard(x, labels, kind), np.resize([1e-8, 1e8], d), np.resize([-27, 27], d)
+    start, two = hard(x, labels, kind), np.resize([-3 * digits, 3 * digits], d)
+    scale = np.resize([10.0**-digits, 10.0**digits], d)
     fit = fit_from(lane, mixture(kind), x * scale, scaled(start, scale), max_iter=10, tol=0)
     expected, _ = loop(x, start, kind, 10)
     assert_close(scaled(found(fit), 1 / scale), expected, 1e-8)
@@ -348,7 +354,7 @@ def too_small(lane: Lane) -> float:
 @on_three
 @of_every_model
 def test_neighbours_of_hopeless_problems(lane, kind):
-    x, lengths = np.stack([clouds(12, 4, 3, seed=seed)[0] for seed in range(9)]), np.full(9, 36)
+    x, lengths = np.stack([clouds(12, 5, 3, seed=seed)[0] for seed in range(9)]), np.full(9, 36)
     x[1, 7, 2], x[2, 20], x[3, 0, 0] = math.nan, math.nan, -math.inf
     x[4, :, 1], x[5] = 7.25, x[5, np.arange(36) % 2]
     lengths[6], x[6, 3:] = 3, math.nan

@@ -115,9 +115,7 @@ def test_a_weighted_start_is_that_of_copies(lane, name, kind):
 
 # The law of the draws
 
-POINTS = np.asarray(
-    [[0.0, 0.3], [1.1, 0.0], [2.9, 0.4], [3.3, 2.2], [0.2, 2.7], [6.1, 1.3], [5.2, 3.9]]
-)
+POINTS = np.random.default_rng(5).normal(size=(7, 2)) * [3.0, 1.0]
 MASS = np.asarray([1.0, 2.0, 1.0, 0.5, 3.0, 1.0, 0.25])
 
 
@@ -136,7 +134,7 @@ def lloyd(x: np.ndarray, mass: np.ndarray, centres: np.ndarray, steps: int) -> n
 
 def outcomes(
     name: str, mass: np.ndarray, k: int, potential: Callable[[np.ndarray], np.ndarray]
-) -> dict[float, float]:
+) -> Counter[float]:
     """Return the probability of each log likelihood at a start, by all sequences of draws."""
     seen = POINTS
     if name == WHITENED:

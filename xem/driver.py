@@ -25,6 +25,7 @@ from xem.rows import Rows
 from xem.status import RUNNING, STRAINED, Status
 from xem.steps import (
     expectation,
+    following,
     in_data_units,
     iteration,
     objective_of,
@@ -123,17 +124,23 @@ class Driver:
         self._n_checks += 1
         return self._sift()
 
-    def result(self, last: Status) -> Fit:
-        """Return the fit as it stands, with ``last`` for the status of what still iterates."""
+    def result(self, last: Status, *, ahead: bool = False) -> Fit:
+        """Return the fit as it stands, with ``last`` for the status of what still iterates.
+
+        ``ahead`` is for the parameters that one more M-step leads to.
+        """
         parts = self._finished + [part.rows for part in self._parts]
-        rows = rows_.ordered([self._ended(part, last) for part in parts], self._n_checks)
+        parts = [self._ended(part, last, ahead) for part in parts]
+        rows = rows_.ordered(parts, self._n_checks)
         n_init, batch = self._options.n_init, self._problems.batch
         held = self._model.held(self._given)
         return assemble(self._model, rows, held, n_init, batch, self._space)
 
-    def _ended(self, rows: Rows, last: Status) -> Rows:
+    def _ended(self, rows: Rows, last: Status, ahead: bool) -> Rows:
         """Return rows with final statuses, without what parts of other forms sum otherwise."""
         state = conclude(self._model, rows.state, rows.context, last)
+        if ahead:
+            state = following(self._model, state, rows.context, self._space)
         return rows._replace(state=state._replace(sums=state.sums._replace(components=None)))
 
     def _everyone(self, source: Source) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from xem.models.mixture import Mixture, MixtureParams
 from xem.progress import Bar, Progress
 from xem.result import Fit
 from xem.status import Status
+
+R = TypeVar("R")
 
 logger = logging.getLogger("xem")
 
@@ -103,28 +105,97 @@ def fit(
     The iteration is that of Dempster, Laird and Rubin (1977, *JRSS B* 39, 1). Progress is
     logged at level INFO under the name ``xem``.
     """
+    options = _Options(
+        weights, lengths, prior, init, n_init, seed, max_iter, tol, memory, threads, check_every
+    )
+    return _run(model, x, options, callback, progress, Driver.result)
+
+
+def fit_ahead(
+    model: Mixture,
+    x: Any,
+    *,
+    weights: Any,
+    init: str | MixtureParams,
+    n_init: int,
+    seed: int,
+    max_iter: int,
+    tol: float,
+    callback: Callable[[Progress], Any] | None,
+) -> tuple[Fit, MixtureParams]:
+    """Fit a model as `fit` does, looking at every iteration.
+
+    Returns
+    -------
+    fit : Fit
+    params : MixtureParams
+        What one more M-step makes of its parameters: their own where that makes none that the
+        model can have.
+    """
+    options = _Options(
+        weights, None, None, init, n_init, seed, max_iter, tol, None, None, check_every=1
+    )
+
+    def read(driver: Driver, last: Status) -> tuple[Fit, MixtureParams]:
+        return driver.result(last), driver.result(last, ahead=True).params
+
+    return _run(model, x, options, callback, False, read)
+
+
+class _Options(NamedTuple):
+    """Arguments of `fit`, unchecked."""
+
+    weights: Any
+    lengths: Any
+    prior: Any
+    init: Any
+    n_init: Any
+    seed: Any
+    max_iter: Any
+    tol: Any
+    memory: Any
+    threads: Any
+    check_every: Any
+
+
+def _run(
+    model: Mixture,
+    x: Any,
+    given: _Options,
+    callback: Callable[[Progress], Any] | None,
+    shown: bool,
+    read: Callable[[Driver, Status], R],
+) -> R:
+    """Check the arguments, fit, and return what is read from the driver."""
     boundary.check_model(model)
     boundary.check_callback(callback)
-    problems = boundary.problems(x, weights, lengths, model.event_rank)
+    problems = boundary.problems(x, given.weights, given.lengths, model.event_rank)
     options = boundary.options(
-        init, n_init, max_iter, tol, check_every, threads, memory, problems, cores()
+        given.init,
+        given.n_init,
+        given.max_iter,
+        given.tol,
+        given.check_every,
+        given.threads,
+        given.memory,
+        problems,
+        cores(),
     )
     anchor = problems.sources[0].x
     with (
         computing(anchor),
         Workers(anchor, options.workers, products=model.event_rank > 0) as workers,
-        Bar(options.max_iter, shown=progress) as bar,
+        Bar(options.max_iter, shown=shown) as bar,
     ):
-        given = boundary.given(model, init, options.n_init, problems)
-        pull = boundary.prior(model, prior, problems)
-        draws = uniforms(boundary.generator(seed), options.n_init, model.n_clusters)
-        driver = Driver(model, problems, options, workers, given, pull, draws)
-        return _run(driver, callback, bar)
+        start = boundary.given(model, given.init, options.n_init, problems)
+        pull = boundary.prior(model, given.prior, problems)
+        draws = uniforms(boundary.generator(given.seed), options.n_init, model.n_clusters)
+        driver = Driver(model, problems, options, workers, start, pull, draws)
+        return read(driver, _iterated(driver, callback, bar))
 
 
-def _run(driver: Driver, callback: Callable[[Progress], Any] | None, bar: Bar) -> Fit:
-    """Start every problem, iterate until all have stopped, and return the result."""
-    last = Status.MAX_ITER
+def _iterated(driver: Driver, callback: Callable[[Progress], Any] | None, bar: Bar) -> Status:
+    """Iterate until all problems have stopped; return the status of those that have not."""
     driver.open()
     for iteration, steps in driver.rounds():
         driver.advance(steps)
@@ -132,9 +203,8 @@ def _run(driver: Driver, callback: Callable[[Progress], Any] | None, bar: Bar) -
         logger.info(_LINE, iteration, mean, driver.n_running)
         bar.show(iteration, mean, driver.n_running)
         if callback is not None and callback(_progress(driver, iteration)):
-            last = Status.STOPPED
-            break
-    return driver.result(last)
+            return Status.STOPPED
+    return Status.MAX_ITER
 
 
 def _progress(driver: Driver, iteration: int) -> Progress:

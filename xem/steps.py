@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from xem._arrays import Array, Space, array_namespace
+from xem._arrays import Array, Space, aligned, array_namespace
+from xem._tree import tree_map
 from xem.convergence import State, settle
 from xem.execution import Observations, RawTile, add, per_event
 from xem.families.base import Context
@@ -89,3 +90,11 @@ def iteration(
     after = State(params, sums, objective, state.n_iter + 1, state.status)
     strained = model.strained(params, ready, context, space)
     return settle(model, state, after, context, tol, strained, limit, peek=space.on_host)
+
+
+def following(model: Model, state: State, context: Context, space: Space) -> State:
+    """Return the state with the parameters of one more M-step, where it makes valid ones."""
+    params = maximisation(model, state.params, state.sums, context, space, exact=True)
+    valid = model.valid(params)
+    kept = tree_map(lambda a, b: space.xp.where(aligned(valid, a), a, b), params, state.params)
+    return state._replace(params=kept)

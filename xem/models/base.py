@@ -122,6 +122,10 @@ class Model(ABC):
         """
 
     @abstractmethod
+    def valid(self, params: Any) -> Array:
+        """Return which problems have parameters that the model allows, bool ``(...)``."""
+
+    @abstractmethod
     def centres(self, params: Any) -> Array | None:
         """Return the centres ``(..., K, *event)`` of parameters, or None where nothing tells."""
 

@@ -415,6 +415,11 @@ class Mixture(Model):
             bound = xp.zeros_like(bound)
         return xp.any(bound & (params.weights > 0), axis=-1)
 
+    def valid(self, params: MixtureParams) -> Array:
+        """Return which problems have parameters that the model allows, bool ``(...)``."""
+        xp, weights = array_namespace(params.weights), params.weights
+        return xp.all(self.component.valid(params.components) & xp.isfinite(weights), axis=-1)
+
     def representable(self, params: MixtureParams) -> Array:
         """Return which problems' parameters the dtype can hold, bool ``(...)``."""
         held = self.component.representable(params.components)

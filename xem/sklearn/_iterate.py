@@ -1,8 +1,7 @@
 """The iterations of scikit-learn's mixtures, made of those of `xem.fit`.
 
 There an iteration is an E-step and then an M-step, and the lower bound of an iteration is the
-likelihood *before* its M-step. So the fit stops one M-step after `xem.fit` does, which a fit of
-one iteration makes.
+likelihood *before* its M-step. So the fit stops one M-step after `xem.fit` does.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ import numpy as np
 
 from xem._arrays import Array, Space, array_namespace, to_numpy
 from xem._tree import tree_map
-from xem.em import fit
-from xem.families.base import Context
+from xem.em import fit_ahead
 from xem.models.mixture import Mixture, MixtureParams
 from xem.result import Fit
 from xem.status import Status
@@ -54,26 +52,23 @@ class Outcome(NamedTuple):
 
 def iterate(model: Mixture, x: Array, weights: Array | None, plan: Plan) -> Outcome:
     """Fit a mixture as scikit-learn counts iterations."""
-    first = _but_one(model, x, weights, plan)
-    xp = array_namespace(first.status)
+    made, params = _fitted(model, x, weights, plan)
+    xp, lost = array_namespace(made.status), made.status < 0
+    for code in Status:
+        lost = lost | (made.status == int(code)) if code.rank > 1 else lost
     if plan.max_iter == 0:
-        bound = xp.full_like(first.objective, -np.inf)
-        nothing = first.history[:0, ...]
-        converged = first.converged & False
-        own = first.params, bound, nothing, first.n_iter, converged, first.status
-        return Outcome(*own, _lost(first))
-    last = fit(model, x, weights=weights, init=_filled(first), max_iter=1, tol=0)
-    mass = xp.where(first.total_weight > 0, first.total_weight, 1.0)
-    sound = last.status == int(Status.MAX_ITER)
-    status = xp.where(sound, first.status, last.status)
+        bound = xp.full_like(made.objective, -np.inf)
+        none = made.history[:0, ...]
+        return Outcome(made.params, bound, none, made.n_iter, lost & False, made.status, lost)
+    mass = xp.where(made.total_weight > 0, made.total_weight, 1.0)
     return Outcome(
-        last.params,
-        first.objective / mass,
-        first.history / mass,
-        first.n_iter + 1,
-        first.converged & sound,
-        status,
-        _lost(first),
+        params,
+        made.objective / mass,
+        made.history / mass,
+        made.n_iter + 1,
+        made.converged,
+        made.status,
+        lost,
     )
 
 
@@ -88,37 +83,40 @@ def stacked(starts: list[MixtureParams]) -> MixtureParams:
     return tree_map(join, *starts)
 
 
-def _lost(made: Fit) -> Array:
-    """Return which problems have no fit, bool ``(…)``."""
-    lost = made.status < 0
-    for code in Status:
-        lost = lost | (made.status == int(code)) if code.rank > 1 else lost
-    return lost
-
-
-def _but_one(model: Mixture, x: Array, weights: Array | None, plan: Plan) -> Fit:
-    """Return the fit before its last M-step: of those of several starts, the best."""
-    options: dict[str, Any] = {"init": plan.init, "n_init": plan.n_init, "seed": plan.seed}
+def _fitted(
+    model: Mixture, x: Array, weights: Array | None, plan: Plan
+) -> tuple[Fit, MixtureParams]:
+    """Return the fit before its last M-step, and the parameters after it."""
+    n_init = plan.n_init
     if plan.stacked:
-        x, weights = (_repeated(a, plan.n_init) for a in (x, weights))
-        options["n_init"] = 1  # they are problems of the batch now
+        x, weights = (_repeated(a, n_init) for a in (x, weights))
+        n_init = 1  # the starts are problems of the batch now
+
+    def run(most: int) -> tuple[Fit, MixtureParams]:
+        return fit_ahead(
+            model,
+            x,
+            weights=weights,
+            init=plan.init,
+            n_init=n_init,
+            seed=plan.seed,
+            max_iter=most,
+            tol=plan.tol,
+            callback=plan.callback,
+        )
+
     if plan.before is not None:
-        here = fit(model, x, weights=weights, max_iter=0, **options)
+        here, params = run(0)
         xp, mean = array_namespace(here.objective), here.objective / here.total_weight
         rise = xp.abs(mean - Space.of(mean).array(plan.before))
         if np.all(to_numpy(rise < plan.tol)):
-            return replace(here, status=xp.zeros_like(here.status) + int(Status.CONVERGED))
-    made = fit(
-        model,
-        x,
-        weights=weights,
-        max_iter=max(plan.max_iter - 1, 0),
-        tol=plan.tol,
-        check_every=1,
-        callback=plan.callback,
-        **options,
-    )
-    return _best(made) if plan.stacked else made
+            ended = xp.full_like(here.status, int(Status.CONVERGED))
+            return replace(here, status=ended), params
+    made, params = run(max(plan.max_iter - 1, 0))
+    if not plan.stacked:
+        return made, params
+    index = _best(made)
+    return made[index], tree_map(lambda p: p[(*index, ...)], params)
 
 
 def _repeated(a: Array | None, count: int) -> Array | None:
@@ -126,22 +124,11 @@ def _repeated(a: Array | None, count: int) -> Array | None:
     return a if a is None else array_namespace(a).broadcast_to(a, (count, *a.shape))
 
 
-def _best(made: Fit) -> Fit:
-    """Return of the fits along the first axis the best of each problem."""
+def _best(made: Fit) -> tuple[Array, ...]:
+    """Return where of the fits along the first axis the best of each problem is."""
     rank = np.asarray([code.rank for code in Status])[to_numpy(made.status)]
     objective = to_numpy(made.objective)
     objective = np.where(np.isfinite(objective), objective, -np.inf)
     best = np.lexsort((-objective, rank), axis=0)[0]
-    index = (best, *np.indices(best.shape))
-    return made[tuple(Space.of(made.objective).indices(i) for i in index)]
-
-
-def _filled(made: Fit) -> MixtureParams:
-    """Return parameters to start from, harmless ones for problems that have no fit."""
-    model, space = made.model, Space.of(made.params.weights)
-    xp, lead, event = space.xp, made.batch, made.event
-    one = space.full((*lead, *event), 1.0)
-    context = Context(0 * one, one, made.total_weight, one, one)
-    centres = space.full((*lead, model.n_components, *event), 0.0)
-    neutral = model.untied(model.initial(centres, context))
-    return tree_map(lambda p, q: xp.where(xp.isfinite(p), p, q), made.params, neutral)
+    space = Space.of(made.objective)
+    return tuple(space.indices(i) for i in (best, *np.indices(best.shape)))
