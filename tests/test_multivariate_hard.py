@@ -30,7 +30,9 @@ from xem import Status
 
 FLOOR = 1e-6
 ONE_UNIT = ("EII", "VII", "EEV", "spherical")
-"""Models that look at all columns in one unit; scaling columns maps the others to themselves."""
+"""Models that look at all columns in one unit."""
+SCALED = tuple(kind for kind in EVERY if kind not in ONE_UNIT)
+"""Models that scaling the columns maps to themselves."""
 BALLS = ("EII", "VII", "spherical")
 VARYING = ("full", "diag", "spherical")
 """Models in which a component can be narrow beside a broad one, as callers see them by words."""
@@ -219,9 +221,8 @@ def test_one_row_for_each_component(lane, kind):
     assert int(fit.status) == Status.ON_FLOOR
     assert_close(found(fit), expected, 1e-8)
     assert_allclose(float(fit.log_likelihood), log_likelihood(x, expected), rtol=1e-9)
-    anyhow = xem.fit(mixture(kind, 4), lane.asarray(x), seed=0)
-    value = log_likelihood(x, found(anyhow))
-    assert_allclose(float(anyhow.log_likelihood), value, rtol=1e-8, atol=1e-8)
+    fit = xem.fit(mixture(kind, 4), lane.asarray(x), seed=0)
+    assert_allclose(float(fit.log_likelihood), log_likelihood(x, found(fit)), rtol=1e-8, atol=1e-8)
 
 
 @on_two
@@ -288,22 +289,29 @@ def test_sizes_of_the_data(lane, kind, size):
 
 
 @on_two
-@pytest.mark.parametrize("kind", [kind for kind in EVERY if kind not in ONE_UNIT])
-@pytest.mark.parametrize(("d", "digits"), [(3, 8), (6, 8), (6, 140)])
-def test_columns_of_very_different_scales(lane, kind, d, digits):
-    """Powers of two change no digit and no start, other numbers hardly a digit."""
+@pytest.mark.parametrize("kind", SCALED)
+@pytest.mark.parametrize("d", [3, 6])
+def test_columns_of_very_different_scales(lane, kind, d):
     x, labels = clouds(60, d)
-    start, two = hard(x, labels, kind), np.resize([-3 * digits, 3 * digits], d)
-    scale = np.resize([10.0**-digits, 10.0**digits], d)
+    start, scale = hard(x, labels, kind), np.resize([1e-8, 1e8], d)
     fit = fit_from(lane, mixture(kind), x * scale, scaled(start, scale), max_iter=10, tol=0)
     expected, _ = loop(x, start, kind, 10)
     assert_close(scaled(found(fit), 1 / scale), expected, 1e-8)
     densities = np.logaddexp.reduce(log_densities(x, expected), axis=1) - np.log(scale).sum()
     assert_allclose(lane.to_numpy(fit.log_prob(lane.asarray(x * scale))), densities, rtol=1e-9)
+
+
+@on_two
+@pytest.mark.parametrize("kind", SCALED)
+@pytest.mark.parametrize("power", [27, 465])
+def test_powers_of_two_in_the_columns_change_no_start_and_no_digit(lane, kind, power):
+    x, scale = clouds(60, 6)[0], 2.0 ** np.resize([-power, power], 6)
     plain = xem.fit(mixture(kind), lane.asarray(x), seed=0, max_iter=20)
-    same = xem.fit(mixture(kind), lane.asarray(x * 2.0**two), seed=0, max_iter=20)
-    for ours, known in zip(scaled(found(same), 2.0**-two), found(plain), strict=True):
+    fit = xem.fit(mixture(kind), lane.asarray(x * scale), seed=0, max_iter=20)
+    for ours, known in zip(scaled(found(fit), 1 / scale), found(plain), strict=True):
         assert_allclose(ours, known, rtol=0, atol=1e-14 * np.max(np.abs(known)))
+    densities = np.logaddexp.reduce(log_densities(x, found(plain)), axis=1) - np.log(scale).sum()
+    assert_allclose(lane.to_numpy(fit.log_prob(lane.asarray(x * scale))), densities, rtol=1e-10)
 
 
 @on_two
@@ -336,29 +344,16 @@ def quick(lane: Lane, model: xem.Mixture, x: np.ndarray, lengths: np.ndarray) ->
     return xem.fit(model, lane.asarray(x), lengths=lane.asarray(lengths), seed=5, max_iter=30)
 
 
-def assert_isolated(lane: Lane, fit: xem.Fit, x: np.ndarray, lengths: np.ndarray) -> None:
-    """Compare each problem with its own fit alone: to the last bit in NumPy."""
-    tol = 0 if isinstance(lane, NumpyLane) else 1e-8
-    for i in range(len(x)):
-        alone = quick(lane, fit.model, x[i : i + 1], lengths[i : i + 1])
-        ours = everything(lane, fit, i)
-        for name, value in everything(lane, alone, 0).items():
-            assert_allclose(ours[name], value, rtol=tol, atol=tol, err_msg=f"{name} of {i}")
-
-
-def too_small(lane: Lane) -> float:
-    """Return a size of which the dtype can hold data but no variances."""
-    return 1e-30 if lane.dtype_name == "float32" else 1e-200
-
-
 @on_three
 @of_every_model
 def test_neighbours_of_hopeless_problems(lane, kind):
-    x, lengths = np.stack([clouds(12, 5, 3, seed=seed)[0] for seed in range(9)]), np.full(9, 36)
+    """To the last bit in NumPy; of two of them the dtype holds the data, but not the variances."""
+    x, lengths = np.stack([clouds(12, 5, 3, seed=seed)[0] for seed in range(10)]), np.full(10, 36)
+    tiny = 1e-30 if lane.dtype_name == "float32" else 1e-200
     x[1, 7, 2], x[2, 20], x[3, 0, 0] = math.nan, math.nan, -math.inf
     x[4, :, 1], x[5] = 7.25, x[5, np.arange(36) % 2]
     lengths[6], x[6, 3:] = 3, math.nan
-    x[7] *= too_small(lane)
+    x[7], x[8] = x[7] * tiny, x[8] / tiny
     fit = quick(lane, mixture(kind, 3), x, lengths)
     lost = {1: Status.NOT_FINITE, 2: Status.NOT_FINITE, 3: Status.NOT_FINITE, 5: Status.TOO_FEW}
     lost |= {} if kind in ONE_UNIT else {4: Status.CONSTANT}
@@ -369,23 +364,19 @@ def test_neighbours_of_hopeless_problems(lane, kind):
             assert code == lost[i]
             assert values["n_iter"] == 0
             assert all(np.all(np.isnan(leaf)) for leaf in leaves)
-        elif i != 7:
+        elif i in (7, 8):
+            assert code == Status.DEGENERATE
+        else:
             assert code in (Status.CONVERGED, Status.MAX_ITER, Status.ON_FLOOR)
             assert all(np.all(np.isfinite(leaf)) for leaf in leaves)
-    assert_isolated(lane, fit, x, lengths)
-
-
-@on_three
-@of_every_model
-def test_data_whose_variances_the_dtype_cannot_hold(lane, kind):
-    x = np.stack([clouds(20, 3, seed=seed)[0] for seed in range(4)])
-    x[1], x[2] = x[1] * too_small(lane), x[2] / too_small(lane)
-    fit = quick(lane, mixture(kind), x, np.full(4, 40))
-    degenerate = lane.to_numpy(fit.status) == Status.DEGENERATE
-    assert_array_equal(degenerate, [False, True, True, False])
     fit.predict(lane.asarray(x))
     fit.sample(3, seed=0)
-    assert_isolated(lane, fit, x, np.full(4, 40))
+    tol = 0 if isinstance(lane, NumpyLane) else 1e-8
+    for i in range(10):
+        alone = everything(lane, quick(lane, fit.model, x[i : i + 1], lengths[i : i + 1]), 0)
+        ours = everything(lane, fit, i)
+        for name, value in alone.items():
+            assert_allclose(ours[name], value, rtol=tol, atol=tol, err_msg=f"{name} of {i}")
 
 
 # Problems that begin in the fast form of the step and go on in the exact one

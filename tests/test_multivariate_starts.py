@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import xem
 from tests.lanes import Lane, NumpyLane, TorchLane, on_lanes
-from tests.vectors import as_given, iris, log_likelihood, m_step
+from tests.vectors import EVERY, as_given, iris, log_likelihood, m_step
 from xem.init import INITS, RANKS
 
 NAMES = tuple(name for name in INITS if 1 in RANKS.get(name, (0, 1)))
@@ -24,11 +24,10 @@ NAMES = tuple(name for name in INITS if 1 in RANKS.get(name, (0, 1)))
 
 WHITENED = "whitened k-means++"
 LLOYD_STEPS = {"k-means++": 3, "k-means": 300, WHITENED: 3, "random_from_data": 0}
-KINDS = ("full", "tied", "diag", "EII", "EEV")
 HOST = NumpyLane("float64")
 
 by_name = pytest.mark.parametrize("name", NAMES)
-of_some_models = pytest.mark.parametrize("kind", KINDS)
+of_two_models = pytest.mark.parametrize("kind", ["full", "EII"])
 on_two = on_lanes(lambda lane: lane in (HOST, TorchLane("float64")))
 
 
@@ -65,13 +64,12 @@ TIES = {
 }
 
 
-@on_two
 @by_name
-@of_some_models
+@pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("ties", TIES)
-def test_components_start_at_distinct_places(lane, name, kind, ties):
-    for seed in range(3):
-        found = start(lane, mixture(kind, 5), TIES[ties], init=name, seed=seed)
+def test_components_start_at_distinct_places(name, kind, ties):
+    for seed in range(2):
+        found = start(HOST, mixture(kind, 5), TIES[ties], init=name, seed=seed)
         loc = found.components.loc
         apart = cdist(loc, loc)[np.triu_indices(5, 1)]
         assert apart.min() > 1e-6 * apart.max()
@@ -82,9 +80,9 @@ def test_components_start_at_distinct_places(lane, name, kind, ties):
 
 @on_two
 @by_name
-@of_some_models
+@of_two_models
 def test_a_start_is_the_same_alone_in_a_batch_and_on_every_backend(lane, name, kind):
-    x = np.stack([iris()[:90], iris()[60:] ** 2, iris()[30:120, ::-1]])
+    x = np.stack([iris()[:90], iris()[60:] ** 2, np.round(iris()[30:120])])
     batch = start(lane, mixture(kind), x, init=name, seed=7)
     for i, own in enumerate(x):
         alone = start(HOST, mixture(kind), own, init=name, seed=7)
@@ -102,10 +100,10 @@ def test_seeds_differ(name):
 
 @on_two
 @by_name
-@of_some_models
+@of_two_models
 def test_a_weighted_start_is_that_of_copies(lane, name, kind):
     counts = np.arange(150) % 4
-    for seed in range(3):
+    for seed in range(2):
         options = {"init": name, "seed": seed}
         weights = counts.astype(float)
         weighted = start(lane, mixture(kind), iris(), weights=weights, **options)
@@ -156,13 +154,13 @@ def outcomes(
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("n_components", [2, 3])
+@pytest.mark.parametrize("n_components", [3, 4])
 @pytest.mark.parametrize(
     ("name", "power"), [("k-means++", 2), ("k-means", 2), (WHITENED, 2), ("random_from_data", 0)]
 )
 def test_draws_follow_their_law(name, power, n_components, weighted):
     """The square of the distance for k-means++ (Arthur and Vassilvitskii 2007)."""
-    n = 20_000
+    n = 8000
     mass = MASS if weighted else np.ones(len(POINTS))
     fit = xem.fit(
         mixture("EII", n_components), POINTS, weights=mass, init=name, n_init=n, seed=1, max_iter=0
@@ -186,18 +184,30 @@ def test_draws_follow_their_law(name, power, n_components, weighted):
 # Where the starts end
 
 
-@by_name
-def test_k_means_ends_where_lloyd_stands_still(name):
-    """With hard labels, means and covariances are those of the clusters."""
-    x = iris() / iris().std(axis=0)
-    found = start(HOST, mixture("EII"), x, init=name, seed=2)
-    labels = cdist(x, found.components.loc).argmin(axis=1)
-    known = m_step(x, (labels[:, None] == np.arange(3)).astype(float), "EII")
-    same = np.allclose(found.components.loc, known.loc, rtol=1e-9)
-    assert same or name != "k-means"
-    if same:
-        expected = known.weights, (known.loc, as_given(known.covariance, "EII"))
-        assert_close(found, expected, 1e-9)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_components", [1, 2, 3, 5])
+def test_k_means_ends_where_lloyd_stands_still(n_components, weighted):
+    mass = np.random.default_rng(1).uniform(0, 2, 150) if weighted else np.ones(150)
+    model = mixture("VII", n_components)
+    found = start(HOST, model, iris(), weights=mass, init="k-means", seed=2)
+    labels = cdist(iris(), found.components.loc).argmin(axis=1)
+    hard = (labels[:, None] == np.arange(n_components)) * mass[:, None]
+    known = m_step(iris(), hard, "VII")
+    assert_close(found, (known.weights, (known.loc, known.covariance)), 1e-9)
+
+
+@pytest.mark.parametrize("name", ["k-means++", "k-means"])
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_a_lone_outlier_starts_as_wide_as_the_data(name, kind):
+    """On the floor it would stay there: EM cannot leave an infinite likelihood."""
+    x = np.append(np.random.default_rng(0).normal(size=(50, 2)), [[900.0, -500.0]], axis=0)
+    found = start(HOST, mixture(kind, 2), x, init=name, seed=0)
+    k = int(found.components.loc[:, 0].argmax())
+    wide = np.diag(x.var(axis=0))
+    wide = np.eye(2) * np.trace(wide) / 2 if kind == "spherical" else wide
+    assert_allclose(found.components.loc[k], x[-1], rtol=1e-12)
+    assert_allclose(found.components.covariance[k], as_given(wide[None], kind)[0], rtol=1e-9)
+    assert_allclose(found.weights[k], (1 / 2) / (50 / 51 + 1 / 2), rtol=1e-12)
 
 
 def sheets(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

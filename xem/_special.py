@@ -32,7 +32,7 @@ def total_log(x: Array, weights: Array | None, bound: int) -> Array:
     if weights is not None:
         return vecdot(compute("log", x), weights)
     tail: Any = 0.0
-    for _ in range(_folds(x.dtype, bound) if bound > 1 else 0):
+    for _ in range(_folds(int(xp.finfo(x.dtype).bits), bound) if bound > 1 else 0):
         n = x.shape[-1]
         if n < _SHORTEST:
             break
@@ -44,10 +44,10 @@ def total_log(x: Array, weights: Array | None, bound: int) -> Array:
 
 
 @lru_cache(maxsize=256)
-def _folds(dtype: Any, bound: int) -> int:
-    """Return how often factors up to ``bound`` can be paired before they overflow."""
-    bits = {"float32": 127, "float64": 1023}[str(dtype).rpartition(".")[2]]
-    return min(_FOLDS, int(math.log2(bits / math.log2(bound))))
+def _folds(bits: int, bound: int) -> int:
+    """Return how often factors up to ``bound`` can be paired before floats overflow."""
+    exponent = {32: 127, 64: 1023}[bits]
+    return min(_FOLDS, int(math.log2(exponent / math.log2(bound))))
 
 
 def responsibilities(log_joint: Array, weights: Array | None) -> tuple[Array, Array, Array]:

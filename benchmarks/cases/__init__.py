@@ -18,6 +18,7 @@ CASES = {
     "frames": "frames",
     "program": "program",
     "gaussian": "gaussian",
+    "sklearn": "drop_in",
 }
 
 

@@ -142,7 +142,7 @@ class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
                 f"of {1 + reset} is required by {type(self).__name__}."
             )
             raise ValueError(msg)
-        _check_n_features(self, X[(0,) * (X.ndim - 2)], reset=reset)
+        _check_n_features(self, X[(*(0,) * (X.ndim - 2), ...)], reset=reset)
         if X.ndim == 2 and not bool(to_numpy(_all_finite(X))):
             msg = f"Input X contains NaN or infinity.\n{type(self).__name__} takes neither."
             raise ValueError(msg)

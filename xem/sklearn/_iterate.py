@@ -115,8 +115,8 @@ def _fitted(
     made, params = run(max(plan.max_iter - 1, 0))
     if not plan.stacked:
         return made, params
-    index = _best(made)
-    return made[index], tree_map(lambda p: p[(*index, ...)], params)
+    pick = _best(made)
+    return made._each(pick), tree_map(lambda leaf: pick(leaf, 0), params)
 
 
 def _repeated(a: Array | None, count: int) -> Array | None:
@@ -124,11 +124,22 @@ def _repeated(a: Array | None, count: int) -> Array | None:
     return a if a is None else array_namespace(a).broadcast_to(a, (count, *a.shape))
 
 
-def _best(made: Fit) -> tuple[Array, ...]:
-    """Return where of the fits along the first axis the best of each problem is."""
+def _best(made: Fit) -> Callable[[Array, int], Array]:
+    """Return what picks, of the fits along the first axis, the best of each problem.
+
+    It takes an array, and how many of its axes come before those of the fits.
+    """
+    (n_init, *batch), space = made.batch, Space.of(made.objective)
     rank = np.asarray([code.rank for code in Status])[to_numpy(made.status)]
     objective = to_numpy(made.objective)
     objective = np.where(np.isfinite(objective), objective, -np.inf)
-    best = np.lexsort((-objective, rank), axis=0)[0]
-    space = Space.of(made.objective)
-    return tuple(space.indices(i) for i in (best, *np.indices(best.shape)))
+    best = np.lexsort((-objective, rank), axis=0)[0].reshape(-1)
+    where = space.indices(best * best.size + np.arange(best.size))
+
+    def pick(leaf: Array, lead: int) -> Array:
+        before, after = leaf.shape[:lead], leaf.shape[lead + 1 + len(batch) :]
+        flat = space.xp.reshape(leaf, (*before, n_init * best.size, *after))
+        taken = space.xp.take(flat, where, axis=lead)
+        return space.xp.reshape(taken, (*before, *batch, *after))
+
+    return pick
