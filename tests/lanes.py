@@ -146,6 +146,7 @@ class TorchLane(Lane):
             pytest.skip("PyTorch finds no CUDA device")
         before = torch.get_default_dtype()
         torch.set_default_dtype(getattr(torch, self.default))
+        torch.set_num_threads(1)  # more of them only wait for each other on small tensors
         try:
             yield
         finally:

@@ -107,7 +107,7 @@ def test_a_weighted_start_is_that_of_copies(lane, name, kind):
         options = {"init": name, "seed": seed}
         weights = counts.astype(float)
         weighted = start(lane, mixture(kind), iris(), weights=weights, **options)
-        copied = start(lane, mixture(kind), np.repeat(iris(), counts, axis=0), **options)
+        copied = start(HOST, mixture(kind), np.repeat(iris(), counts, axis=0), **options)
         assert_close(weighted, copied, 1e-9)
 
 

@@ -236,8 +236,8 @@ def test_what_is_fixed_is_no_part_of_the_maximum(kind, fixed):
 
 @of_every_model
 def test_the_objective_rises(kind):
-    options = {"init": "random_from_data", "seed": 3, "tol": 0, "max_iter": 40, "check_every": 1}
-    fit = fitted(kind, data(kind), strong(kind), **options)
+    options = {"seed": 3, "tol": 0, "max_iter": 40, "check_every": 1}
+    fit = fitted(kind, data(kind), strong(kind), init="random_from_data", **options)
     assert fit.history[-1] > fit.history[0] + 1
     assert np.diff(fit.history).min() >= -1e-12 * abs(fit.history[0])
     assert_array_equal(fit.history[-1], fit.objective)
@@ -248,7 +248,7 @@ def test_the_best_restart_is_that_of_the_objective(kind):
     x = batch(kind)[1]
     prior = published(kind, x, 3)._replace(concentration=4.0)
     fit = fitted(kind, x, prior, 3, n_init=6, init="random_from_data", max_iter=3)
-    assert len(set(np.round(fit.restarts, 6))) > 1, "the data show nothing"
+    assert np.ptp(fit.restarts) > 1e-6, "the data show nothing"
     assert_array_equal(fit.objective, fit.restarts.max())
     assert_densities(kind, x, fit, prior, 1e-11)
 
@@ -363,7 +363,7 @@ def test_torch_gives_what_numpy_gives(kind, given):
 def test_single_precision(lane, kind):
     x = data(kind)
     for prior, known in ((strong(kind),) * 2, ("fraley-raftery", published(kind, x, 2))):
-        options = {"max_iter": 6, "tol": 0}
+        options = {"max_iter": 3, "tol": 0}
         fit, double = (fitted(kind, own, prior, **options) for own in (lane.asarray(x), x))
         assert lane.to_numpy(fit.objective).dtype == np.float32
         assert lane.to_numpy(fit.params.components[1]).dtype == np.float32

@@ -67,7 +67,7 @@ def problems(x: Any, weights: Any, lengths: Any, rank: int) -> Problems:
     sources, order = [], []
     for width, members in _buckets(counts.reshape(count)):
         rows = space.array(members, space.index_dtype)
-        sources.append(Source(flat, mass, cut, rows, min(width, n), space, rank))
+        sources.append(Source(flat, mass, cut, rows, width, space, rank))
         order.append(members)
     return Problems(sources, order, batch, event, space)
 
@@ -219,7 +219,7 @@ def check_lengths(lengths: Array, n: int) -> np.ndarray[Any, Any]:
     if host.size and (host.min() < 0 or host.max() > n):
         msg = (
             f"lengths runs from {host.min()} to {host.max()}; "
-            f"expected 0 to {n}, the length of the last axis of x"
+            f"expected 0 to {n}, the number of observations in x"
         )
         raise ValueError(msg)
     return host
@@ -506,7 +506,8 @@ def _check_values(model: Mixture, params: MixtureParams) -> None:
     if not to_numpy(array_namespace(valid).all(valid)):
         msg = (
             f"init holds parameters that {type(model.component).__name__} components cannot "
-            f"have, among {list(params.components._fields)}: not finite, or outside their range"
+            f"have, among {list(params.components._fields)}: not finite, or outside their range "
+            "(scales and rates are positive, covariances symmetric and positive definite)"
         )
         raise ValueError(msg)
 

@@ -137,8 +137,8 @@ class Distribution:
             raise TypeError(msg)
         lead, n, event = split_shape(x, rank)
         if lead not in ((), self.batch) or event != self.event:
-            wanted = (n, *self.event)
-            msg = f"x has shape {tuple(x.shape)}; expected {(*self.batch, *wanted)} or {wanted}"
+            wanted = dict.fromkeys([(*self.batch, n, *self.event), (n, *self.event)])
+            msg = f"x has shape {tuple(x.shape)}; expected {' or '.join(map(str, wanted))}"
             raise ValueError(msg)
         with computing(x, gradients=True):
             value = self._tiled(function, x, n, space)

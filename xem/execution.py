@@ -44,13 +44,14 @@ class Source:
 
     Attributes
     ----------
-    x : array (problems, at least width, *event)
+    x : array (problems, columns, *event)
         Observations, untouched: conversion, masking and centring happen tile by tile.
-    weights : array (problems, at least width), or None
+    weights : array (problems, columns), or None
     lengths : integer array (problems,), or None
     rows : integer array, or None
         Which rows of ``x`` are the problems; None for all.
     width : int
+        That of ``x``, or more where there are lengths.
     space : Space
     rank : int
         How many axes of ``x`` belong to one observation.
@@ -75,13 +76,22 @@ class Source:
         x = take_rows(self.x[(..., columns, *(slice(None),) * self.rank)], index)
         if self.rank:
             x = self.space.xp.moveaxis(x, -1 - self.rank, -1)
-        x = samples_last(self.space.working(x))
+        x = self._widened(self.space.working(x), columns)
         weights = None
         if self.weights is not None:
-            weights = samples_last(self.space.working(take_rows(self.weights[..., columns], index)))
+            weights = self.space.working(take_rows(self.weights[..., columns], index))
+            weights = self._widened(weights, columns)
         if self.lengths is None:
             return RawTile(x, weights, None if weights is None else weights > 0, self.rank)
         return self._cut(x, weights, take_rows(self.lengths, index), columns.start)
+
+    def _widened(self, a: Array, columns: slice) -> Array:
+        """Return an array with zeros where the width goes beyond the data, the samples last."""
+        missing = columns.stop - columns.start - a.shape[-1]
+        if missing <= 0:
+            return samples_last(a)
+        zeros = self.space.full((*a.shape[:-1], missing), 0.0)
+        return self.space.xp.concat([a, zeros], axis=-1)
 
     def _cut(self, x: Array, weights: Array | None, lengths: Array, start: int) -> RawTile:
         xp = self.space.xp

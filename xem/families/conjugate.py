@@ -45,7 +45,7 @@ class Conjugate:
         _check("shrinkage", prior.shrinkage, "finite numbers above 0", _above(0))
         _check("df", prior.df, f"finite numbers above {least}", _above(least))
         if is_matrix:
-            _check("scale", prior.scale, "a positive definite matrix", _definite)
+            _check("scale", prior.scale, "a symmetric, positive definite matrix", _definite)
         else:
             _check("scale", prior.scale, "finite numbers above 0", _above(0))
 
@@ -156,4 +156,5 @@ def _above(least: float) -> Callable[[Any], Any]:
 
 
 def _definite(values: Any) -> Any:
-    return np.all(np.isfinite(values)) and np.all(np.linalg.eigvalsh(values) > 0)
+    symmetric = np.allclose(values, np.swapaxes(values, -1, -2), rtol=1e-6, atol=0)
+    return symmetric and np.all(np.isfinite(values)) and np.all(np.linalg.eigvalsh(values) > 0)

@@ -70,8 +70,10 @@ class MultivariateNormal(Family):
     Prior: ClassVar[Any] = NormalInverseWishart
 
     def __post_init__(self) -> None:
-        if self.covariance not in COVARIANCES:
-            later = " (its M-step iterates, and is not here yet)" * (self.covariance in ITERATIVE)
+        if not isinstance(self.covariance, str) or self.covariance not in COVARIANCES:
+            later = " (its M-step iterates, and is not here yet)" * (
+                self.covariance in list(ITERATIVE)
+            )
             msg = f"covariance is {self.covariance!r}{later}; expected one of {list(COVARIANCES)}"
             raise ValueError(msg)
         floor: Any = self.covariance_floor
@@ -124,7 +126,11 @@ class MultivariateNormal(Family):
         """Return callers' parameters as the steps see them."""
         if params.covariance is None:
             return params
-        covariance = self.structure.internal(params.covariance, n_components, *event)
+        given, structure = params.covariance, self.structure
+        covariance = structure.internal(given, n_components, *event)
+        if structure.is_diagonal and covariance.shape == given.shape[:-1]:  # of whole matrices
+            xp, sound = array_namespace(given), self._definite(given)
+            covariance = xp.where(sound[..., None], covariance, math.nan)
         return params._replace(covariance=covariance)
 
     def valid(self, params: MultivariateNormalParams) -> Array:
@@ -134,14 +140,21 @@ class MultivariateNormal(Family):
         if params.covariance is None:
             return fine
         own = params.covariance
-        if not self.structure.is_diagonal:
-            level = xp.max(xp.abs(own), axis=(-2, -1), keepdims=True)
-            level = xp.where(level > 0, level, 1.0)
-            skew = xp.max(xp.abs(own - transposed(own)) / level, axis=(-2, -1))
-            own = diagonal(cholesky(own / level))
-            own = xp.where(skew[..., None] <= 1e-4, own, math.nan)
-        positive = xp.all(xp.isfinite(own) & (own > 0), axis=-1)
+        if self.structure.is_diagonal:
+            positive = xp.all(xp.isfinite(own) & (own > 0), axis=-1)
+        else:
+            positive = self._definite(own)
         return positive if fine is None else fine & positive
+
+    @staticmethod
+    def _definite(matrices: Array) -> Array:
+        """Return which matrices ``(..., d, d)`` are symmetric and positive definite."""
+        xp = array_namespace(matrices)
+        level = xp.max(xp.abs(matrices), axis=(-2, -1), keepdims=True)
+        level = xp.where(level > 0, level, 1.0)
+        skew = xp.max(xp.abs(matrices - transposed(matrices)) / level, axis=(-2, -1))
+        roots = diagonal(cholesky(matrices / level))
+        return xp.all(xp.isfinite(roots) & (roots > 0), axis=-1) & (skew <= 1e-4)
 
     def representable(self, params: MultivariateNormalParams) -> Array:
         """Return whether means and variances are within the range of the dtype, ``(..., K)``."""

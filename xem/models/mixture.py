@@ -133,18 +133,7 @@ class Mixture(Model):
             If a name is unknown or given in both ways.
         """
         family = self.component.Params
-        if not isinstance(components, Mapping | None):
-            msg = f"components is {components!r}; pass a mapping, such as dict(loc=…, scale=…)"
-            raise TypeError(msg)
-        both = sorted(set(components or ()) & set(parameters))
-        given = {**(components or {}), **parameters}
-        unknown = sorted(set(given) - set(family._fields))
-        if unknown or both:
-            msg = (
-                f"{'unknown' if unknown else 'doubly given'} parameters {unknown or both}; "
-                f"{type(self.component).__name__} components have {list(family._fields)}"
-            )
-            raise TypeError(msg)
+        given = self._named("parameters", family._fields, components, parameters)
         return MixtureParams(weights, family(*(given.get(name) for name in family._fields)))
 
     def prior(
@@ -168,17 +157,27 @@ class Mixture(Model):
         TypeError
             If a name is unknown or given in both ways.
         """
+        known = () if self.component.Prior is None else self.component.Prior._fields
+        given = self._named("prior parameters", known, components, parameters)
+        return MixturePrior(concentration, self.component.Prior(**given) if given else None)
+
+    def _named(
+        self, what: str, known: tuple[str, ...], components: Any, parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return parameters given as a mapping or by keyword, with their names checked."""
+        if not isinstance(components, Mapping | None):
+            msg = f"components is {components!r}; pass a mapping, such as dict(loc=…, scale=…)"
+            raise TypeError(msg)
         both = sorted(set(components or ()) & set(parameters))
         given = {**(components or {}), **parameters}
-        known = () if self.component.Prior is None else self.component.Prior._fields
         unknown = sorted(set(given) - set(known))
         if unknown or both:
             msg = (
-                f"{'unknown' if unknown else 'doubly given'} prior parameters {unknown or both}; "
+                f"{'unknown' if unknown else 'doubly given'} {what} {unknown or both}; "
                 f"{type(self.component).__name__} components have {list(known)}"
             )
             raise TypeError(msg)
-        return MixturePrior(concentration, self.component.Prior(**given) if given else None)
+        return given
 
     @property
     def event_rank(self) -> int:
@@ -269,13 +268,13 @@ class Mixture(Model):
         """Return the parameters that the sums lead to; a component without mass keeps its own."""
         xp = array_namespace(sums.counts)
         least = float(xp.finfo(sums.counts.dtype).smallest_normal)
-        alive = sums.counts > least
+        alive, counts = sums.counts > least, xp.clip(sums.counts, least, None)
         prior = context.prior
         if prior is not None and prior.components is not None:
             alive = alive | True
         moved = self.component.m_step(
             params.components,
-            xp.where(alive, sums.counts, least),
+            counts,
             sums.components,
             context,
             self._names("fixed"),
@@ -441,8 +440,10 @@ class Mixture(Model):
 
     def log_posterior(self, params: MixtureParams, x: Array) -> Array:
         """Return the log posterior probabilities of the components, ``(..., K, n)``."""
-        log_joint = self._log_joint(params, x)
-        return log_joint - logsumexp(log_joint)[..., None, :]
+        xp, log_joint = array_namespace(x), self._log_joint(params, x)
+        top = xp.max(log_joint, axis=-2, keepdims=True)
+        away = log_joint - xp.where(xp.isinf(top), 0.0, top)  # or far observations lose digits
+        return away - logsumexp(away)[..., None, :]
 
     def _log_joint(self, params: MixtureParams, x: Array) -> Array:
         """Return the log joint densities ``(..., K, n)``, in any one unit."""
@@ -473,11 +474,14 @@ def _check_count(n_components: Any) -> None:
 def _as_names(option: str, given: Any, allowed: list[str]) -> frozenset[str]:
     """Return an option's set of parameter names, checked."""
     if isinstance(given, str) or not isinstance(given, Iterable):
-        msg = f"{option} is {given!r}; pass a set of names, such as {{{allowed[-1]!r}}}"
+        example = f", such as {{{allowed[-1]!r}}}" if allowed else ""
+        msg = f"{option} is {given!r}; pass a set of names{example}"
         raise TypeError(msg)
     names = frozenset(given)
     unknown = sorted(names - set(allowed))
     if unknown:
-        msg = f"{option} names {unknown}; the model has {allowed}"
+        has = f"the model has {allowed}" if allowed else "components of this family tie none"
+        other = ": their covariances are related by covariance=, such as 'tied'"
+        msg = f"{option} names {unknown}; {has}{'' if allowed else other}"
         raise ValueError(msg)
     return names
