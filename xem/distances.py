@@ -93,7 +93,14 @@ def whitener(observations: Observations, like: Array) -> Array:
     return Space.of(like).working(xp.where(sound, factor, identity_like(variances)))
 
 
+def measured(x: Array, metric: Array) -> Array:
+    """Return vectors ``(rows, d, n)`` as a metric looks at them."""
+    return x * metric[..., None] if metric.ndim == 2 else matmul(metric, x)
+
+
 def unmeasured(centres: Array, metric: Array) -> Array:
     """Return centres ``(rows, K, d)`` in the observations' own units."""
     xp = array_namespace(centres)
+    if metric.ndim == 2:
+        return centres / metric[:, None, :]
     return transposed(matmul(xp.linalg.inv(metric), transposed(centres)))

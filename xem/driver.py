@@ -17,7 +17,7 @@ from xem.context import Survey, survey
 from xem.convergence import State, conclude, hopeless, sound
 from xem.distances import covariance
 from xem.execution import Budget, Observations, Source, Workers, spans
-from xem.init import Start, from_start, overlaid, seeded
+from xem.init import Start, from_start, metric_of, overlaid, seeded
 from xem.models.base import Model, Tile
 from xem.models.mixture import Mixture
 from xem.result import Fit, assemble
@@ -253,11 +253,13 @@ class Driver:
         given = rows_.take(self._given, rows.ids % self._count)
         given = self._model.standardize(given, context)
         if not self._complete:
-            means = self._model.centres(given)
-            start = Start(means, None)
+            method, means = self._options.method, self._model.centres(given)
+            metric = metric_of(self._model, method, observations, context)
             if means is None:
                 draws = take_rows(self._draws, rows.ids // self._count)
-                start = seeded(self._options.method, observations, draws)
+                start = seeded(method, observations, draws, metric)
+            else:
+                start = Start.at(means, metric)
             started = from_start(self._model, start, labelled, rows.context, self._space)
             given = overlaid(given, started)
         return self._model.clamp(given, context)

@@ -73,13 +73,15 @@ class Source:
     def raw(self, problems: Array | slice | None, columns: slice) -> RawTile:
         """Return a rectangle of the observations, masked but otherwise as they came."""
         index = problems if self.rows is None else take_rows(self.rows, problems)
-        x = take_rows(self.x[(..., columns, *(slice(None),) * self.rank)], index)
+        n = self.x.shape[1]
+        there = slice(min(columns.start, n), min(columns.stop, n))
+        x = take_rows(self.x[(..., there, *(slice(None),) * self.rank)], index)
         if self.rank:
             x = self.space.xp.moveaxis(x, -1 - self.rank, -1)
         x = self._widened(self.space.working(x), columns)
         weights = None
         if self.weights is not None:
-            weights = self.space.working(take_rows(self.weights[..., columns], index))
+            weights = self.space.working(take_rows(self.weights[..., there], index))
             weights = self._widened(weights, columns)
         if self.lengths is None:
             return RawTile(x, weights, None if weights is None else weights > 0, self.rank)

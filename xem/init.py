@@ -11,7 +11,7 @@ import numpy as np
 from xem._arrays import Array, Space, aligned, array_namespace, to_numpy
 from xem._linalg import matmul, total, transposed, vecdot
 from xem._tree import tree_map
-from xem.distances import distance, near_vectors, picked, unmeasured, whitener
+from xem.distances import distance, measured, near_vectors, picked, unmeasured, whitener
 from xem.execution import Observations, add
 from xem.families.base import Context
 from xem.models.base import Model, Tile
@@ -39,10 +39,34 @@ class Start(NamedTuple):
     centres: Array
     """``(rows, K, *event)``, where the metric looks at them."""
     metric: Array | None
-    """What vectors are multiplied by before distances are taken, ``(rows, d, d)``; or None."""
+    """What vectors are multiplied by before distances are taken, or None: a matrix for each row
+    ``(rows, d, d)``, or a factor for each column ``(rows, d)``."""
+
+    @classmethod
+    def at(cls, means: Array, metric: Array | None) -> Start:
+        """Return a start at given means."""
+        if metric is None:
+            return cls(means, None)
+        return cls(transposed(measured(transposed(means), metric)), metric)
 
 
-def seeded(method: str, observations: Observations, draws: Array) -> Start:
+def metric_of(
+    model: Model, method: str, observations: Observations, context: Context
+) -> Array | None:
+    """Return what distances of vectors are taken in; None for numbers, and where it is theirs.
+
+    Each column is measured by its standard deviation, unless the model looks at all of them in
+    one unit; or all of them are, by their covariance.
+    """
+    if method == WHITENED:
+        return whitener(observations, context.total_weight)
+    if not model.event_rank or model.isotropic:
+        return None
+    xp, variance = array_namespace(context.variance), context.variance
+    return 1 / xp.sqrt(xp.where(variance > 0, variance, 1.0))
+
+
+def seeded(method: str, observations: Observations, draws: Array, metric: Array | None) -> Start:
     """Return K centres for each row of ``draws`` ``(rows, K)``, uniforms in [0, 1).
 
     Parameters
@@ -53,22 +77,18 @@ def seeded(method: str, observations: Observations, draws: Array) -> Start:
         One problem for each row, in standardised units.
     draws : array (rows, K)
         Uniforms in [0, 1).
+    metric : array or None
+        What distances are taken in.
     """
-    metric = whitener(observations, draws) if method == WHITENED else None
-    seen = measured(observations, metric)
+    seen = observations
+    if metric is not None:
+        seen = observations.mapped(lambda tile: tile._replace(x=measured(tile.x, metric)))
     if method == "quantile":
-        return Start(quantiles(seen, draws.shape[-1]), None)
+        return Start(quantiles(seen, draws.shape[-1]), metric)
     if method == "random_from_data":
-        return Start(spread_out(seen, draws, _equally), None)
+        return Start(spread_out(seen, draws, _equally), metric)
     seeds = spread_out(seen, draws, _squared)
     return Start(_lloyd(seen, seeds, _LLOYD_STEPS[method]), metric)
-
-
-def measured(observations: Observations, metric: Array | None) -> Observations:
-    """Return the observations as a metric looks at them."""
-    if metric is None:
-        return observations
-    return observations.mapped(lambda tile: tile._replace(x=matmul(metric, tile.x)))
 
 
 def from_start(
@@ -85,7 +105,7 @@ def from_start(
     ready = space.rounded(model.prepare(space.exact(first), exact=True))
 
     def of(tile: Tile) -> Any:
-        seen = tile if metric is None else tile._replace(x=matmul(metric, tile.x))
+        seen = tile if metric is None else tile._replace(x=measured(tile.x, metric))
         return space.exact(model.hard_sums(ready, tile, assigned(seen, centres)))
 
     sums = add(observations.map(of))

@@ -149,11 +149,11 @@ class MultivariateNormal(Family):
     @staticmethod
     def _definite(matrices: Array) -> Array:
         """Return which matrices ``(..., d, d)`` are symmetric and positive definite."""
-        xp = array_namespace(matrices)
-        level = xp.max(xp.abs(matrices), axis=(-2, -1), keepdims=True)
-        level = xp.where(level > 0, level, 1.0)
-        skew = xp.max(xp.abs(matrices - transposed(matrices)) / level, axis=(-2, -1))
-        roots = diagonal(cholesky(matrices / level))
+        xp, variances = array_namespace(matrices), diagonal(matrices)
+        sd = xp.sqrt(xp.where(variances > 0, variances, math.nan))
+        unit = matrices / sd[..., :, None] / sd[..., None, :]
+        skew = xp.max(xp.abs(unit - transposed(unit)), axis=(-2, -1))
+        roots = diagonal(cholesky(unit))
         return xp.all(xp.isfinite(roots) & (roots > 0), axis=-1) & (skew <= 1e-4)
 
     def representable(self, params: MultivariateNormalParams) -> Array:
