@@ -373,7 +373,9 @@ def aligned(mask: Array, like: Array) -> Array:
 def samples_last(x: Array) -> Array:
     """Return an array whose last axis is contiguous in NumPy, so that its layout adds no order."""
     if isinstance(x, np.ndarray) and x.strides[-1] != x.itemsize:
-        return np.ascontiguousarray(x)
+        out = allocate(x.shape, x)
+        np.copyto(out, x)
+        return out
     return x
 
 

@@ -6,6 +6,7 @@ from xem._arrays import Array, Space, array_namespace
 from xem._linalg import (
     cholesky,
     diagonal,
+    first_of,
     from_diagonal,
     identity_like,
     inverse_factor,
@@ -39,9 +40,7 @@ def near_vectors(x: Array, centres: Array) -> Array:
     square = own - 2 * matmul(centres, x)
     least = xp.min(square, axis=-2, keepdims=True)
     reach = least + slack * (length + xp.max(own, axis=-2, keepdims=True))
-    first = xp.argmax(xp.astype(square <= reach, xp.int32), axis=-2, keepdims=True)
-    count = Space.of(x).arange(centres.shape[-2])[:, None]
-    return xp.astype(first, count.dtype) == count
+    return first_of(square <= reach)
 
 
 def picked(observations: Observations, index: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xem._arrays import Array, Space, aligned, array_namespace
+from xem._arrays import Array, Space, aligned, array_namespace, compute, overwrite
 from xem._tree import tree_map
 from xem.convergence import State, settle
 from xem.execution import Observations, RawTile, add, per_event
@@ -16,7 +16,8 @@ def standardised(raw: RawTile, context: Context, space: Space) -> Tile:
     """Return a tile in standardised units, with 0 where nothing is observed."""
     xp, working = space.xp, space.working
     factor = working(1 / context.scale)[..., None]
-    x = raw.x * factor - working(context.centre)[..., None] * factor
+    x = compute("multiply", raw.x, factor)
+    x = overwrite(x, "subtract", x, working(context.centre)[..., None] * factor)
     return Tile(x if raw.valid is None else xp.where(per_event(raw.valid, x), x, 0.0), raw.weights)
 
 
