@@ -73,7 +73,7 @@ class Source:
     def raw(self, problems: Array | slice | None, columns: slice) -> RawTile:
         """Return a rectangle of the observations, masked but otherwise as they came."""
         index = problems if self.rows is None else take_rows(self.rows, problems)
-        n = self.x.shape[1]
+        n = self.x.shape[self.x.ndim - 1 - self.rank]
         there = slice(min(columns.start, n), min(columns.stop, n))
         x = take_rows(self.x[(..., there, *(slice(None),) * self.rank)], index)
         if self.rank:
