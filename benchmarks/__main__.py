@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.cases import CASES, load
 from benchmarks.machine import environment
 from benchmarks.picture import draw
-from benchmarks.report import Row, record, table
+from benchmarks.report import Row, UnavailableError, record, table
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -32,8 +32,12 @@ def parse() -> Namespace:
 
 
 def run(case: str, smoke: bool) -> list[Row]:
-    """Run one case and print its table."""
-    rows = list(load(case)(smoke))
+    """Run one case and print its table, or why there is none here."""
+    try:
+        rows = list(load(case)(smoke))
+    except UnavailableError as why:
+        print(f"\n{case}: {why}; nothing is measured", flush=True)
+        return []
     print(f"\n{case}\n{table(rows)}", flush=True)
     values = [row.value for row in rows if row.value is not None]
     if not values or not all(map(math.isfinite, values)):
@@ -61,13 +65,14 @@ def main() -> None:
     """Run what the command line names."""
     chosen = parse()
     rows = [row for case in chosen.cases or CASES for row in run(case, chosen.smoke)]
-    print(summary(rows))
+    if rows:
+        print(summary(rows))
     facts = environment()
     path = place(chosen.out, chosen.smoke, facts)
-    if path is not None:
+    if path is not None and rows:
         record(rows, facts, path)
         print(f"recorded in {path}")
-    if chosen.picture is not None:
+    if chosen.picture is not None and rows:
         draw(rows, chosen.picture)
 
 

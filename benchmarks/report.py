@@ -15,6 +15,10 @@ LONGEST = 100
 """How many characters of an error are told."""
 
 
+class UnavailableError(Exception):
+    """Raised by a case that cannot be measured on this machine, with the reason."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One measured number, its ratio to a peer's, and what the ratio (or it) shall reach.

@@ -19,6 +19,7 @@ CASES = {
     "program": "program",
     "gaussian": "gaussian",
     "sklearn": "drop_in",
+    "gpu": "gpu",
 }
 
 
