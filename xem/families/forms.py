@@ -5,6 +5,9 @@ one matrix product with T, and all sums are another. `Whitened` is the exact one
 component looks at the observations in its own coordinates y = L⁻¹ (x - loc), Σ = L Lᵀ, so
 that no digit is lost however narrow it is.
 
+Where all components have one covariance, `Common` looks at the observations in the
+coordinates that it makes round, once for all: the products are of K d numbers then, not K d².
+
 For covariances along the axes, ``(..., K, d)``, `AxisProducts` and `AxisWhitened` are the same
 with the squares in the place of all products.
 """
@@ -29,6 +32,7 @@ from xem._linalg import (
     unpacked,
     vecdot,
 )
+from xem.families.covariances import Covariance
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _FAR = 3.0
@@ -165,6 +169,68 @@ class AxisProducts(NamedTuple):
         return _strain(self.coefficients, axis_products(_farthest(loc, variances)), space)
 
 
+class CommonSums(NamedTuple):
+    """Weighted sums of y, ``(..., K, d)``, and of y yᵀ over all components, ``(..., d, d)``."""
+
+    y: Array
+    yy: Array
+
+    def scatter(self, loc: Array, covariance: Array, counts: Array) -> tuple[Array, Array]:
+        """Return means, and scatters of which only the sum over the components counts."""
+        factor = cholesky(covariance[..., :1, :, :])
+        mean = self.y / counts[..., None]
+        share = self.yy[..., None, :, :] / counts.shape[-1]
+        scatter = share - outer(mean, covariance) * over(counts, covariance)
+        back = matmul(matmul(factor, scatter), transposed(factor))
+        return matmul(factor, mean[..., None])[..., 0], back
+
+
+class Common(NamedTuple):
+    """Coordinates y = L⁻¹ x in which the components are balls of one size, Σ = L Lᵀ."""
+
+    inverse: Array
+    """L⁻¹, ``(..., d, d)``."""
+    coefficients: Array
+    """Of (y, 1, |y|²) in the log densities, ``(..., K, d + 2)``."""
+
+    @classmethod
+    def prepare(cls, loc: Array, covariance: Array, log_weights: Array) -> Common:
+        """Return the coordinates of the first component's covariance, which is that of all."""
+        xp = array_namespace(loc)
+        inverse, peak = _inverted(covariance[..., :1, :, :], log_weights)
+        centre = matmul(inverse, loc[..., None])[..., 0]
+        constant = peak - 0.5 * xp.sum(centre * centre, axis=-1)
+        half = xp.full_like(constant, -0.5)
+        coefficients = [centre, constant[..., None], half[..., None]]
+        return cls(inverse[..., 0, :, :], xp.concat(coefficients, axis=-1))
+
+    @staticmethod
+    def footprint(n_components: int, d: int) -> int:
+        """Return how many numbers the features of an observation are."""
+        return 3 * d + 2
+
+    def features(self, x: Array) -> Array:
+        """Return (y, 1, |y|²), ``(..., d + 2, n)``."""
+        return _with_squares(matmul(self.inverse, x))
+
+    def log_prob(self, features: Array) -> Array:
+        """Return the log densities plus log weights, ``(..., K, n)``."""
+        return matmul(self.coefficients, features)
+
+    def sums(self, responsibilities: Array, features: Array) -> Any:
+        """Return the weighted sums of y, and of y yᵀ over all components."""
+        xp, y = array_namespace(features), features[..., :-2, :]
+        mass = xp.sum(responsibilities, axis=-2, keepdims=True)
+        weighted = compute("multiply", y, mass)
+        across = transposed(y)
+        return CommonSums(matmul(responsibilities, across), matmul(weighted, across))
+
+    def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
+        """Return where rounding could show: the terms' absolute sum at the farthest points."""
+        far = array_namespace(loc).abs(self.coefficients[..., :-2]) + _FAR
+        return _strain(self.coefficients, _with_squares(transposed(far)), space)
+
+
 class Whitened(NamedTuple):
     """The components' own coordinates."""
 
@@ -245,15 +311,17 @@ class AxisWhitened(NamedTuple):
         return None
 
 
-Ready = Products | AxisProducts | Whitened | AxisWhitened
+Ready = Products | AxisProducts | Common | Whitened | AxisWhitened
 """What a pass over the observations needs, in one of the forms."""
 
 
-def form(*, is_diagonal: bool, exact: bool) -> type[Ready]:
+def form(structure: Covariance, *, exact: bool) -> type[Ready]:
     """Return the form for covariances of a kind."""
-    if is_diagonal:
+    if structure.is_diagonal:
         return AxisWhitened if exact else AxisProducts
-    return Whitened if exact else Products
+    if exact:
+        return Whitened
+    return Common if structure.one_for_all else Products
 
 
 def outer(x: Array, like: Array) -> Array:
@@ -284,6 +352,13 @@ def _from_peak(peak: Array, y: Array) -> Array:
     """Return ``peak - ½ Σ y²``, ``(..., K, n)``."""
     squares = compute("multiply", y, y)
     return peak[..., None] - 0.5 * array_namespace(y).sum(squares, axis=-2)
+
+
+def _with_squares(y: Array) -> Array:
+    """Return y, then 1, then the squares of y summed, ``(..., d + 2, n)``."""
+    xp = array_namespace(y)
+    square = xp.sum(y * y, axis=-2, keepdims=True)
+    return xp.concat([y, xp.ones_like(square), square], axis=-2)
 
 
 def _farthest(loc: Array, variances: Array) -> Array:

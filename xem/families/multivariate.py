@@ -177,14 +177,14 @@ class MultivariateNormal(Family):
     def footprint(self, n_components: int, event: tuple[int, ...], *, exact: bool) -> int:
         """Return how many numbers an observation takes in a tile."""
         (d,) = event
-        form = forms.form(is_diagonal=self.structure.is_diagonal, exact=exact)
+        form = forms.form(self.structure, exact=exact)
         return form.footprint(n_components, d) + 2 * n_components + 2 * d + 4
 
     def prepare(
         self, params: MultivariateNormalParams, log_weights: Array, *, exact: bool
     ) -> forms.Ready:
         """Return the components' densities in the form of the step that is wanted."""
-        form = forms.form(is_diagonal=self.structure.is_diagonal, exact=exact)
+        form = forms.form(self.structure, exact=exact)
         return form.prepare(params.loc, params.covariance, log_weights)
 
     def features(self, ready: forms.Ready, x: Array) -> Array:
