@@ -33,7 +33,7 @@ from array_api_compat import (
 )
 from array_api_extra import default_dtype
 
-from xem._tree import tree_map
+from xem._tree import leaves, tree_map
 
 T = TypeVar("T")
 
@@ -41,6 +41,9 @@ Array = Any
 """An array of any namespace: the standard has no type to name it by."""
 
 MiB = 1 << 20
+
+_WORTH_JOINING = 3
+"""From so many arrays on, to cast them joined takes fewer launches."""
 
 
 _NUMPY_TYPES = (np.ndarray, np.generic)
@@ -167,11 +170,22 @@ class Space:
 
     def exact(self, tree: T) -> T:
         """Return a tree of working arrays in the accumulating dtype."""
-        return tree if self.dtype == self.accumulator else tree_map(self.sums, tree)
+        return tree if self.dtype == self.accumulator else self._cast(tree, self.sums)
 
     def rounded(self, tree: T) -> T:
         """Return a tree of accumulating arrays in the working dtype."""
-        return tree if self.dtype == self.accumulator else tree_map(self.working, tree)
+        return tree if self.dtype == self.accumulator else self._cast(tree, self.working)
+
+    def _cast(self, tree: T, cast: Callable[[Array], Array]) -> T:
+        """Cast the arrays of a tree: in one piece where each operation is a launch."""
+        own = list(leaves(tree))
+        launched = is_torch_array(own[0]) or is_cupy_array(own[0])
+        if not launched or len(own) < _WORTH_JOINING or len({a.dtype for a in own}) > 1:
+            return tree_map(cast, tree)
+        flat = cast(self.xp.concat([self.xp.reshape(a, (-1,)) for a in own]))
+        stops = np.cumsum([math.prod(a.shape) for a in own]).tolist()
+        parts = iter([flat[i:j] for i, j in zip([0, *stops], stops, strict=False)])
+        return tree_map(lambda a: self.xp.reshape(next(parts), a.shape), tree)
 
     def full(self, shape: tuple[int, ...], value: float, dtype: Any = None) -> Array:
         """Return an array filled with one value."""
@@ -353,6 +367,42 @@ def _joint_shape(*args: Array) -> tuple[int, ...]:
     return np.broadcast_shapes(*(tuple(a.shape) for a in args))
 
 
+def gathered(x: Array, index: Array, axis: int) -> Array:
+    """Return the entries of an array along an axis, counted from the front, at some indices."""
+    if is_torch_array(x):
+        return x.index_select(axis, index)  # the standard's function looks for negative ones
+    return array_namespace(x).take(x, index, axis=axis)
+
+
+class _Constants(threading.local):
+    """Small arrays that every step needs, kept for the time of a computation."""
+
+    kept: dict[Any, Array] | None = None
+
+
+_constants = _Constants()
+
+
+def constant(name: Any, like: Array, make: Callable[[], Array]) -> Array:
+    """Return what a name and the place of ``like`` determine, made once in a computation."""
+    kept = _constants.kept
+    if kept is None or isinstance(like, np.ndarray):
+        return make()
+    key = (name, str(like.dtype), str(device(like)))
+    if key not in kept:
+        kept[key] = make()
+    return kept[key]
+
+
+@contextmanager
+def _keeping_constants() -> Iterator[None]:
+    before, _constants.kept = _constants.kept, {}
+    try:
+        yield
+    finally:
+        _constants.kept = before
+
+
 def take_rows(x: Array, index: Array | slice | None) -> Array:
     """Return the rows of ``x`` that an index array or a slice names; all of them for None."""
     if index is None:
@@ -413,6 +463,7 @@ def computing(x: Array, *, gradients: bool = False) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))
         stack.enter_context(_keeping(x))
+        stack.enter_context(_keeping_constants())
         stack.enter_context(_full_precision(x))
         if is_cupy_array(x):
             stack.enter_context(x.device)

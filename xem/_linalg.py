@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from array_api_compat import is_cupy_array, is_jax_array, is_torch_array
 
-from xem._arrays import Array, Space, allocate, array_namespace, device
+from xem._arrays import (
+    Array,
+    Space,
+    allocate,
+    array_namespace,
+    constant,
+    device,
+    gathered,
+    overwrite,
+)
 
 _SMALL_MATRIX = 4
 _SMALL_PRODUCT = 1 << 12
@@ -83,8 +92,8 @@ def from_diagonal(x: Array) -> Array:
 
 def identity_like(x: Array) -> Array:
     """Return the identity ``(d, d)`` in the dtype and on the device of ``x`` ``(..., d)``."""
-    d = x.shape[-1]
-    return array_namespace(x).eye(d, dtype=x.dtype, device=device(x))
+    xp, d = array_namespace(x), x.shape[-1]
+    return constant(("identity", d), x, lambda: xp.eye(d, dtype=x.dtype, device=device(x)))
 
 
 def cholesky(a: Array) -> Array:
@@ -133,6 +142,16 @@ def _native_cholesky(a: Array) -> Array:
     return _by_columns(a)
 
 
+def definite(a: Array) -> Array:
+    """Return which symmetric matrices of a stack are positive definite, bool ``(...)``."""
+    if is_torch_array(a) and a.shape[-1] > _SMALL_MATRIX:
+        import torch
+
+        return torch.linalg.cholesky_ex(a)[1] == 0
+    xp = array_namespace(a)
+    return xp.all(xp.isfinite(diagonal(cholesky(a))), axis=-1)
+
+
 def _one_by_one(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Factor each matrix of a stack on its own."""
     lower = np.full_like(a, np.nan)
@@ -148,13 +167,13 @@ def inverse_factor(lower: Array) -> Array:
         return _by_rows(lower)
     xp = array_namespace(lower)
     identity = identity_like(lower[..., 0])
-    sound = xp.all(xp.isfinite(lower), axis=(-2, -1))[..., None, None]
-    safe = xp.where(sound, lower, identity)
     if is_torch_array(lower):
         import torch
 
-        inverse = torch.linalg.solve_triangular(safe, identity, upper=False)
-    elif is_jax_array(lower):
+        return torch.linalg.solve_triangular(lower, identity, upper=False)  # NaN stays NaN
+    sound = xp.all(xp.isfinite(lower), axis=(-2, -1))[..., None, None]
+    safe = xp.where(sound, lower, identity)
+    if is_jax_array(lower):
         from jax.scipy.linalg import solve_triangular
 
         stack = xp.broadcast_to(identity, lower.shape)
@@ -206,8 +225,9 @@ def products(x: Array) -> Array:
     d, n = x.shape[-2], x.shape[-1]
     if not isinstance(x, np.ndarray):
         xp = array_namespace(x)
-        rows, columns = (_indices(i, x) for i in np.triu_indices(d))
-        upper = xp.take(x, rows, axis=-2) * xp.take(x, columns, axis=-2)
+        rows, columns = (_sent((name, d), i, x) for name, i in _triangle(d))
+        upper = gathered(x, rows, x.ndim - 2)
+        upper = overwrite(upper, "multiply", upper, gathered(x, columns, x.ndim - 2))
         return xp.concat([upper, x, xp.ones_like(x[..., :1, :])], axis=-2)
     out = allocate((*x.shape[:-2], n_products(d), n), x)
     start = 0
@@ -244,7 +264,7 @@ def packed(symmetric: Array) -> Array:
     xp, d = array_namespace(symmetric), symmetric.shape[-1]
     rows, columns = np.triu_indices(d)
     flat = xp.reshape(symmetric, (*symmetric.shape[:-2], d * d))
-    return xp.take(flat, _indices(rows * d + columns, symmetric), axis=-1)
+    return gathered(flat, _sent(("packed", d), rows * d + columns, flat), flat.ndim - 1)
 
 
 def unpacked(upper: Array, d: int) -> Array:
@@ -252,17 +272,26 @@ def unpacked(upper: Array, d: int) -> Array:
     xp, place = array_namespace(upper), np.empty((d, d), np.intp)
     rows, columns = np.triu_indices(d)
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    full = xp.take(upper, _indices(place.reshape(-1), upper), axis=-1)
+    full = gathered(upper, _sent(("unpacked", d), place.reshape(-1), upper), upper.ndim - 1)
     return xp.reshape(full, (*upper.shape[:-1], d, d))
 
 
-def _indices(host: np.ndarray[Any, Any], like: Array) -> Array:
-    return host if isinstance(like, np.ndarray) else Space.of(like).indices(host)
+def _triangle(d: int) -> list[tuple[str, np.ndarray[Any, Any]]]:
+    """Return the rows and the columns of the entries of an upper triangle, by name."""
+    return list(zip(("rows", "columns"), np.triu_indices(d), strict=True))
+
+
+def _sent(name: Any, host: np.ndarray[Any, Any], like: Array) -> Array:
+    """Return indices of the host where an array is, sent there once in a computation."""
+    if isinstance(like, np.ndarray):
+        return host
+    return constant(name, like, lambda: Space.of(like).indices(host))
 
 
 __all__ = [
     "axis_products",
     "cholesky",
+    "definite",
     "diagonal",
     "eigh",
     "first_of",

@@ -220,5 +220,5 @@ def _power_of_two(x: Array, space: Space) -> Array:
     positive = (x > 0) & xp.isfinite(x)
     exponent = xp.round(xp.log2(xp.where(positive, x, 1.0)))
     limit = math.floor(math.log2(float(xp.finfo(space.dtype).max))) - 4
-    exponent = xp.where(xp.abs(exponent) <= limit, exponent, xp.sign(exponent) * limit)
+    exponent = xp.clip(exponent, -limit, limit)
     return space.full((), 2.0) ** exponent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from xem._arrays import Array, aligned, array_namespace
@@ -65,7 +66,7 @@ def settle(
 def sound(model: Model, state: State, context: Context) -> Array:
     """Return which problems have a finite objective that no collapse has made meaningless."""
     xp = array_namespace(state.objective)
-    fine = xp.isfinite(state.objective)
+    fine = xp.abs(state.objective) < math.inf  # fewer launches than isfinite
     return fine if model.floored else fine & ~model.at_bound(state.params, context)
 
 

@@ -22,6 +22,7 @@ from xem._linalg import (
     axis_products,
     cholesky,
     diagonal,
+    identity_like,
     inverse_factor,
     matmul,
     n_products,
@@ -336,8 +337,7 @@ def over(per_component: Array, like: Array) -> Array:
 
 def diagonal_mask(matrices: Array) -> Array:
     """Return 1 on the diagonal and 0 elsewhere, ``(d, d)``."""
-    xp, d = array_namespace(matrices), matrices.shape[-1]
-    return xp.eye(d, dtype=matrices.dtype, device=Space.of(matrices).device)
+    return identity_like(matrices[..., 0])
 
 
 def _inverted(covariance: Array, log_weights: Array) -> tuple[Array, Array]:

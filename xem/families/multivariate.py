@@ -12,6 +12,7 @@ import numpy as np
 from xem._arrays import Array, Space, array_namespace
 from xem._linalg import (
     cholesky,
+    definite,
     diagonal,
     eigh,
     identity_like,
@@ -337,7 +338,7 @@ class MultivariateNormal(Family):
         shifted = covariance - _on_diagonal(level * metric, covariance)
         sd = xp.sqrt(metric)
         unit = shifted / (sd[..., :, None] * sd[..., None, :])
-        return ~xp.all(xp.isfinite(diagonal(cholesky(unit))), axis=-1)
+        return ~definite(unit)
 
     def _metric(self, context: Context) -> Array:
         """Return the variances that the floor is relative to, ``(..., 1, d)``."""

@@ -256,8 +256,9 @@ class Mixture(Model):
     def e_step(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
         """Return the sums over a tile, and its weighted log likelihood."""
         features = self.component.features(ready, tile.x)
-        log_joint = self.component.log_prob(ready, features)
-        resp, log_likelihood, log_map = responsibilities(log_joint, tile.weights)
+        resp, log_likelihood, log_map = responsibilities(
+            self.component.log_prob(ready, features), tile.weights
+        )
         counts = total(resp)
         sums = self.component.sums(ready, resp, features)
         return MixtureSums(counts, sums, log_map), log_likelihood

@@ -1,0 +1,64 @@
+"""A step as a program: JAX compiles it whole for every model, and a hidden read stops it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xem
+from tests.gpu.programs import KINDS, data_of, model_of, params_of
+from tests.lanes import JaxLane
+from xem._tree import leaves
+
+jax = importlib.import_module("jax")
+
+LANE = JaxLane("float32", x64=True)
+"""Float32 data where float64 is to be had: a constant of NumPy's would widen them unseen."""
+
+
+@pytest.fixture(autouse=True)
+def in_x64() -> Iterator[None]:
+    with LANE.active():
+        yield
+
+
+def compiled(kind: str, *batch: int) -> tuple[Any, Any]:
+    """Return what a compiled step returns, after its arguments' values are forgotten."""
+    x, params = LANE.asarray(data_of(kind, *batch)), params_of(kind, LANE.asarray)
+    model = model_of(kind)
+    weights = LANE.asarray(np.ones(x.shape[: len(batch) + 1]))
+    step = jax.jit(lambda params, x, weights: xem.em_step(model, params, x, weights=weights))
+    return step.lower(params, x, weights).compile()(params, x, weights)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_compiles(kind: str) -> None:
+    new, value = compiled(kind, 2)
+    for array in (*leaves(new), value):
+        assert array.dtype == np.float32
+        assert np.all(np.isfinite(LANE.to_numpy(array)))
+
+
+@pytest.mark.parametrize("read", [float, bool, int, np.asarray])
+def test_a_hidden_read_is_caught(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = xem.Mixture.e_step
+
+    def reading(self: Any, ready: Any, tile: Any) -> Any:
+        sums, log_likelihood = step(self, ready, tile)
+        read(log_likelihood)
+        return sums, log_likelihood
+
+    monkeypatch.setattr(xem.Mixture, "e_step", reading)
+    with pytest.raises((jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)):
+        compiled("normal")
+
+
+def test_an_upcast_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = importlib.import_module("xem._arrays").Space
+    monkeypatch.setattr(space, "working", lambda _, values: values * np.float64(1))
+    with pytest.raises(AssertionError):
+        test_a_step_compiles("normal")
