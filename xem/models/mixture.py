@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xem._arrays import Array, Space, aligned, array_namespace
+from xem._arrays import Array, Space, aligned, array_namespace, constant
 from xem._linalg import total
 from xem._special import logsumexp, responsibilities
 from xem._tree import tree_map
@@ -269,7 +269,9 @@ class Mixture(Model):
         """Return the parameters that the sums lead to; a component without mass keeps its own."""
         xp = array_namespace(sums.counts)
         least = float(xp.finfo(sums.counts.dtype).smallest_normal)
-        alive, counts = sums.counts > least, xp.clip(sums.counts, least, None)
+        alive = sums.counts > least
+        tiny = constant("least", sums.counts, lambda: Space.of(sums.counts).array(least))
+        counts = xp.maximum(sums.counts, tiny)  # CuPy's clip asks the device
         prior = context.prior
         if prior is not None and prior.components is not None:
             alive = alive | True

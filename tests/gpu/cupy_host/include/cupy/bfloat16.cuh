@@ -1,0 +1,2 @@
+#pragma once
+class bfloat16;  // declared only: a kernel that computes with it cannot be built
