@@ -270,7 +270,7 @@ class Mixture(Model):
         xp = array_namespace(sums.counts)
         least = float(xp.finfo(sums.counts.dtype).smallest_normal)
         alive = sums.counts > least
-        tiny = constant("least", sums.counts, lambda: Space.of(sums.counts).array(least))
+        tiny = constant("least", sums.counts, lambda: Space.of(sums.counts).full((), least))
         counts = xp.maximum(sums.counts, tiny)  # CuPy's clip asks the device
         prior = context.prior
         if prior is not None and prior.components is not None:
