@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from xem._arrays import Array, array_namespace
+from xem._arrays import Array, aligned, array_namespace
 from xem._linalg import diagonal, eigh, from_diagonal, matmul, transposed
 from xem.families.priors import Pull
 
@@ -63,9 +63,9 @@ class Covariance(ABC):
 def _varying(scatter: Array, counts: Array, pull: Pull | None, extra: float) -> Array:
     """Return the scatter of each component per observation; ``extra`` goes with a prior's df."""
     if pull is None:
-        return scatter / _over(counts, scatter)
+        return scatter / aligned(counts, scatter)
     mass = counts + 1 + pull.df[..., None] + extra
-    return (scatter + _beside(pull.scale, counts)) / _over(mass, scatter)
+    return (scatter + _beside(pull.scale, counts)) / aligned(mass, scatter)
 
 
 def _equal(scatter: Array, counts: Array, pull: Pull | None, extra: float) -> Array:
@@ -75,7 +75,7 @@ def _equal(scatter: Array, counts: Array, pull: Pull | None, extra: float) -> Ar
     if pull is not None:
         pooled = pooled + _beside(pull.scale, counts)
         mass = mass + counts.shape[-1] + pull.df[..., None] + extra
-    return xp.broadcast_to(pooled / _over(mass, pooled), scatter.shape)
+    return xp.broadcast_to(pooled / aligned(mass, pooled), scatter.shape)
 
 
 def _beside(scale: Array, counts: Array) -> Array:
@@ -92,10 +92,6 @@ def _total(counts: Array) -> Array:
     return array_namespace(counts).sum(counts, axis=-1, keepdims=True)
 
 
-def _over(per_component: Array, like: Array) -> Array:
-    return per_component[(..., *(None,) * (like.ndim - per_component.ndim))]
-
-
 def _ball(variances: Array) -> Array:
     """Return the mean variance of each component, repeated over the columns."""
     xp = array_namespace(variances)
@@ -109,7 +105,7 @@ def _of_equal_volume(scatter: Array, log_volume: Array, counts: Array) -> Array:
     """
     xp = array_namespace(scatter)
     volume = xp.sum(xp.exp(log_volume), axis=-1, keepdims=True) / _total(counts)
-    return scatter * _over(volume * xp.exp(-log_volume), scatter)
+    return scatter * aligned(volume * xp.exp(-log_volume), scatter)
 
 
 class EII(Covariance):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xem._arrays import Array, Space, array_namespace, compute, overwrite
+from xem._arrays import Array, Space, aligned, array_namespace, compute, overwrite
 from xem._linalg import (
     axis_products,
     cholesky,
@@ -50,7 +50,7 @@ class ProductSums(NamedTuple):
         d = loc.shape[-1]
         mean = self.products[..., -1 - d : -1] / counts[..., None]
         second = unpacked(self.products[..., : -1 - d], d)
-        return mean, second - outer(mean, second) * over(counts, second)
+        return mean, second - outer(mean, second) * aligned(counts, second)
 
 
 class AxisProductSums(NamedTuple):
@@ -76,7 +76,7 @@ class WhitenedSums(NamedTuple):
         """Return means and scatters from those in the components' own coordinates."""
         factor = cholesky(covariance)
         mean = self.y / counts[..., None]
-        scatter = self.yy - outer(mean, self.yy) * over(counts, self.yy)
+        scatter = self.yy - outer(mean, self.yy) * aligned(counts, self.yy)
         back = matmul(matmul(factor, scatter), transposed(factor))
         return loc + matmul(factor, mean[..., None])[..., 0], back
 
@@ -181,7 +181,7 @@ class CommonSums(NamedTuple):
         factor = cholesky(covariance[..., :1, :, :])
         mean = self.y / counts[..., None]
         share = self.yy[..., None, :, :] / counts.shape[-1]
-        scatter = share - outer(mean, covariance) * over(counts, covariance)
+        scatter = share - outer(mean, covariance) * aligned(counts, covariance)
         back = matmul(matmul(factor, scatter), transposed(factor))
         return matmul(factor, mean[..., None])[..., 0], back
 
@@ -328,11 +328,6 @@ def form(structure: Covariance, *, exact: bool) -> type[Ready]:
 def outer(x: Array, like: Array) -> Array:
     """Return x xᵀ for ``like`` ``(..., d, d)``, x² for ``like`` of the shape of x."""
     return x * x if like.ndim == x.ndim else x[..., :, None] * x[..., None, :]
-
-
-def over(per_component: Array, like: Array) -> Array:
-    """Return an array ``(..., K)`` with the axes of ``like`` ``(..., K, …)``."""
-    return per_component[(..., *(None,) * (like.ndim - per_component.ndim))]
 
 
 def diagonal_mask(matrices: Array) -> Array:

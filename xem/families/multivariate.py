@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace
+from xem._arrays import Array, Space, aligned, array_namespace
 from xem._linalg import (
     cholesky,
     definite,
@@ -72,9 +72,7 @@ class MultivariateNormal(Family):
 
     def __post_init__(self) -> None:
         if not isinstance(self.covariance, str) or self.covariance not in COVARIANCES:
-            later = " (its M-step iterates, and is not here yet)" * (
-                self.covariance in list(ITERATIVE)
-            )
+            later = " (its M-step iterates, and is not here yet)" * (self.covariance in ITERATIVE)
             msg = f"covariance is {self.covariance!r}{later}; expected one of {list(COVARIANCES)}"
             raise ValueError(msg)
         floor: Any = self.covariance_floor
@@ -231,10 +229,10 @@ class MultivariateNormal(Family):
         free = mean if pull is None else pulled(mean, counts, pull)
         loc = params.loc if "loc" in fixed else free
         if loc is not mean:
-            scatter = scatter + forms.outer(mean - loc, scatter) * forms.over(counts, scatter)
+            scatter = scatter + forms.outer(mean - loc, scatter) * aligned(counts, scatter)
         if pull is not None:
             away = forms.outer(loc - pull.loc[..., None, :], scatter)
-            scatter = scatter + away * forms.over(pull.shrinkage[..., None], scatter)
+            scatter = scatter + away * aligned(pull.shrinkage[..., None], scatter)
         if "covariance" in fixed:
             return MultivariateNormalParams(loc, params.covariance)
         if self.structure.of_volumes:
@@ -250,7 +248,7 @@ class MultivariateNormal(Family):
         form: the shapes are lifted first, and a problem to which that does no good keeps its
         old covariances.
         """
-        xp, weight = array_namespace(scatter), forms.over(counts, scatter)
+        xp, weight = array_namespace(scatter), aligned(counts, scatter)
         each = MultivariateNormalParams(None, scatter / weight)
         lifted = self.clamp(each, context)
         own = self.structure.estimate(lifted.covariance * weight, counts, None)
@@ -259,7 +257,7 @@ class MultivariateNormal(Family):
         held = (lifted.covariance != each.covariance) | (new != own)
         gain = self._expected(new, scatter, counts) - self._expected(old, scatter, counts)
         worse = (gain < 0) & xp.any(held, axis=components)
-        return xp.where(forms.over(worse[..., None], new), old, new)
+        return xp.where(aligned(worse[..., None], new), old, new)
 
     def _expected(self, covariance: Array, scatter: Array, counts: Array) -> Array:
         """Return the part of the expected log likelihood that depends on covariances, (...)."""
@@ -296,7 +294,7 @@ class MultivariateNormal(Family):
     ) -> MultivariateNormalParams:
         """Return the covariances that the structure makes of any."""
         own = params.covariance
-        scatter = own * forms.over(weights, own)
+        scatter = own * aligned(weights, own)
         return params._replace(covariance=self.structure.estimate(scatter, weights, None))
 
     def clamp(self, params: MultivariateNormalParams, context: Context) -> MultivariateNormalParams:

@@ -83,14 +83,20 @@ class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
 
     def aic(self, X: Any) -> Any:
         """Return Akaike's criterion at the observations, the lower the better."""
-        X = self._data(X, reset=False)
-        return -2 * self.score(X) * X.shape[-2] + 2 * self._n_parameters()
+        deviance, _ = self._deviance(X)
+        return deviance + 2 * self._n_parameters()
 
     def bic(self, X: Any) -> Any:
         """Return Schwarz's criterion at the observations, the lower the better."""
-        X = self._data(X, reset=False)
-        n = X.shape[-2]
-        return -2 * self.score(X) * n + self._n_parameters() * math.log(n)
+        deviance, n = self._deviance(X)
+        return deviance + self._n_parameters() * math.log(n)
+
+    def _deviance(self, X: Any) -> tuple[Any, int]:
+        """Return minus twice the log likelihood of the observations, and how many they are."""
+        values = self.score_samples(X)
+        with computing(values):
+            n = int(values.shape[-1])
+            return -2 * _plain(_mean(values, None)) * n, n
 
     def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
         """Draw observations, those of the first component first.
