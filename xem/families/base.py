@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -244,3 +245,15 @@ def pooled(values: Array, weights: Array) -> Array:
     mass = xp.sum(weights, axis=-1, keepdims=True)
     mean = xp.sum(values * weights, axis=-1, keepdims=True) / mass
     return xp.broadcast_to(mean, values.shape)
+
+
+def checked_floor(name: str, floor: Any, relative_to: str) -> float:
+    """Return the floor of a family, which is relative to something of the data."""
+    real = isinstance(floor, numbers.Real) and not isinstance(floor, bool)
+    if not real or not 0 <= floor < 1:
+        msg = (
+            f"{name} is {floor!r}; it is relative to {relative_to} of the data and lies in "
+            "[0, 1): 1e-6 is the default, 0 switches it off"
+        )
+        raise (ValueError if real else TypeError)(msg)
+    return float(floor)

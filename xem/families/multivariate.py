@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,7 +20,7 @@ from xem._linalg import (
     transposed,
 )
 from xem.families import forms
-from xem.families.base import Context, Family
+from xem.families.base import Context, Family, checked_floor
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES, ITERATIVE, Covariance
 from xem.families.priors import NormalInverseWishart, Pull, pulled
@@ -75,15 +74,8 @@ class MultivariateNormal(Family):
             later = " (its M-step iterates, and is not here yet)" * (self.covariance in ITERATIVE)
             msg = f"covariance is {self.covariance!r}{later}; expected one of {list(COVARIANCES)}"
             raise ValueError(msg)
-        floor: Any = self.covariance_floor
-        real = isinstance(floor, numbers.Real) and not isinstance(floor, bool)
-        if not real or not 0 <= floor < 1:
-            msg = (
-                f"covariance_floor is {floor!r}; it is relative to the variances of the data "
-                "and lies in [0, 1): 1e-6 is the default, 0 switches it off"
-            )
-            raise (ValueError if real else TypeError)(msg)
-        object.__setattr__(self, "covariance_floor", float(floor))
+        floor = checked_floor("covariance_floor", self.covariance_floor, "the variances")
+        object.__setattr__(self, "covariance_floor", floor)
 
     @property
     def structure(self) -> Covariance:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from xem._arrays import Array, array_namespace, compute, overwrite
 from xem._linalg import vecdot
-from xem.families.base import Context, Family, pooled
+from xem.families.base import Context, Family, checked_floor, pooled
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES
 from xem.families.priors import NormalInverseWishart, Pull, pulled
@@ -71,15 +70,8 @@ class Normal(Family):
     Prior: ClassVar[Any] = NormalInverseWishart
 
     def __post_init__(self) -> None:
-        floor: Any = self.variance_floor
-        real = isinstance(floor, numbers.Real) and not isinstance(floor, bool)
-        if not real or not 0 <= floor < 1:
-            msg = (
-                f"variance_floor is {self.variance_floor!r}; it is relative to the variance of "
-                "the data and lies in [0, 1): 1e-6 is the default, 0 switches it off"
-            )
-            raise (ValueError if real else TypeError)(msg)
-        object.__setattr__(self, "variance_floor", float(floor))
+        floor = checked_floor("variance_floor", self.variance_floor, "the variance")
+        object.__setattr__(self, "variance_floor", floor)
 
     @property
     def floored(self) -> bool:
