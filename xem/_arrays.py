@@ -29,6 +29,7 @@ from array_api_compat import (
     is_numpy_array,
     is_numpy_namespace,
     is_torch_array,
+    is_torch_namespace,
     to_device,
 )
 from array_api_extra import default_dtype
@@ -153,8 +154,14 @@ class Space:
         return 0.125 if is_jax_namespace(self.xp) else 0.5
 
     def roomy(self, n_rows: int) -> int:
-        """Return with how many rows to go on when so many are needed: with JAX a power of 2."""
-        return 1 << (n_rows - 1).bit_length() if is_jax_namespace(self.xp) and n_rows else n_rows
+        """Return with how many rows to go on when so many are needed.
+
+        With JAX a power of 2, with PyTorch 2 or more: programs for one row are programs of their
+        own.
+        """
+        if is_jax_namespace(self.xp) and n_rows:
+            return 1 << (n_rows - 1).bit_length()
+        return max(n_rows, 2) if is_torch_namespace(self.xp) and n_rows else n_rows
 
     def array(self, values: Any, dtype: Any = None) -> Array:
         """Return ``values`` (of the host, or already here) as an array of this space."""
@@ -178,9 +185,14 @@ class Space:
 
     def _cast(self, tree: T, cast: Callable[[Array], Array]) -> T:
         """Cast the arrays of a tree: in one piece where each operation is a launch."""
-        own = list(leaves(tree))
+        own = leaves(tree)
         launched = is_torch_array(own[0]) or is_cupy_array(own[0])
-        if not launched or len(own) < _WORTH_JOINING or len({a.dtype for a in own}) > 1:
+        if (
+            not launched
+            or _tracing.on
+            or len(own) < _WORTH_JOINING
+            or len({a.dtype for a in own}) > 1
+        ):
             return tree_map(cast, tree)
         flat = cast(self.xp.concat([self.xp.reshape(a, (-1,)) for a in own]))
         stops = np.cumsum([math.prod(a.shape) for a in own]).tolist()
@@ -286,6 +298,8 @@ def overwrite(target: Array, name: str, *args: Array) -> Array:
     """
     if isinstance(target, np.ndarray):
         return getattr(np, name)(*args, out=target)
+    if _tracing.on:
+        return getattr(array_namespace(target), name)(*args)
     if is_torch_array(target) and not _tracked(*args):
         import torch
 
@@ -299,6 +313,32 @@ def _tracked(*args: Any) -> bool:
     import torch
 
     return torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in args)
+
+
+class _Tracing(threading.local):
+    """Whether a compiler looks on."""
+
+    on = False
+
+
+_tracing = _Tracing()
+
+
+def is_traced() -> bool:
+    """Whether the operations are recorded for a compiler, which does not need them fused."""
+    return _tracing.on
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """Let steps be written for a compiler: no memory is kept, no array from outside is used."""
+    before, _tracing.on = _tracing.on, True
+    kept, _scratch.kept = _scratch.kept, None
+    try:
+        with _keeping_constants():
+            yield
+    finally:
+        _tracing.on, _scratch.kept = before, kept
 
 
 class _Scratch(threading.local):

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 from typing import Any
 
-from xem._arrays import Array, array_namespace, compute, overwrite
+import numpy as np
+
+from xem._arrays import Array, array_namespace, compute, is_traced, overwrite
 from xem._linalg import total, vecdot
 
 _FOLDS = 2
 _SHORTEST = 32
+_DEGREE = {32: 10, 64: 21}
+"""With polynomials of this degree, log(1 + x) on [0, 1] has no error beyond rounding."""
+_LOWEST = {32: -115, 64: -1000}
+"""Lower powers of 2 are nothing beside 1, and make numbers that processors are slow with."""
+_EXPONENTS = 1000
+"""So many times may numbers of 64 bits be doubled."""
+_LOG2_E = math.log2(math.e)
 
 
 def logsumexp(log_terms: Array, axis: int = -2) -> Array:
@@ -32,7 +42,7 @@ def total_log(x: Array, weights: Array | None, bound: int) -> Array:
     if weights is not None:
         return vecdot(compute("log", x), weights)
     tail: Any = 0.0
-    for _ in range(_folds(int(xp.finfo(x.dtype).bits), bound) if bound > 1 else 0):
+    for _ in range(0 if is_traced() else _folds(int(xp.finfo(x.dtype).bits), bound)):
         n = x.shape[-1]
         if n < _SHORTEST:
             break
@@ -46,6 +56,8 @@ def total_log(x: Array, weights: Array | None, bound: int) -> Array:
 @lru_cache(maxsize=256)
 def _folds(bits: int, bound: int) -> int:
     """Return how often factors up to ``bound`` can be paired before floats overflow."""
+    if bound == 1:
+        return 0
     exponent = {32: 127, 64: 1023}[bits]
     return min(_FOLDS, int(math.log2(exponent / math.log2(bound))))
 
@@ -83,3 +95,74 @@ def responsibilities(log_joint: Array, weights: Array | None) -> tuple[Array, Ar
     if weights is not None:
         share = overwrite(share, "multiply", share, weights[..., None, :])
     return overwrite(terms, "multiply", terms, share), peak - log_map, log_map
+
+
+def shares(log_joint: list[Array], weights: Array | None) -> tuple[list[Array], Array, Array]:
+    """Do what `responsibilities` does for components in a list, ``(..., n)`` each.
+
+    A compiler makes one loop of it, since no operation goes across an axis of components.
+    """
+    xp = array_namespace(log_joint[0])
+    top = reduce(xp.maximum, log_joint)
+    if len(log_joint) == 2:  # one of two terms is 1
+        away = log_joint[0] - log_joint[1]
+        less = _exp(-xp.abs(away))
+        norm = 1 + less
+        share = 1 / norm
+        pair = share, less * share
+        shared = [xp.where(away > 0, *pair), xp.where(away > 0, *pair[::-1])]
+    else:
+        terms = [_exp(own - top) for own in log_joint]
+        less, norm = None, reduce(add, terms)
+        share = 1 / norm
+        shared = [term * share for term in terms]
+    if weights is not None:
+        shared = [weights * own for own in shared]
+        top = weights * top
+    log_norm = _summed_log(norm, less, weights, len(log_joint))
+    return shared, total(top) + log_norm, -log_norm
+
+
+def _summed_log(x: Array, above_1: Array | None, weights: Array | None, bound: int) -> Array:
+    """Return the weighted sum of ``log(x)`` over the last axis, for x in [1, bound].
+
+    ``above_1`` is ``x - 1`` where that is known to be at most 1.
+    """
+    xp, bits = array_namespace(x), int(array_namespace(x).finfo(x.dtype).bits)
+    longest = int(_EXPONENTS / math.log2(bound)) if bound > 1 else 0
+    if weights is None and bits == 64 and x.shape[-1] <= longest:
+        return xp.log(xp.prod(x, axis=-1))
+    logs = xp.log(x) if above_1 is None else _log1p(above_1, bits)
+    return total(logs if weights is None else weights * logs)
+
+
+def _exp(x: Array) -> Array:
+    """Return the exponential of numbers up to 0, to the absolute rounding of 1.
+
+    In powers of 2, which are faster. What would be so near 0 that processors are slow with it
+    is 0.
+    """
+    xp = array_namespace(x)
+    lowest = float(_LOWEST[int(xp.finfo(x.dtype).bits)])
+    return xp.exp2(xp.clip(x * _LOG2_E, lowest, None)) - 2.0**lowest
+
+
+def _log1p(x: Array, bits: int) -> Array:
+    """Return ``log(1 + x)`` for x in [0, 1]: a polynomial, which costs half of a logarithm.
+
+    It is added up by pairs and pairs of pairs, which processors do side by side.
+    """
+    terms: list[Any] = _coefficients(_DEGREE[bits])
+    x = 2 * x - 1
+    while len(terms) > 1:
+        pairs = [a + b * x for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + terms[2 * len(pairs) :]
+        x = x * x
+    return terms[0]
+
+
+@lru_cache(maxsize=2)
+def _coefficients(degree: int) -> list[float]:
+    """Return those of ``log(1 + (z + 1) / 2)`` in powers of z, for z in [-1, 1]."""
+    series = np.polynomial.Chebyshev.interpolate(lambda z: np.log1p((z + 1) / 2), degree)
+    return [float(c) for c in series.convert(kind=np.polynomial.Polynomial).coef]

@@ -20,13 +20,30 @@ def tree_map(function: Callable[..., Any], tree: T, *others: Any) -> T:
     return mapped
 
 
-def leaves(tree: Any) -> Iterator[Any]:
-    """Iterate over the arrays of a tree, leaving out the fields that hold None."""
-    if isinstance(tree, tuple):
-        for branch in tree:
-            yield from leaves(branch)
-    elif tree is not None:
-        yield tree
+def leaves(tree: Any) -> list[Any]:
+    """Return the arrays of a tree, leaving out the fields that hold None."""
+    found: list[Any] = []
+    _gather((tree,), found)
+    return found
+
+
+def _gather(branches: tuple[Any, ...], found: list[Any]) -> None:
+    for branch in branches:
+        if isinstance(branch, tuple):
+            _gather(branch, found)
+        elif branch is not None:
+            found.append(branch)
+
+
+def builder(tree: Any) -> Callable[[Iterator[Any]], Any]:
+    """Return what makes a tree of this shape from its leaves, in little time."""
+    if tree is None:
+        return lambda _: None
+    if not isinstance(tree, tuple):
+        return next
+    parts = [builder(branch) for branch in tree]
+    make = type(tree)._make if hasattr(tree, "_make") else tuple
+    return lambda queue: make([part(queue) for part in parts])
 
 
 def named_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -33,6 +34,15 @@ class Problems(NamedTuple):
     event: tuple[int, ...]
     """The shape of one observation."""
     space: Space
+
+    def moved(self, move: Callable[[Any], Any], space: Space) -> Problems:
+        """Return the problems with their arrays moved to another space."""
+        names = ("x", "weights", "lengths", "rows")
+        sources = [
+            replace(source, space=space, **{name: move(getattr(source, name)) for name in names})
+            for source in self.sources
+        ]
+        return self._replace(sources=sources, space=space)
 
 
 def problems(x: Any, weights: Any, lengths: Any, rank: int) -> Problems:
@@ -308,6 +318,13 @@ def generator(seed: Any) -> np.random.Generator:
     if whole and seed < 0:
         raise ValueError(msg)
     return np.random.default_rng(seed)
+
+
+def check_switch(name: str, value: Any) -> None:
+    """Check that something is True or False."""
+    if not isinstance(value, bool | np.bool):
+        msg = f"{name} is {value!r}; expected True or False"
+        raise TypeError(msg)
 
 
 def check_callback(callback: Any) -> None:

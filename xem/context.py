@@ -59,7 +59,8 @@ def _mass(tile: RawTile, space: Space) -> Array:
     """Return the total weight of each problem of a tile."""
     if tile.weights is None:
         lead = tile.x.shape[: tile.x.ndim - 1 - tile.rank]
-        return space.full(tuple(lead), float(tile.x.shape[-1]))
+        count = space.arange(tile.x.shape[-1])[-1:] + 1  # no number of Python's: sizes are open
+        return space.xp.broadcast_to(space.working(count)[0], tuple(lead))
     return total(tile.weights)
 
 

@@ -31,7 +31,6 @@ def settle(
     old: State,
     new: State,
     context: Context,
-    tol: float,
     strained: Array | None,
     limit: int | None,
     *,
@@ -53,10 +52,10 @@ def settle(
     fine = sound(model, new, context)
     moves = running & fine
     status = _mark(status, running & ~fine, Status.DEGENERATE)
-    if tol > 0:
+    if context.least_rise is not None:
         rise = new.objective - old.objective
         rise = rise if model.monotone else xp.abs(rise)
-        status = _mark(status, moves & (rise < tol * context.total_weight), Status.CONVERGED)
+        status = _mark(status, moves & (rise < context.least_rise), Status.CONVERGED)
     if peek and moves.all():
         return new._replace(status=status)
     kept = tree_map(lambda after, before: xp.where(aligned(moves, after), after, before), new, old)

@@ -43,7 +43,7 @@ def near_vectors(x: Array, centres: Array) -> Array:
     return first_of(square <= reach)
 
 
-def picked(observations: Observations, index: Array) -> Array:
+def picked(observations: Observations[Tile], index: Array) -> Array:
     """Return the observations ``(rows, *event)`` at some positions ``(rows, 1)``."""
     xp = array_namespace(index)
 
@@ -60,7 +60,7 @@ def picked(observations: Observations, index: Array) -> Array:
     return add(observations.map_from(of))
 
 
-def covariance(observations: Observations) -> Array:
+def covariance(observations: Observations[Tile]) -> Array:
     """Return the weighted covariance of the vectors of each problem, ``(..., d, d)``."""
 
     def moments(tile: Tile) -> tuple[Array, ...]:
@@ -80,7 +80,7 @@ def _ones(tile: Tile) -> Array:
     return array_namespace(tile.x).ones_like(tile.x[..., 0, :])
 
 
-def whitener(observations: Observations, like: Array) -> Array:
+def whitener(observations: Observations[Tile], like: Array) -> Array:
     """Return what makes vectors of each problem uncorrelated and of unit variance.
 
     ``(rows, d, d)``. A direction in which the data have next to no spread is not blown up.

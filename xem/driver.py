@@ -11,12 +11,14 @@ import numpy as np
 
 from xem import rows as rows_
 from xem._arrays import Array, Space, take_rows, to_numpy
+from xem._compile import PLAIN, Plain
 from xem._tree import named_leaves, tree_map
 from xem.boundary import Options, Problems
 from xem.context import Survey, survey
 from xem.convergence import State, conclude, hopeless, sound
 from xem.distances import covariance
-from xem.execution import Budget, Observations, Source, Workers, spans
+from xem.execution import Budget, Observations, RawTile, Source, Workers, spans
+from xem.families.base import Context
 from xem.init import Start, from_start, metric_of, overlaid, seeded
 from xem.models.base import Model, Tile
 from xem.models.mixture import Mixture
@@ -52,6 +54,9 @@ class Job(NamedTuple):
     exact: bool
 
 
+_FUSED = 1
+"""So many numbers an observation takes where a compiled step stores nothing but its tile."""
+
 _SMALL = 1 << 15
 """So many observations make a tile that is worth a thread."""
 
@@ -74,14 +79,15 @@ class Driver:
         given: Any,
         prior: Any,
         draws: np.ndarray[Any, Any],
+        call: Plain,
     ) -> None:
         self._model, self._problems, self._options = model, problems, options
-        self._workers, self._given, self._prior = workers, given, prior
+        self._workers, self._given, self._prior, self._call = workers, given, prior, call
         self._complete = all(leaf is not None for _, leaf in named_leaves(given))
         self._space: Space = problems.space
         self._draws = self._space.array(draws)
         self._count = math.prod(problems.batch)
-        self._tiling = _Tiling(model, problems, options, workers)
+        self._tiling = _Tiling(model, problems, options, workers, fuses=call.fuses)
         self._parts: list[Part] = []
         self._finished: list[Rows] = []
         self._aside: list[Rows] = []  # the finished rows whose figures are not read yet
@@ -94,7 +100,7 @@ class Driver:
         """Look at the data, set the problems aside that allow no fit, start the others."""
         sources = self._problems.sources
         surveys = self._tiling.map(
-            self._survey, [Part(s, self._everyone(s), False) for s in sources]
+            self._survey, [Part(s, self._everyone(s), False) for s in sources], steps=True
         )
         counts = self._read([self._flags(seen) for seen in surveys])
         self._complain(counts[:, 1], surveys)
@@ -105,6 +111,8 @@ class Driver:
             self._finished += lost
         begun = self._tiling.replace(self._begin, fresh)
         self._parts = [part._replace(exact=False) for part in begun]
+        if self._call.fuses:
+            self._parts = self._tiling.replace(self._first, self._parts, steps=True)
         self._sift()
 
     def rounds(self) -> Iterator[tuple[int, int]]:
@@ -117,7 +125,7 @@ class Driver:
 
     def advance(self, steps: int) -> None:
         """Make some iterations of every row under way."""
-        self._parts = self._tiling.replace(partial(self._iterate, steps), self._parts)
+        self._parts = self._tiling.replace(partial(self._iterate, steps), self._parts, steps=True)
 
     def check(self) -> float:
         """Record the objectives and set finished rows aside; return the mean log likelihood."""
@@ -148,11 +156,16 @@ class Driver:
         return Rows(ids, None, None, None, ())
 
     def _survey(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Survey:
-        columns = spans(source.width, self._tiling.breadth(exact))
+        columns = spans(source.width, self._tiling.breadth(exact, steps=True))
         if len(columns) > 1:
-            return survey(self._model, lambda: (source.raw(where, c) for c in columns), self._space)
-        kept = [source.raw(where, columns[0])]
-        return survey(self._model, lambda: kept, self._space)
+            seen = survey(self._model, lambda: (source.raw(where, c) for c in columns), self._space)
+        else:
+            *arrays, rank = self._call.laid(source.raw(where, columns[0]))
+            found = self._call(_surveyed, (self._model, self._space, rank), (), tuple(arrays))
+            seen = self._call.restored(found)
+        tol = self._options.tol
+        least_rise = tol * seen.context.total_weight if tol > 0 else None
+        return seen._replace(context=seen.context._replace(least_rise=least_rise))
 
     def _flags(self, seen: Survey) -> list[Array]:
         """Return how many problems allow a fit, and how many have bad weights."""
@@ -203,7 +216,7 @@ class Driver:
         rows = self._with_prior(rows, observations)
         context = tree_map(space.working, rows.context)
         params = self._model.initial(space.full((n, self._model.n_clusters, *event), 0.0), context)
-        sums, objective = self._expect(params, observations, False)
+        sums, objective = self._expect(params, observations, context, False)
         state = State(params, sums, objective, space.xp.zeros_like(statuses), statuses)
         return self._traced(rows._replace(state=hopeless(state, statuses)))
 
@@ -214,10 +227,15 @@ class Driver:
         labelled = self._observe(source, where, rows, exact)
         params = tree_map(self._space.working, self._start(rows, observations, labelled))
         zero = xp.astype(xp.zeros_like(rows.ids), xp.int32)
-        blank = State(params, None, None, zero, zero + RUNNING)
-        return self._expected(rows._replace(state=blank), observations, False)
+        started = rows._replace(state=State(params, None, None, zero, zero + RUNNING))
+        return started if self._call.fuses else self._expected(started, observations, False)
 
-    def _with_prior(self, rows: Rows, observations: Observations) -> Rows:
+    def _first(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
+        """Return rows with the E-step of their start, compiled."""
+        observations = self._as_they_came(source, where)
+        return self._expected(rows, observations, exact, self._call)
+
+    def _with_prior(self, rows: Rows, observations: Observations[Tile]) -> Rows:
         """Return rows whose context has the prior of each problem."""
         if self._prior is None:
             return rows
@@ -225,11 +243,15 @@ class Driver:
         pull = self._model.pull(own, rows.context, lambda: covariance(observations))
         return rows._replace(context=rows.context._replace(prior=pull))
 
-    def _expected(self, rows: Rows, observations: Observations, exact: bool) -> Rows:
+    def _expected(
+        self, rows: Rows, observations: Observations[Any], exact: bool, call: Plain = PLAIN
+    ) -> Rows:
         """Return rows with the E-step at their parameters, in one form, and judged by it."""
         state, space = rows.state, self._space
         ready = prepared(self._model, state.params, space, exact=exact)
-        sums, value = expectation(self._model, ready, observations, space)
+        laid = call.stored((ready, rows.context))
+        found = expectation(self._model, laid[0], observations, laid[1], space, call)
+        sums, value = call.restored(found)
         value = objective_of(self._model, state.params, value, rows.context, space)
         status = space.xp.full_like(state.status, RUNNING)
         strained = self._model.strained(state.params, ready, rows.context, space)
@@ -244,7 +266,9 @@ class Driver:
         degenerate = self._space.xp.full_like(state.status, int(Status.DEGENERATE))
         return state._replace(status=self._space.xp.where(fine, state.status, degenerate))
 
-    def _start(self, rows: Rows, observations: Observations, labelled: Observations) -> Any:
+    def _start(
+        self, rows: Rows, observations: Observations[Tile], labelled: Observations[Tile]
+    ) -> Any:
         """Return standardised parameters: what was given, and a start for what was not.
 
         ``labelled`` are the same observations, in tiles for the exact form of the step.
@@ -267,7 +291,10 @@ class Driver:
     def _iterate(
         self, steps: int, source: Source, where: Array | slice, rows: Rows, exact: bool
     ) -> Rows:
-        return self._go_on(rows, self._observe(source, where, rows, exact), steps, exact)
+        if exact or not self._call.fuses:
+            return self._go_on(rows, self._observe(source, where, rows, exact), steps, exact)
+        call = self._call.session()
+        return self._go_on(rows, self._as_they_came(source, where), steps, exact, call=call)
 
     def _resume(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
         """Return strained rows in the exact form, as many iterations on as the others."""
@@ -279,40 +306,54 @@ class Driver:
     def _go_on(
         self,
         rows: Rows,
-        observations: Observations,
+        observations: Observations[Any],
         steps: int,
         exact: bool,
         limit: int | None = None,
+        call: Plain = PLAIN,
     ) -> Rows:
         """Make some iterations, of each row no more than up to a limit."""
-        state, space, tol = rows.state, self._space, self._options.tol
+        space = self._space
+        state, context = call.stored((rows.state, rows.context))
         for _ in range(steps):
             state = iteration(
                 self._model,
                 state,
                 observations,
-                rows.context,
-                tol,
+                context,
                 space,
                 exact=exact,
                 limit=limit,
+                call=call,
             )
             if space.on_host and not (state.status == RUNNING).any():
                 break
-        return rows._replace(state=state)
+        return rows._replace(state=call.restored(state))
+
+    def _as_they_came(self, source: Source, where: Array | slice) -> Observations[RawTile]:
+        """Return observations for compiled steps, which standardise them on their own."""
+
+        def make(columns: slice) -> RawTile:
+            laid: RawTile = self._call.laid(source.raw(where, columns))
+            return laid
+
+        breadth = self._tiling.breadth(False, steps=True)
+        return Observations(make, source.width, breadth)
 
     def _observe(
         self, source: Source, where: Array | slice, rows: Rows, exact: bool
-    ) -> Observations:
+    ) -> Observations[Tile]:
         def make(columns: slice) -> Tile:
             return standardised(source.raw(where, columns), rows.context, self._space)
 
         breadth = self._tiling.breadth(exact)
         return Observations(make, source.width, breadth, self._workers.map)
 
-    def _expect(self, params: Any, observations: Observations, exact: bool) -> tuple[Any, Array]:
+    def _expect(
+        self, params: Any, observations: Observations[Tile], context: Context, exact: bool
+    ) -> tuple[Any, Array]:
         ready = prepared(self._model, params, self._space, exact=exact)
-        return expectation(self._model, ready, observations, self._space)
+        return expectation(self._model, ready, observations, context, self._space)
 
     def _traced(self, rows: Rows) -> Rows:
         """Return rows with their log likelihood added to the trace."""
@@ -379,33 +420,49 @@ class Driver:
         return to_numpy(self._space.xp.stack(flat)).reshape(len(figures), -1)
 
 
+def _surveyed(
+    model: Model, space: Space, rank: int, x: Array, weights: Array | None, valid: Array | None
+) -> Survey:
+    """Return what a look at the problems of one tile gives."""
+    return survey(model, lambda: [RawTile(x, weights, valid, rank)], space)
+
+
 class _Tiling:
     """Cuts parts into tiles and maps functions over them."""
 
     def __init__(
-        self, model: Model, problems: Problems, options: Options, workers: Workers
+        self, model: Model, problems: Problems, options: Options, workers: Workers, *, fuses: bool
     ) -> None:
         self._budget = Budget.of(problems.space, options.memory, options.workers)
         self._workers = workers
         self._numbers = [model.footprint(problems.event, exact=exact) for exact in (False, True)]
+        self._fused = _FUSED if fuses and model.fuses(problems.event) else None
 
-    def breadth(self, exact: bool) -> int:
+    def numbers(self, exact: bool, *, steps: bool) -> int:
+        """Return how many numbers an observation takes, in the steps or before them."""
+        return self._fused if steps and self._fused and not exact else self._numbers[exact]
+
+    def breadth(self, exact: bool, *, steps: bool = False) -> int:
         """Return how many observations of a problem a tile has at the most."""
-        return self._budget.breadth(self._numbers[exact])
+        return self._budget.breadth(self.numbers(exact, steps=steps))
 
-    def replace(self, function: Callable[..., Rows], parts: list[Part]) -> list[Part]:
+    def replace(
+        self, function: Callable[..., Rows], parts: list[Part], *, steps: bool = False
+    ) -> list[Part]:
         """Return the parts with their rows put through a function, tile by tile."""
-        done = self.map(function, parts)
+        done = self.map(function, parts, steps=steps)
         return [part._replace(rows=rows) for part, rows in zip(parts, done, strict=True)]
 
-    def map(self, function: Callable[..., Any], parts: list[Part]) -> list[Any]:
+    def map(
+        self, function: Callable[..., Any], parts: list[Part], *, steps: bool = False
+    ) -> list[Any]:
         """Return ``function(source, where, rows, exact)`` of the tiles of each part, joined.
 
         Tiles of whole problems go to the workers. The others go one after the other: problems
         that are cut into several tiles themselves, for they occupy the workers on their own,
         and small tiles, which take less time than threads lose in waiting for each other.
         """
-        jobs = [job for k, part in enumerate(parts) for job in self._cut(k, part)]
+        jobs = [job for k, part in enumerate(parts) for job in self._cut(k, part, steps)]
         run, results = partial(_run, function), dict[int, Any]()
         shared = [i for i, job in enumerate(jobs) if self._is_shared(job)]
         results |= zip(shared, self._workers.map(run, [jobs[i] for i in shared]), strict=True)
@@ -419,10 +476,10 @@ class _Tiling:
         width = job.source.width
         return width <= self.breadth(job.exact) and width * job.rows.ids.shape[0] >= _SMALL
 
-    def _cut(self, k: int, part: Part) -> Iterator[Job]:
+    def _cut(self, k: int, part: Part, steps: bool) -> Iterator[Job]:
         source, rows, exact = part
         count = rows.ids.shape[0]
-        pieces = self._budget.rows(self._numbers[exact], source.width, count)
+        pieces = self._budget.rows(self.numbers(exact, steps=steps), source.width, count)
         for span in pieces:
             tile = rows if len(pieces) == 1 else rows_.take(rows, span)
             yield Job(k, source, span if tile.problems is None else tile.problems, tile, exact)

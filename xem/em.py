@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xem import boundary
 from xem._arrays import computing
+from xem._compile import PLAIN, Compiler, Loan
 from xem.driver import Driver
 from xem.execution import Workers, cores
 from xem.init import uniforms
 from xem.models.mixture import Mixture, MixtureParams
 from xem.progress import Bar, Progress
-from xem.result import Fit
+from xem.result import Fit, moved
 from xem.status import Status
-
-R = TypeVar("R")
 
 logger = logging.getLogger("xem")
 
@@ -37,6 +36,7 @@ def fit(
     seed: int | np.random.Generator | None = None,
     max_iter: int = 1000,
     tol: float = 1e-6,
+    compile: bool = False,  # noqa: A002
     memory: int | None = None,
     threads: int | None = None,
     check_every: int = 10,
@@ -76,10 +76,16 @@ def fit(
     tol : float
         A problem stops when its objective per unit of weight (nats) rises by less than this
         in one iteration. 0 makes no test: ``max_iter`` iterations exactly.
+    compile : bool
+        Whether to make the iterations with programs of ``torch.compile``'s TorchInductor, or
+        of ``jax.jit`` for JAX arrays. NumPy and CuPy arrays are lent to PyTorch without a copy.
+        A program is compiled once for a model, dtype and device, in some seconds, and kept for
+        the process.
     memory : int, optional
         Bytes for the tiles of all workers. The default fits the caches of a CPU.
     threads : int, optional
-        Worker threads, for NumPy arrays only. The default is one a core.
+        Worker threads, for NumPy arrays only: those of PyTorch where it has them on loan. The
+        default is one a core.
     check_every : int
         After how many iterations the host looks: compacts, logs, calls back. Convergence is
         decided at every iteration; results do not depend on this.
@@ -106,7 +112,18 @@ def fit(
     logged at level INFO under the name ``xem``.
     """
     options = _Options(
-        weights, lengths, prior, init, n_init, seed, max_iter, tol, memory, threads, check_every
+        weights,
+        lengths,
+        prior,
+        init,
+        n_init,
+        seed,
+        max_iter,
+        tol,
+        compile,
+        memory,
+        threads,
+        check_every,
     )
     return _run(model, x, options, callback, progress, Driver.result)
 
@@ -133,13 +150,16 @@ def fit_ahead(
         model can have.
     """
     options = _Options(
-        weights, None, None, init, n_init, seed, max_iter, tol, None, None, check_every=1
+        weights, None, None, init, n_init, seed, max_iter, tol, False, None, None, check_every=1
     )
+    ahead: list[MixtureParams] = []
 
-    def read(driver: Driver, last: Status) -> tuple[Fit, MixtureParams]:
-        return driver.result(last), driver.result(last, ahead=True).params
+    def read(driver: Driver, last: Status) -> Fit:
+        ahead.append(driver.result(last, ahead=True).params)
+        return driver.result(last)
 
-    return _run(model, x, options, callback, False, read)
+    found = _run(model, x, options, callback, False, read)
+    return found, ahead[0]
 
 
 class _Options(NamedTuple):
@@ -153,6 +173,7 @@ class _Options(NamedTuple):
     seed: Any
     max_iter: Any
     tol: Any
+    compile: Any
     memory: Any
     threads: Any
     check_every: Any
@@ -164,11 +185,12 @@ def _run(
     given: _Options,
     callback: Callable[[Progress], Any] | None,
     shown: bool,
-    read: Callable[[Driver, Status], R],
-) -> R:
+    read: Callable[[Driver, Status], Fit],
+) -> Fit:
     """Check the arguments, fit, and return what is read from the driver."""
     boundary.check_model(model)
     boundary.check_callback(callback)
+    boundary.check_switch("compile", given.compile)
     problems = boundary.problems(x, given.weights, given.lengths, model.event_rank)
     options = boundary.options(
         given.init,
@@ -181,16 +203,46 @@ def _run(
         problems,
         cores(),
     )
+    with computing(problems.sources[0].x):
+        start = boundary.given(model, given.init, options.n_init, problems)
+        pull = boundary.prior(model, given.prior, problems)
+    draws = uniforms(boundary.generator(given.seed), options.n_init, model.n_clusters)
+    if not given.compile:
+        return _fitted(model, problems, options, (start, pull, draws), callback, shown, read)
+    loan = Loan(problems.space, options.workers)
+
+    def tell(found: Progress) -> Any:
+        return callback and callback(found.moved(loan.back))
+
+    with loan.open():
+        lent = problems.moved(loan.lend, loan.space)
+        own = (*loan.lend((start, pull)), draws)
+        fit = _fitted(
+            model, lent, options._replace(workers=1), own, tell, shown, read, compiled=True
+        )
+    return moved(fit, loan.back)
+
+
+def _fitted(
+    model: Mixture,
+    problems: boundary.Problems,
+    options: boundary.Options,
+    begin: tuple[Any, Any, Any],
+    callback: Callable[[Progress], Any] | None,
+    shown: bool,
+    read: Callable[[Driver, Status], Fit],
+    *,
+    compiled: bool = False,
+) -> Fit:
+    """Fit problems from what is given of a start, a prior and draws."""
     anchor = problems.sources[0].x
     with (
         computing(anchor),
         Workers(anchor, options.workers, products=model.event_rank > 0) as workers,
         Bar(options.max_iter, shown=shown) as bar,
     ):
-        start = boundary.given(model, given.init, options.n_init, problems)
-        pull = boundary.prior(model, given.prior, problems)
-        draws = uniforms(boundary.generator(given.seed), options.n_init, model.n_clusters)
-        driver = Driver(model, problems, options, workers, start, pull, draws)
+        call = Compiler(problems.space, bar.compiled) if compiled else PLAIN
+        driver = Driver(model, problems, options, workers, *begin, call)
         return read(driver, _iterated(driver, callback, bar))
 
 

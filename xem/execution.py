@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from xem._arrays import (
     Array,
@@ -19,10 +19,10 @@ from xem._arrays import (
     take_rows,
 )
 from xem._tree import tree_map
-from xem.models.base import Tile
 
 T = TypeVar("T")
 R = TypeVar("R")
+Own = TypeVar("Own")
 
 
 class RawTile(NamedTuple):
@@ -110,7 +110,7 @@ def per_event(per_sample: Array, x: Array) -> Array:
     return per_sample[(..., *(None,) * missing, slice(None))] if missing else per_sample
 
 
-class Observations:
+class Observations(Generic[Own]):
     """The observations of some problems, tile by tile along the sample axis.
 
     One tile is kept; several are made anew in each pass, so that memory stays bounded, and
@@ -130,36 +130,40 @@ class Observations:
 
     def __init__(
         self,
-        make: Callable[[slice], Tile],
+        make: Callable[[slice], Own],
         width: int,
         breadth: int,
         each: Callable[..., Iterable[Any]] = map,
     ) -> None:
         self._make, self._width, self._breadth, self._each = make, width, breadth, each
         self._columns = spans(width, breadth)
-        self._kept = make(self._columns[0]) if len(self._columns) == 1 else None
+        self._kept: Own | None = None
 
-    def map(self, function: Callable[[Tile], T]) -> Iterable[T]:
+    def map(self, function: Callable[[Own], T]) -> Iterable[T]:
         """Return a function of each tile, in the order of the samples."""
         return self.map_from(lambda tile, _: function(tile))
 
-    def map_from(self, function: Callable[[Tile, int], T]) -> Iterable[T]:
+    def map_from(self, function: Callable[[Own, int], T]) -> Iterable[T]:
         """Return a function of each tile and the position of its first sample."""
-        if self._kept is not None:
-            return [function(self._kept, 0)]
+        if len(self._columns) == 1:
+            return [function(self.whole(), 0)]
         return self._each(
             lambda columns: function(self._make(columns), columns.start), self._columns
         )
 
-    def mapped(self, function: Callable[[Tile], Tile]) -> Observations:
+    def mapped(self, function: Callable[[Own], Own]) -> Observations[Own]:
         """Return the observations with each tile put through a function."""
         return Observations(
             lambda columns: function(self._make(columns)), self._width, self._breadth, self._each
         )
 
-    def whole(self) -> Tile:
+    def whole(self) -> Own:
         """Return all observations of these problems in one tile."""
-        return self._make(slice(0, self._width)) if self._kept is None else self._kept
+        if len(self._columns) > 1:
+            return self._make(slice(0, self._width))
+        if self._kept is None:
+            self._kept = self._make(self._columns[0])
+        return self._kept
 
 
 def spans(length: int, step: int) -> list[slice]:

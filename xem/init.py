@@ -51,7 +51,7 @@ class Start(NamedTuple):
 
 
 def metric_of(
-    model: Model, method: str, observations: Observations, context: Context
+    model: Model, method: str, observations: Observations[Tile], context: Context
 ) -> Array | None:
     """Return what distances of vectors are taken in; None for numbers, and where it is theirs.
 
@@ -66,7 +66,9 @@ def metric_of(
     return 1 / xp.sqrt(xp.where(variance > 0, variance, 1.0))
 
 
-def seeded(method: str, observations: Observations, draws: Array, metric: Array | None) -> Start:
+def seeded(
+    method: str, observations: Observations[Tile], draws: Array, metric: Array | None
+) -> Start:
     """Return K centres for each row of ``draws`` ``(rows, K)``, uniforms in [0, 1).
 
     Parameters
@@ -92,7 +94,7 @@ def seeded(method: str, observations: Observations, draws: Array, metric: Array 
 
 
 def from_start(
-    model: Model, start: Start, observations: Observations, context: Context, space: Space
+    model: Model, start: Start, observations: Observations[Tile], context: Context, space: Space
 ) -> Any:
     """Return the M-step on hard labels: each observation belongs to its nearest centre.
 
@@ -125,7 +127,7 @@ def _equally(distance: Array) -> Array:
 
 
 def spread_out(
-    observations: Observations, draws: Array, potential: Callable[[Array], Array]
+    observations: Observations[Tile], draws: Array, potential: Callable[[Array], Array]
 ) -> Array:
     """Draw K centres ``(rows, K, *event)`` from the data, one after the other.
 
@@ -154,7 +156,7 @@ def _weights(tile: Tile) -> Array:
     return array_namespace(tile.x).ones_like(tile.x[:, 0, :] if tile.x.ndim == 3 else tile.x)
 
 
-def _pick(observations: Observations, mass: list[Array], draw: Array) -> Array:
+def _pick(observations: Observations[Tile], mass: list[Array], draw: Array) -> Array:
     """Return the observation ``(rows, *event)`` at which the cumulated mass passes the draw."""
     xp = array_namespace(draw)
     cumulated = _cumulated(mass[0] if len(mass) == 1 else xp.concat(mass, axis=-1))
@@ -181,7 +183,7 @@ def _value_after(x: Array, passed: Array) -> Array:
     return array_namespace(x).take_along_axis(x, _count(passed), axis=-1)
 
 
-def quantiles(observations: Observations, n_clusters: int) -> Array:
+def quantiles(observations: Observations[Tile], n_clusters: int) -> Array:
     """Return the quantiles (k + ½)/K of the inverted CDF, moved as little as it takes to differ.
 
     Ties can make quantiles coincide; components that start equal stay equal for ever. Each is
@@ -245,7 +247,7 @@ def _cells(centres: Array) -> tuple[Array, Array]:
     return tuple(xp.take_along_axis(b, rank, axis=-1) for b in (bounds[:, :-1], bounds[:, 1:]))
 
 
-def _lloyd(observations: Observations, centres: Array, steps: int) -> Array:
+def _lloyd(observations: Observations[Tile], centres: Array, steps: int) -> Array:
     """Move each centre to the mean of the observations nearest to it, until nothing moves."""
     xp = array_namespace(centres)
     check = 1 if Space.of(centres).on_host else _LLOYD_CHECK
@@ -256,7 +258,7 @@ def _lloyd(observations: Observations, centres: Array, steps: int) -> Array:
     return centres
 
 
-def _moved(observations: Observations, centres: Array) -> Array:
+def _moved(observations: Observations[Tile], centres: Array) -> Array:
     xp = array_namespace(centres)
 
     def moments(tile: Tile) -> tuple[Array, Array]:

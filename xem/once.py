@@ -83,7 +83,7 @@ def em_step(
             context = context._replace(prior=pull)
         old = tree_map(space.working, model.standardize(full, context))
         ready = prepared(model, old, space, exact=True)
-        sums, log_likelihood = expectation(model, ready, observations, space)
+        sums, log_likelihood = expectation(model, ready, observations, context, space)
         new = maximisation(model, old, sums, context, space, exact=True)
         new = model.unstandardize(new, context)
         new = overlaid(model.held(full), new)
@@ -168,7 +168,7 @@ class _Place(NamedTuple):
         """Where they are computed with."""
         return self.source.space
 
-    def look(self, model: Mixture) -> tuple[Context, Observations]:
+    def look(self, model: Mixture) -> tuple[Context, Observations[Tile]]:
         """Return what is known of each problem, and its observations in standardised units."""
         raw = self.source.raw(None, slice(0, self.n))
         context = survey(model, lambda: [raw], self.space).context

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xem._arrays import Array
+from xem._tree import tree_map
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Progress:
     n_active: int
     params: Any
 
+    def moved(self, move: Callable[[Array], Array]) -> Progress:
+        """Return the state with each of its arrays moved elsewhere."""
+        own = {name: tree_map(move, getattr(self, name)) for name in ("log_likelihood", "params")}
+        return replace(self, **own)
+
 
 class Bar:
     """A progress bar over the iterations, or nothing."""
@@ -39,6 +46,11 @@ class Bar:
             from tqdm.auto import tqdm
 
             self._bar = tqdm(total=max_iter, unit="iteration", desc="EM")
+
+    def compiled(self, seconds: float) -> None:
+        """Show how long compiling has taken so far."""
+        if self._bar is not None:
+            self._bar.set_description(f"EM (compiled in {seconds:.0f} s)")
 
     def __enter__(self) -> Bar:
         """Return the bar itself."""

@@ -208,7 +208,12 @@ def concat(fits: Sequence[Fit]) -> Fit:
 
 def on_host(fit: Fit) -> Fit:
     """Return a fit of NumPy arrays."""
-    return fit._each(lambda leaf, _: to_numpy(leaf))
+    return moved(fit, to_numpy)
+
+
+def moved(fit: Fit, move: Callable[[Array], Array]) -> Fit:
+    """Return a fit with each of its arrays moved elsewhere."""
+    return fit._each(lambda leaf, _: move(leaf))
 
 
 def _check_fits(fits: Any) -> None:
@@ -317,4 +322,4 @@ def _best(status: Array, objective: Array, space: Space) -> Array:
     return restart * count + xp.astype(space.arange(count), restart.dtype)
 
 
-__all__ = ["Fit", "FitError", "assemble", "concat", "on_host"]
+__all__ = ["Fit", "FitError", "assemble", "concat", "moved", "on_host"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from xem._arrays import Array, Space, aligned, array_namespace, compute, overwrite
+from xem._compile import PLAIN, Plain
 from xem._tree import tree_map
 from xem.convergence import State, settle
 from xem.execution import Observations, RawTile, add, per_event
@@ -41,15 +43,43 @@ def prepared(model: Model, params: Any, space: Space, *, exact: bool) -> Any:
 
 
 def expectation(
-    model: Model, ready: Any, observations: Observations, space: Space
+    model: Model,
+    ready: Any,
+    observations: Observations[Tile] | Observations[RawTile],
+    context: Context,
+    space: Space,
+    call: Plain = PLAIN,
 ) -> tuple[Any, Array]:
-    """Return the sums over all tiles and the log likelihood, in the accumulating dtype."""
+    """Return the sums over all tiles and the log likelihood, in the accumulating dtype.
+
+    The observations are standardised, or as they came where ``call`` compiles.
+    """
 
     def of(tile: Tile) -> Any:
         return space.exact(model.e_step(ready, tile))
 
-    sums, log_likelihood = add(observations.map(of))
+    def of_raw(raw: RawTile) -> Any:
+        x, weights, valid, rank = raw
+        return call(_swept, (model, space, rank), (ready, context), (x, weights, valid))
+
+    each: Callable[[Any], Any] = of_raw if call.fuses else of
+    sums, log_likelihood = add(observations.map(each))
     return sums, log_likelihood
+
+
+def _swept(
+    model: Model,
+    space: Space,
+    rank: int,
+    ready: Any,
+    context: Context,
+    x: Array,
+    weights: Array | None,
+    valid: Array | None,
+) -> Any:
+    """Return the sums over a tile as it came, and its log likelihood."""
+    tile = standardised(RawTile(x, weights, valid, rank), context, space)
+    return space.exact(model.e_step(ready, tile))
 
 
 def objective_of(
@@ -71,26 +101,50 @@ def maximisation(
 def iteration(
     model: Model,
     state: State,
-    observations: Observations,
+    observations: Observations[Tile] | Observations[RawTile],
     context: Context,
-    tol: float,
     space: Space,
     *,
     exact: bool,
     limit: int | None = None,
+    call: Plain = PLAIN,
 ) -> State:
     """Make an M-step and an E-step, and let each problem decide whether it goes on.
 
     In the fast form of the step, a problem that needs the exact one waits, `STRAINED`. None
     makes more than ``limit`` iterations.
     """
+    params, ready = call(_maximised, (model, space, exact), (state, context))
+    sums, log_likelihood = expectation(model, ready, observations, context, space, call)
+    rows = (state, params, ready, sums, log_likelihood, context)
+    settled: State = call(_settled, (model, space, limit), rows)
+    return settled
+
+
+def _maximised(
+    model: Model, space: Space, exact: bool, state: State, context: Context
+) -> tuple[Any, Any]:
+    """Return new parameters, and what an E-step needs of them."""
     params = maximisation(model, state.params, state.sums, context, space, exact=exact)
-    ready = prepared(model, params, space, exact=exact)
-    sums, log_likelihood = expectation(model, ready, observations, space)
+    return params, prepared(model, params, space, exact=exact)
+
+
+def _settled(
+    model: Model,
+    space: Space,
+    limit: int | None,
+    state: State,
+    params: Any,
+    ready: Any,
+    sums: Any,
+    log_likelihood: Array,
+    context: Context,
+) -> State:
+    """Return the state after an E-step."""
     objective = objective_of(model, params, log_likelihood, context, space)
     after = State(params, sums, objective, state.n_iter + 1, state.status)
     strained = model.strained(params, ready, context, space)
-    return settle(model, state, after, context, tol, strained, limit, peek=space.on_host)
+    return settle(model, state, after, context, strained, limit, peek=space.on_host)
 
 
 def following(model: Model, state: State, context: Context, space: Space) -> State:

@@ -9,6 +9,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from xem._arrays import Array, Space, array_namespace
+from xem._tree import tree_map
+
+_MOST_FUSED = 32
+"""More components than this keep more sums than processors have registers for."""
 
 
 class Context(NamedTuple):
@@ -29,6 +33,8 @@ class Context(NamedTuple):
     """Of the standardised observations, ``(*batch, *event)``."""
     resolution: Array
     """The rounding of the largest observation, in standardised units, ``(*batch, *event)``."""
+    least_rise: Array | None = None
+    """A problem stops when its objective rises by less, ``(*batch,)``; None makes no test."""
     prior: Any = None
     """What the model made of a prior, in standardised units; None without one."""
 
@@ -129,6 +135,14 @@ class Family(ABC):
     def footprint(self, n_components: int, event: tuple[int, ...], *, exact: bool) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
         return 2 * n_components + 4
+
+    def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
+        """Whether a compiler makes one loop of a step, with one component after the other."""
+        return self.event_rank == 0 and n_components <= _MOST_FUSED
+
+    def alone(self, ready: Any, k: int) -> Any:
+        """Return of what `prepare` made what `features`, `log_prob` and `sums` need for one k."""
+        return tree_map(lambda leaf: leaf[..., k : k + 1], ready)
 
     def conjugate(self, tied: frozenset[str]) -> Any:
         """Return the conjugate prior at work, or raise where M-steps have no closed form with it.

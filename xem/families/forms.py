@@ -15,10 +15,14 @@ with the squares in the place of all products.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 from xem._arrays import Array, Space, aligned, array_namespace, compute, overwrite
 from xem._linalg import (
+    axis_product_rows,
     axis_products,
     cholesky,
     diagonal,
@@ -27,6 +31,7 @@ from xem._linalg import (
     matmul,
     n_products,
     packed,
+    product_rows,
     products,
     total,
     transposed,
@@ -96,6 +101,32 @@ class AxisWhitenedSums(NamedTuple):
         return loc + mean * xp.sqrt(covariance), scatter * covariance
 
 
+class Terms(NamedTuple):
+    """One component of `Products` or of `AxisProducts`, term by term: for a compiler to fuse."""
+
+    coefficients: Array
+    """``(..., p)``."""
+    rows: Callable[[Array], list[Array]]
+    """Returns T(x), a row ``(..., n)`` each."""
+    sums_of: Callable[[Array], Any]
+    """Returns the named sums of an array ``(..., 1, p)``."""
+
+    def features(self, x: Array) -> list[Array]:
+        """Return T(x)."""
+        return self.rows(x)
+
+    def log_prob(self, features: list[Array]) -> Array:
+        """Return the log density plus log weight, ``(..., 1, n)``."""
+        terms = [self.coefficients[..., i, None] * row for i, row in enumerate(features[:-1])]
+        return (reduce(add, terms) + self.coefficients[..., -1:])[..., None, :]
+
+    def sums(self, responsibilities: Array, features: list[Array]) -> Any:
+        """Return the weighted sums of T(x)."""
+        share = responsibilities[..., 0, :]
+        sums = [*(total(share * row) for row in features[:-1]), total(share)]
+        return self.sums_of(array_namespace(share).stack(sums, axis=-1)[..., None, :])
+
+
 class Products(NamedTuple):
     """Coefficients of T(x) = (x xᵀ, x, 1) in the log densities, ``(..., K, p)``."""
 
@@ -116,6 +147,10 @@ class Products(NamedTuple):
     def footprint(n_components: int, d: int) -> int:
         """Return how many numbers the features of an observation are."""
         return n_products(d)
+
+    def alone(self, k: int) -> Terms:
+        """Return what concerns one component."""
+        return Terms(self.coefficients[..., k, :], product_rows, ProductSums)
 
     def features(self, x: Array) -> Array:
         """Return T(x), ``(..., p, n)``."""
@@ -152,6 +187,10 @@ class AxisProducts(NamedTuple):
     def footprint(n_components: int, d: int) -> int:
         """Return how many numbers the features of an observation are."""
         return 2 * d + 1
+
+    def alone(self, k: int) -> Terms:
+        """Return what concerns one component."""
+        return Terms(self.coefficients[..., k, :], axis_product_rows, AxisProductSums)
 
     def features(self, x: Array) -> Array:
         """Return T(x), ``(..., 2 d + 1, n)``."""

@@ -36,6 +36,10 @@ class MultivariateNormalParams(NamedTuple):
     variances ``(*batch, K, d)`` diag, ``(*batch, K)`` spherical."""
 
 
+_MOST_TERMS = 64
+"""From more terms on, all components together, sums are faster as products of matrices."""
+
+
 @dataclass(frozen=True)
 class MultivariateNormal(Family):
     """Multivariate Normal components.
@@ -177,6 +181,17 @@ class MultivariateNormal(Family):
         """Return the components' densities in the form of the step that is wanted."""
         form = forms.form(self.structure, exact=exact)
         return form.prepare(params.loc, params.covariance, log_weights)
+
+    def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
+        """Whether a compiler makes one loop of a step; more terms are faster as products."""
+        own = forms.form(self.structure, exact=False)
+        terms = n_components * own.footprint(n_components, *event)
+        return own in (forms.Products, forms.AxisProducts) and terms <= _MOST_TERMS
+
+    def alone(self, ready: Any, k: int) -> forms.Terms:
+        """Return of products what concerns one component."""
+        own: forms.Terms = ready.alone(k)
+        return own
 
     def features(self, ready: forms.Ready, x: Array) -> Array:
         """Return what the form makes of observations ``(..., d, n)``."""

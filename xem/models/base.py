@@ -76,6 +76,10 @@ class Model(ABC):
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
 
     @abstractmethod
+    def fuses(self, event: tuple[int, ...]) -> bool:
+        """Whether a compiled step stores nothing of the size of a tile."""
+
+    @abstractmethod
     def support(self, x: Array) -> Array | None:
         """Return which finite observations the model can have; None for all."""
 

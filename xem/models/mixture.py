@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xem._arrays import Array, Space, aligned, array_namespace, constant
+from xem._arrays import Array, Space, aligned, array_namespace, constant, is_traced
 from xem._linalg import total
-from xem._special import logsumexp, responsibilities
+from xem._special import logsumexp, responsibilities, shares
 from xem._tree import tree_map
 from xem.families.base import Context, Family, pooled
 from xem.models.base import Model, Tile
@@ -228,6 +228,10 @@ class Mixture(Model):
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
         return self.component.footprint(self.n_components, event, exact=exact)
 
+    def fuses(self, event: tuple[int, ...]) -> bool:
+        """Whether a compiled step stores nothing of the size of a tile."""
+        return self.component.fuses(self.n_components, event)
+
     def n_parameters(self, event: tuple[int, ...] = ()) -> int:
         """Return the number of free parameters, for observations of shape ``event``."""
         free = 0 if "weights" in self.fixed else self.n_components - 1
@@ -255,6 +259,8 @@ class Mixture(Model):
 
     def e_step(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
         """Return the sums over a tile, and its weighted log likelihood."""
+        if is_traced() and self.component.fuses(self.n_components, _event(tile, self.event_rank)):
+            return self._one_by_one(ready, tile)
         features = self.component.features(ready, tile.x)
         resp, log_likelihood, log_map = responsibilities(
             self.component.log_prob(ready, features), tile.weights
@@ -262,6 +268,27 @@ class Mixture(Model):
         counts = total(resp)
         sums = self.component.sums(ready, resp, features)
         return MixtureSums(counts, sums, log_map), log_likelihood
+
+    def _one_by_one(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
+        """Do what `e_step` does with one component after the other: for a compiler to fuse."""
+        xp, family = array_namespace(tile.x), self.component
+        alone = [family.alone(ready, k) for k in range(self.n_components)]
+        features = [family.features(own, tile.x) for own in alone]
+        logs = [family.log_prob(*pair)[..., 0, :] for pair in zip(alone, features, strict=True)]
+        shared, log_likelihood, log_map = shares(logs, tile.weights)
+        sums = [
+            family.sums(own, share[..., None, :], mine)
+            for own, share, mine in zip(alone, shared, features, strict=True)
+        ]
+        axis = tile.x.ndim - 1 - self.event_rank
+
+        def joined(*parts: Array) -> Array:
+            """Return what each component gives side by side: in memory, one after the other."""
+            return xp.moveaxis(xp.stack(parts, axis=0), 0, axis)
+
+        counts = joined(*(total(share) for share in shared))
+        alone_first = [tree_map(lambda a: xp.squeeze(a, axis=axis), own) for own in sums]
+        return MixtureSums(counts, tree_map(joined, *alone_first), log_map), log_likelihood
 
     def m_step(
         self, params: MixtureParams, sums: MixtureSums, context: Context, *, exact: bool
@@ -457,6 +484,11 @@ class Mixture(Model):
         """Return the component parameters that an option names, without their prefix."""
         inner: frozenset[str] = getattr(self, f"_inner_{option}")
         return inner
+
+
+def _event(tile: Tile, rank: int) -> tuple[int, ...]:
+    """Return the shape of one observation of a tile."""
+    return tuple(tile.x.shape[-1 - rank : -1])
 
 
 def _check_component(component: Any) -> None:

@@ -1,0 +1,453 @@
+"""Functions of arrays, compiled by the backend: TorchInductor for PyTorch, XLA for JAX.
+
+A function is compiled once for its dtypes, ranks and the axes that a model fixes, and kept for
+the process. TorchInductor leaves the number of problems and that of observations free; XLA
+compiles each shape.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import RLock
+from time import perf_counter
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from array_api_compat import (
+    is_cupy_namespace,
+    is_jax_namespace,
+    is_numpy_namespace,
+    is_torch_namespace,
+)
+
+from xem._arrays import Array, Space, first_line, traced
+from xem._tree import builder, leaves, tree_map
+
+T = TypeVar("T")
+
+logger = logging.getLogger("xem")
+
+Function = Callable[..., Any]
+
+_HINTS = {"rows": 2003, "columns": 509}
+"""What the compiler takes the open sizes to be, where the best loops depend on them."""
+
+_OPTIONS = {
+    # Whatever sums need is computed in their own loop, and one loop makes all of them: nothing
+    # of the size of the data is stored.
+    "realize_opcount_threshold": 1 << 20,
+    "realize_reads_threshold": 1 << 20,
+    "max_fusion_size": 1 << 10,
+    "cpp.max_horizontal_fusion_size": 1 << 10,
+    "cpp.enable_floating_point_contract_flag": "fast",
+    "cpp.dynamic_threads": True,
+}
+
+
+class Plain:
+    """Calls functions as they are."""
+
+    fuses = False
+    """Whether functions are compiled: it pays then to hand them observations as they came."""
+
+    def session(self) -> Plain:
+        """Return what calls functions as long as no shape changes."""
+        return self
+
+    def stored(self, tree: T) -> T:
+        """Return a tree of rows as functions take it."""
+        return tree
+
+    def restored(self, tree: T) -> T:
+        """Return a tree of rows that functions gave, with the rows first."""
+        return tree
+
+    def laid(self, tree: T) -> T:
+        """Return the arrays of a tile as functions take them."""
+        return tree
+
+    def __call__(
+        self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any = ()
+    ) -> Any:
+        """Return ``function(*static, *rows, *tile)``.
+
+        Parameters
+        ----------
+        function : callable
+            Pure, of a module's top level.
+        static : tuple
+            What it is compiled for: hashable.
+        rows : tuple of trees
+            Arrays with the problems on their first axis, `stored`.
+        tile : tuple of arrays or None
+            ``(problems, *event, n)``, `laid`.
+        """
+        return function(*static, *rows, *tile)
+
+
+PLAIN = Plain()
+
+
+class Compiler(Plain):
+    """Calls compiled functions.
+
+    Parameters
+    ----------
+    space : Space
+        Where the arrays are.
+    notify : callable
+        Called with the seconds that compiling has taken so far.
+    """
+
+    fuses = True
+
+    def __init__(self, space: Space, notify: Callable[[float], None]) -> None:
+        self._notify, self._seconds = notify, 0.0
+        self._turns = is_torch_namespace(space.xp)
+
+    def session(self) -> Plain:
+        """Return what remembers its programs as long as no shape changes."""
+        return _Session(self)
+
+    def stored(self, tree: T) -> T:
+        """Return a tree with the rows last: loops over rows are then over contiguous numbers."""
+        return tree_map(_rows_last, tree) if self._turns else tree
+
+    def restored(self, tree: T) -> T:
+        """Return a tree with the rows first."""
+        return tree_map(_rows_first, tree) if self._turns else tree
+
+    def laid(self, tree: T) -> T:
+        """Return contiguous arrays."""
+        return tree_map(_contiguous, tree) if self._turns else tree
+
+    def __call__(
+        self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any = ()
+    ) -> Any:
+        """Return what the compiled function returns."""
+        return self.program(function, static, rows, tile)(leaves((rows, tile)))
+
+    def program(self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any) -> Program:
+        """Return the program of a function, compiled now if it never was."""
+        form = _Form.of(function, static, rows, tile, free=self._turns)
+        arrays = leaves((rows, tile))
+        sizes = dict(form.sizes(arrays))
+        with _lock:
+            known = _programs.setdefault(form, [])
+            for program in known:
+                if program.fits(sizes):
+                    return program
+            for hints in (_HINTS, _HINTS | sizes) if not known else (_HINTS | sizes,):
+                known.append(self._compiled(form, arrays, hints))
+                if known[-1].fits(sizes):
+                    break
+            return known[-1]
+
+    def _compiled(self, form: _Form, arrays: list[Array], hints: dict[str, int]) -> Program:
+        start, name = perf_counter(), form.function.__name__
+        try:
+            if self._turns:
+                program = _by_inductor(form, arrays[0].device, hints)
+            else:
+                program = _by_xla(form, arrays)
+        except Exception as error:  # whatever there is that a compiler can fail of
+            logger.warning("%s runs uncompiled: compiling failed: %s", name, first_line(error))
+            return _uncompiled(form, turns=self._turns)
+        self._seconds += perf_counter() - start
+        logger.info("compiled %s in %.1f s", name, perf_counter() - start)
+        self._notify(self._seconds)
+        return program
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled function."""
+
+    run: Callable[[list[Array]], Any]
+    """Takes the arrays of all arguments, and returns a tree."""
+    fits: Callable[[dict[str, int]], bool]
+    """Whether it is for some sizes."""
+
+    def __call__(self, arrays: list[Array]) -> Any:
+        """Run."""
+        return self.run(arrays)
+
+
+class _Session(Plain):
+    """Calls functions whose arguments have the same shapes each time, but for a tile's length."""
+
+    fuses = True
+
+    def __init__(self, compiler: Compiler) -> None:
+        self._compiler = compiler
+        self._known: dict[Any, Program] = {}
+        self.stored, self.restored = compiler.stored, compiler.restored  # type: ignore[method-assign]
+        self.laid = compiler.laid  # type: ignore[method-assign]
+
+    def __call__(
+        self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any = ()
+    ) -> Any:
+        """Return what the compiled function returns."""
+        key = (function, tile[0].shape if tile else None)
+        program = self._known.get(key)
+        if program is None:
+            program = self._known[key] = self._compiler.program(function, static, rows, tile)
+        return program.run(leaves((rows, tile)))
+
+
+class Loan:
+    """Arrays of a library without a compiler, seen as PyTorch's without a copy.
+
+    Parameters
+    ----------
+    space : Space
+        Of the arrays.
+    threads : int
+        How many threads PyTorch may use meanwhile, on the host.
+
+    Raises
+    ------
+    ValueError
+        If the library cannot lend, or PyTorch is not installed or cannot see the device.
+    """
+
+    def __init__(self, space: Space, threads: int) -> None:
+        self._lender, self._threads = space, threads
+        self._free = is_torch_namespace(space.xp) or is_jax_namespace(space.xp)
+        self.space = space if self._free else _lent_space(space)
+
+    def lend(self, tree: T) -> T:
+        """Return a tree of arrays where they are computed with."""
+        return tree if self._free else tree_map(self._lent, tree)
+
+    def back(self, a: Array) -> Array:
+        """Return an array in the namespace of the lender."""
+        if self._free:
+            return a
+        return a.numpy() if self._lender.on_host else self._lender.xp.from_dlpack(a)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Hold PyTorch to the threads of the lender."""
+        if self._free or not self._lender.on_host:
+            yield
+            return
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def _lent(self, a: Array) -> Array:
+        import torch
+
+        if not self._lender.on_host:
+            return torch.from_dlpack(a)
+        own = np.asarray(a)
+        if own.dtype.kind == "u" or not own.dtype.isnative:  # PyTorch computes with few of them
+            own = own.astype(np.float64 if own.dtype.itemsize > 4 else self._lender.dtype)
+        steps = [step % own.itemsize for step in own.strides]
+        own = own.copy() if any(steps) or min(own.strides, default=0) < 0 else own
+        return torch.from_numpy(own if own.flags.writeable else np.asarray(_Unlocked(own)))
+
+
+class _Unlocked:
+    """A read-only array that PyTorch takes without a warning; it is not written to."""
+
+    def __init__(self, a: np.ndarray[Any, Any]) -> None:
+        self._kept = a
+        at, _ = a.__array_interface__["data"]
+        self.__array_interface__ = a.__array_interface__ | {"data": (at, False)}
+
+
+def _lent_space(space: Space) -> Space:
+    """Return where PyTorch sees arrays of NumPy or CuPy."""
+    lends = is_numpy_namespace(space.xp) or is_cupy_namespace(space.xp)
+    if not lends:
+        msg = (
+            f"compile=True goes with arrays of NumPy, CuPy, PyTorch and JAX, and x is of "
+            f"{space.xp.__name__}: leave it out"
+        )
+        raise ValueError(msg)
+    try:
+        import torch
+    except ImportError as error:
+        msg = (
+            f"compile=True lends arrays of {space.xp.__name__} to PyTorch, which cannot be "
+            f"loaded: {first_line(error)}; install torch, or leave compile out"
+        )
+        raise ValueError(msg) from error
+    place = "cpu" if space.on_host else f"cuda:{space.device.id}"
+    return Space.at(torch, place, single=str(space.dtype) == "float32")
+
+
+class _Form(NamedTuple):
+    """What a program is for."""
+
+    function: Function
+    static: tuple[Any, ...]
+    rows: Any
+    """A tree of `_Leaf`."""
+    tile: Any
+    settings: Any
+    """Of the backend, which a program obeys."""
+
+    @classmethod
+    def of(
+        cls, function: Function, static: tuple[Any, ...], rows: Any, tile: Any, *, free: bool
+    ) -> _Form:
+        """Return the form of some arguments; ``free`` is whether sizes are left open."""
+        rows = tree_map(lambda a: _Leaf.of(a, ("rows",), (-1,) if free else ()), rows)
+        sizes, axes = ("rows", "columns"), (0, -1) if free else ()
+        tile = tree_map(lambda a: _Leaf.of(a, sizes, axes), tile)
+        return cls(function, static, rows, tile, _settings() if free else None)
+
+    def sizes(self, arrays: list[Array]) -> Iterator[tuple[str, int]]:
+        """Iterate over the sizes that are left open, and what they are."""
+        for leaf, a in zip(leaves((self.rows, self.tile)), arrays, strict=True):
+            for name, size in zip(leaf.shape, a.shape, strict=True):
+                if isinstance(name, str):
+                    yield name, size
+
+    def run(self, arrays: Any, before: Function, after: Function) -> Any:
+        """Return the function of some arrays; rows and results are put through functions."""
+        queue = iter(arrays)
+        rows = tree_map(lambda _: before(next(queue)), self.rows)
+        tile = tree_map(lambda _: next(queue), self.tile)
+        return tree_map(after, self.function(*self.static, *rows, *tile))
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """An array that a program takes."""
+
+    dtype: Any
+    shape: tuple[int | str, ...]
+    """With names for the sizes that are left open."""
+
+    @classmethod
+    def of(cls, a: Array, names: tuple[str, ...], axes: tuple[int, ...]) -> _Leaf:
+        """Return the leaf of an array, some of whose axes are open unless they have length 1."""
+        shape: list[int | str] = list(a.shape)
+        for name, axis in zip(names, axes, strict=False):
+            shape[axis] = name if shape[axis] != 1 else 1
+        return cls(a.dtype, tuple(shape))
+
+
+_programs: dict[_Form, list[Program]] = {}
+"""More than one of a form where a size decides how a function goes on."""
+_lock = RLock()
+
+
+def _settings() -> Any:
+    """Return what PyTorch's compiler bakes into a program: whether there are threads."""
+    import torch
+
+    return torch.get_num_threads() > 1
+
+
+def _rows_last(a: Array) -> Array:
+    return a.movedim(0, -1).contiguous() if a.ndim > 1 else a
+
+
+def _contiguous(a: Any) -> Any:
+    return a if isinstance(a, int) else a.contiguous()
+
+
+def _written(a: Array) -> Array:
+    """Return an array with the rows last that is computed in that order, not turned later."""
+    import torch
+
+    return a.movedim(0, -1).clone(memory_format=torch.contiguous_format) if a.ndim > 1 else a
+
+
+def _rows_first(a: Array) -> Array:
+    return a.movedim(-1, 0) if a.ndim > 1 else a
+
+
+def _same(a: Array) -> Array:
+    return a
+
+
+def _uncompiled(form: _Form, *, turns: bool) -> Program:
+    """Return the function itself, of arrays as a program takes and gives them."""
+    turned = (_rows_first, _rows_last) if turns else (_same, _same)
+    return Program(lambda arrays: form.run(arrays, *turned), lambda _: True)
+
+
+def _by_inductor(form: _Form, place: Any, hints: dict[str, int]) -> Program:
+    """Return a program of PyTorch's compiler, which sees the function's operations alone."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    build: Any = None
+
+    def flat(*own: Array) -> list[Array]:
+        nonlocal build
+        with traced():
+            result = form.run(own, _rows_first, _written)
+        build = builder(result)
+        return leaves(result)
+
+    env = ShapeEnv()
+    sizes = {name: _open(env, name, hint) for name, hint in hints.items()}
+    with FakeTensorMode(shape_env=env):
+        examples = [
+            torch.empty([sizes.get(s, s) for s in leaf.shape], dtype=leaf.dtype, device=place)
+            for leaf in leaves((form.rows, form.tile))
+        ]
+        graph = make_fx(flat)(*examples)
+    call = torch._inductor.compile(graph, examples, options=_OPTIONS)
+
+    symbols = {name: size.node.expr for name, size in sizes.items()}
+    return Program(lambda own: build(iter(call(*own))), _guard(env, symbols))
+
+
+def _guard(env: Any, symbols: dict[str, Any]) -> Callable[[dict[str, int]], bool]:
+    """Return what tells whether a function goes on for some sizes as it was seen to."""
+    known: dict[tuple[int, ...], bool] = {}
+
+    def holds(sizes: dict[str, int]) -> bool:
+        values = {symbols[name]: size for name, size in sizes.items()}
+        decided = [bool(guard.expr.xreplace(values) == True) for guard in env.guards]  # noqa: E712
+        fixed = env.replacements.items()
+        return all(decided) and all(a.xreplace(values) == b.xreplace(values) for a, b in fixed)
+
+    def fits(sizes: dict[str, int]) -> bool:
+        key = tuple(sizes.values())
+        if key not in known:
+            known[key] = holds(sizes)
+        return known[key]
+
+    return fits
+
+
+def _open(env: Any, name: str, hint: int) -> Any:
+    """Return a size that a program leaves open."""
+    from torch._dynamo.source import ConstantSource
+    from torch.fx.experimental.symbolic_shapes import DimDynamic
+
+    source = ConstantSource(name)
+    symbol = env.create_symbol(hint, source=source, dynamic_dim=DimDynamic.DYNAMIC)
+    return env.create_symintnode(symbol, hint=hint, source=source)
+
+
+def _by_xla(form: _Form, arrays: list[Array]) -> Program:
+    """Return a program of JAX's compiler, which sees the function's operations alone."""
+    import jax
+
+    def flat(own: list[Array]) -> Any:
+        with traced():
+            return form.run(own, _same, _same)
+
+    run = jax.jit(flat)
+    jax.block_until_ready(run(arrays))
+    return Program(run, lambda _: True)
