@@ -324,8 +324,13 @@ class _Tracing(threading.local):
 _tracing = _Tracing()
 
 
+def is_launched(x: Array) -> bool:
+    """Whether each operation on an array starts a kernel of a device, which takes its time."""
+    return is_cupy_array(x) or (is_torch_array(x) and x.device.type != "cpu")
+
+
 def is_traced() -> bool:
-    """Whether the operations are recorded for a compiler, which does not need them fused."""
+    """Whether the operations are recorded for a compiler, which makes loops of them itself."""
     return _tracing.on
 
 
@@ -432,6 +437,13 @@ def constant(name: Any, like: Array, make: Callable[[], Array]) -> Array:
     if key not in kept:
         kept[key] = make()
     return kept[key]
+
+
+def operand(value: float, like: Array) -> Any:
+    """Return a number to go with an array: one of its own kind where that spares a launch."""
+    if not (is_torch_array(like) or is_cupy_array(like)):
+        return value
+    return constant(("operand", value), like, lambda: Space.of(like).full((), value, like.dtype))
 
 
 @contextmanager

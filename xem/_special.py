@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace, compute, is_traced, overwrite
+from xem._arrays import Array, array_namespace, compute, is_launched, is_traced, overwrite
 from xem._linalg import total, vecdot
 
 _FOLDS = 2
@@ -36,13 +36,15 @@ def total_log(x: Array, weights: Array | None, bound: int) -> Array:
     """Return the weighted sum of ``log(x)`` over the last axis, for x in [1, bound].
 
     Without weights, the logarithm is taken of products of up to 4 observations, if so many can
-    be multiplied without overflow: a multiplication is far cheaper than a logarithm.
+    be multiplied without overflow: a multiplication is far cheaper than a logarithm, but not
+    than the launch of a kernel.
     """
     xp = array_namespace(x)
     if weights is not None:
         return vecdot(compute("log", x), weights)
     tail: Any = 0.0
-    for _ in range(0 if is_traced() else _folds(int(xp.finfo(x.dtype).bits), bound)):
+    as_is = is_traced() or is_launched(x)
+    for _ in range(0 if as_is else _folds(int(xp.finfo(x.dtype).bits), bound)):
         n = x.shape[-1]
         if n < _SHORTEST:
             break
@@ -91,6 +93,8 @@ def responsibilities(log_joint: Array, weights: Array | None) -> tuple[Array, Ar
     top, flat = top[..., 0, :], norm[..., 0, :]
     log_map = -total_log(flat, weights, log_joint.shape[-2])
     peak = total(top) if weights is None else vecdot(top, weights)
+    if weights is None and is_launched(terms):
+        return overwrite(terms, "divide", terms, norm), peak - log_map, log_map
     share = overwrite(norm, "reciprocal", norm)
     if weights is not None:
         share = overwrite(share, "multiply", share, weights[..., None, :])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xem._arrays import Array, aligned, array_namespace
+from xem._arrays import Array, aligned, array_namespace, operand
 from xem._tree import tree_map
 from xem.families.base import Context
 from xem.models.base import Model
@@ -89,5 +89,4 @@ def hopeless(state: State, status: Array) -> State:
 
 
 def _mark(status: Array, where: Array, code: int) -> Array:
-    xp = array_namespace(status)
-    return xp.where(where, int(code), status)
+    return array_namespace(status).where(where, operand(int(code), status), status)

@@ -154,7 +154,7 @@ class Distribution:
             self.model.retied(self.params),
         )
         flat = xp.reshape(xp.broadcast_to(x, (*batch, n, *event)), (count, n, *event))
-        numbers = self.model.footprint(event, exact=True)
+        numbers = self.model.footprint(event, exact=True, on_host=space.on_host)
         budget = Budget.of(space, None, 1)
         rows, columns = spans(count, budget.height(numbers, n)), spans(n, budget.breadth(numbers))
 

@@ -435,7 +435,10 @@ class _Tiling:
     ) -> None:
         self._budget = Budget.of(problems.space, options.memory, options.workers)
         self._workers = workers
-        self._numbers = [model.footprint(problems.event, exact=exact) for exact in (False, True)]
+        on_host = problems.space.on_host
+        self._numbers = [
+            model.footprint(problems.event, exact=exact, on_host=on_host) for exact in (False, True)
+        ]
         self._fused = _FUSED if fuses and model.fuses(problems.event) else None
 
     def numbers(self, exact: bool, *, steps: bool) -> int:

@@ -198,7 +198,9 @@ class Budget:
 
     def breadth(self, numbers: int) -> int:
         """Return how many observations of one problem a tile may hold, at so many numbers each."""
-        return max(256, 1 << max((self.tile_bytes // self._bytes(numbers)).bit_length() - 1, 0))
+        most = self.tile_bytes // self._bytes(numbers)
+        step = 1 << max(most.bit_length() - 3, 0)
+        return max(256, most // step * step)
 
     def height(self, numbers: int, width: int) -> int:
         """Return how many problems a tile may hold."""

@@ -132,7 +132,9 @@ class Family(ABC):
         """
         return None
 
-    def footprint(self, n_components: int, event: tuple[int, ...], *, exact: bool) -> int:
+    def footprint(
+        self, n_components: int, event: tuple[int, ...], *, exact: bool, on_host: bool
+    ) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
         return 2 * n_components + 4
 

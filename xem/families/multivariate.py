@@ -169,11 +169,15 @@ class MultivariateNormal(Family):
         variances = xp.broadcast_to(self._metric(context), means.shape)
         return MultivariateNormalParams(means, self._matrices(variances))
 
-    def footprint(self, n_components: int, event: tuple[int, ...], *, exact: bool) -> int:
+    def footprint(
+        self, n_components: int, event: tuple[int, ...], *, exact: bool, on_host: bool
+    ) -> int:
         """Return how many numbers an observation takes in a tile."""
         (d,) = event
         form = forms.form(self.structure, exact=exact)
-        return form.footprint(n_components, d) + 2 * n_components + 2 * d + 4
+        features = form.footprint(n_components, d)
+        joining = 0 if on_host else 2 * features + d
+        return max(features + 2 * n_components + 2 * d + 4, joining)
 
     def prepare(
         self, params: MultivariateNormalParams, log_weights: Array, *, exact: bool

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace, compute, overwrite
+from xem._arrays import Array, array_namespace, compute, operand, overwrite
 from xem._linalg import vecdot
 from xem.families.base import Context, Family, checked_floor, pooled
 from xem.families.conjugate import Conjugate
@@ -132,7 +132,7 @@ class Normal(Family):
         square = sums.uu / counts - mean * mean
         width = params.scale / _SQRT_HALF
         mean = params.loc + mean * width
-        variance = xp.where(square > 0, square, 0.0) * width * width
+        variance = xp.maximum(square, operand(0.0, square)) * width * width
         pull = None if context.prior is None else context.prior.components
         loc = mean if pull is None else pulled(mean[..., None], counts, pull)[..., 0]
         if "loc" in fixed or "loc" in tied:

@@ -72,8 +72,11 @@ class Model(ABC):
         """Return the number of free parameters, for observations of shape ``event``."""
 
     @abstractmethod
-    def footprint(self, event: tuple[int, ...], *, exact: bool) -> int:
-        """Return how many numbers an observation takes in a tile, at the peak of a step."""
+    def footprint(self, event: tuple[int, ...], *, exact: bool, on_host: bool) -> int:
+        """Return how many numbers an observation takes in a tile, at the peak of a step.
+
+        ``on_host`` is whether arrays are put together in place, as NumPy's are.
+        """
 
     @abstractmethod
     def fuses(self, event: tuple[int, ...]) -> bool:

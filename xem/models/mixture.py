@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xem._arrays import Array, Space, aligned, array_namespace, constant, is_traced
+from xem._arrays import Array, Space, aligned, array_namespace, is_traced, operand
 from xem._linalg import total
 from xem._special import logsumexp, responsibilities, shares
 from xem._tree import tree_map
@@ -224,9 +224,9 @@ class Mixture(Model):
         """Whether the columns of a vector must keep one common scale."""
         return self.component.isotropic
 
-    def footprint(self, event: tuple[int, ...], *, exact: bool) -> int:
+    def footprint(self, event: tuple[int, ...], *, exact: bool, on_host: bool) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
-        return self.component.footprint(self.n_components, event, exact=exact)
+        return self.component.footprint(self.n_components, event, exact=exact, on_host=on_host)
 
     def fuses(self, event: tuple[int, ...]) -> bool:
         """Whether a compiled step stores nothing of the size of a tile."""
@@ -297,8 +297,7 @@ class Mixture(Model):
         xp = array_namespace(sums.counts)
         least = float(xp.finfo(sums.counts.dtype).smallest_normal)
         alive = sums.counts > least
-        tiny = constant("least", sums.counts, lambda: Space.of(sums.counts).full((), least))
-        counts = xp.maximum(sums.counts, tiny)  # CuPy's clip asks the device
+        counts = xp.maximum(sums.counts, operand(least, sums.counts))  # CuPy's clip asks the device
         prior = context.prior
         if prior is not None and prior.components is not None:
             alive = alive | True
