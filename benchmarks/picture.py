@@ -19,6 +19,37 @@ COLUMNS, WIDTH, BAR, HEAD = 2, 6.5, 0.23, 0.7
 
 
 def draw(rows: Iterable[Row], path: Path) -> None:
+    """Draw curves of what was measured at several sizes; else bars of all competitors."""
+    rows = list(rows)
+    curves = [row for row in rows if row.where is not None]
+    _draw_curves(curves, path) if curves else _draw_bars(rows, path)
+
+
+def _draw_curves(rows: Iterable[Row], path: Path) -> None:
+    """Draw a panel for each axis, with a line for each competitor."""
+    from matplotlib.figure import Figure
+
+    axes_of: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for row in rows:
+        lines = axes_of.setdefault(row.measure.partition(":")[0], {})
+        lines.setdefault(row.competitor, []).append((row.where or 0.0, row.value or 0.0))
+    figure = Figure(figsize=(COLUMNS * WIDTH, 4.5), layout="constrained")
+    panels_ = figure.subplots(1, len(axes_of), sharey=True, squeeze=False)[0]
+    for axes, (title, lines) in zip(panels_, axes_of.items(), strict=True):
+        for name, points in lines.items():
+            axes.plot(*zip(*points, strict=True), marker="o", label=name)
+        axes.axhline(1, color=TEXT, linewidth=1, linestyle="--", label="fused C loop")
+        axes.set_xscale("log", base=2 if title.startswith("by K") else 10)
+        axes.set_yscale("log", base=2)
+        axes.set_title(f"time over a fused C loop, {title}", loc="left", fontsize=9)
+        axes.yaxis.set_major_formatter("{x:g} ×")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels_[0].legend(fontsize=8, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def _draw_bars(rows: Iterable[Row], path: Path) -> None:
     """Draw bars of all competitors for each thing that they were measured at."""
     from matplotlib.figure import Figure
 

@@ -33,6 +33,8 @@ class Row:
         The reach of the ratio, or of the value where there is no ratio.
     why : str
         The first line of the error where the competitor fails.
+    where : float or None
+        Where on the axis of a curve, for what is measured at several sizes.
     """
 
     case: str
@@ -45,6 +47,7 @@ class Row:
     at_least: float | None = None
     at_most: float | None = None
     why: str = ""
+    where: float | None = None
 
     @property
     def reach(self) -> str:

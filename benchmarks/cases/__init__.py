@@ -18,6 +18,8 @@ CASES = {
     "frames": "frames",
     "program": "program",
     "gaussian": "gaussian",
+    "compiled": "compiled",
+    "paths": "paths",
     "sklearn": "drop_in",
     "gpu": "gpu",
 }
