@@ -326,6 +326,8 @@ _tracing = _Tracing()
 
 def is_launched(x: Array) -> bool:
     """Whether each operation on an array starts a kernel of a device, which takes its time."""
+    if isinstance(x, np.ndarray):
+        return False
     return is_cupy_array(x) or (is_torch_array(x) and x.device.type != "cpu")
 
 
@@ -441,7 +443,7 @@ def constant(name: Any, like: Array, make: Callable[[], Array]) -> Array:
 
 def operand(value: float, like: Array) -> Any:
     """Return a number to go with an array: one of its own kind where that spares a launch."""
-    if not (is_torch_array(like) or is_cupy_array(like)):
+    if isinstance(like, _NUMPY_TYPES) or not (is_torch_array(like) or is_cupy_array(like)):
         return value
     return constant(("operand", value), like, lambda: Space.of(like).full((), value, like.dtype))
 

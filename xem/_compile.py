@@ -52,6 +52,8 @@ class Plain:
 
     fuses = False
     """Whether functions are compiled: it pays then to hand them observations as they came."""
+    loops = False
+    """Whether loops are best compiled too, with what `repeated` makes of them."""
 
     def session(self) -> Plain:
         """Return what calls functions as long as no shape changes."""
@@ -107,6 +109,7 @@ class Compiler(Plain):
     def __init__(self, space: Space, notify: Callable[[float], None]) -> None:
         self._notify, self._seconds = notify, 0.0
         self._turns = is_torch_namespace(space.xp)
+        self.loops = is_jax_namespace(space.xp)
 
     def session(self) -> Plain:
         """Return what remembers its programs as long as no shape changes."""
@@ -182,7 +185,7 @@ class _Session(Plain):
     fuses = True
 
     def __init__(self, compiler: Compiler) -> None:
-        self._compiler = compiler
+        self._compiler, self.loops = compiler, compiler.loops
         self._known: dict[Any, Program] = {}
         self.stored, self.restored = compiler.stored, compiler.restored  # type: ignore[method-assign]
         self.laid = compiler.laid  # type: ignore[method-assign]
@@ -442,6 +445,17 @@ def _open(env: Any, name: str, hint: int) -> Any:
     source = ConstantSource(name)
     symbol = env.create_symbol(hint, source=source, dynamic_dim=DimDynamic.DYNAMIC)
     return env.create_symintnode(symbol, hint=hint, source=source)
+
+
+def repeated(function: Callable[[T], T], times: Array, start: T) -> T:
+    """Return what applying a function so many times to a tree gives, in a loop of XLA's.
+
+    From one call to the next, it would give its memory back and ask for it again.
+    """
+    import jax
+
+    result: T = jax.lax.fori_loop(0, times, lambda _, tree: function(tree), start)
+    return result
 
 
 def _by_xla(form: _Form, arrays: list[Array]) -> Program:

@@ -30,6 +30,7 @@ from xem.steps import (
     following,
     in_data_units,
     iteration,
+    iterations,
     objective_of,
     prepared,
     standardised,
@@ -87,7 +88,7 @@ class Driver:
         self._space: Space = problems.space
         self._draws = self._space.array(draws)
         self._count = math.prod(problems.batch)
-        self._tiling = _Tiling(model, problems, options, workers, fuses=call.fuses)
+        self._tiling = _Tiling(model, problems, options, workers, call)
         self._parts: list[Part] = []
         self._finished: list[Rows] = []
         self._aside: list[Rows] = []  # the finished rows whose figures are not read yet
@@ -293,8 +294,18 @@ class Driver:
     ) -> Rows:
         if exact or not self._call.fuses:
             return self._go_on(rows, self._observe(source, where, rows, exact), steps, exact)
-        call = self._call.session()
-        return self._go_on(rows, self._as_they_came(source, where), steps, exact, call=call)
+        observations = self._as_they_came(source, where)
+        if self._call.loops and observations.is_one:
+            return self._looped(rows, observations, steps)
+        return self._go_on(rows, observations, steps, exact, call=self._call.session())
+
+    def _looped(self, rows: Rows, observations: Observations[RawTile], steps: int) -> Rows:
+        """Make some iterations in one compiled loop."""
+        *arrays, rank = observations.whole()
+        times = self._space.full((), steps, self._space.xp.int32)
+        own = (rows.state, rows.context, times)
+        state = self._call(iterations, (self._model, self._space, rank), own, tuple(arrays))
+        return rows._replace(state=state)
 
     def _resume(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
         """Return strained rows in the exact form, as many iterations on as the others."""
@@ -431,7 +442,7 @@ class _Tiling:
     """Cuts parts into tiles and maps functions over them."""
 
     def __init__(
-        self, model: Model, problems: Problems, options: Options, workers: Workers, *, fuses: bool
+        self, model: Model, problems: Problems, options: Options, workers: Workers, call: Plain
     ) -> None:
         self._budget = Budget.of(problems.space, options.memory, options.workers)
         self._workers = workers
@@ -439,7 +450,8 @@ class _Tiling:
         self._numbers = [
             model.footprint(problems.event, exact=exact, on_host=on_host) for exact in (False, True)
         ]
-        self._fused = _FUSED if fuses and model.fuses(problems.event) else None
+        fused = call.fuses and not call.loops and model.fuses(problems.event)
+        self._fused = _FUSED if fused else None
 
     def numbers(self, exact: bool, *, steps: bool) -> int:
         """Return how many numbers an observation takes, in the steps or before them."""

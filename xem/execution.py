@@ -139,13 +139,18 @@ class Observations(Generic[Own]):
         self._columns = spans(width, breadth)
         self._kept: Own | None = None
 
+    @property
+    def is_one(self) -> bool:
+        """Whether one tile holds them all."""
+        return len(self._columns) == 1
+
     def map(self, function: Callable[[Own], T]) -> Iterable[T]:
         """Return a function of each tile, in the order of the samples."""
         return self.map_from(lambda tile, _: function(tile))
 
     def map_from(self, function: Callable[[Own, int], T]) -> Iterable[T]:
         """Return a function of each tile and the position of its first sample."""
-        if len(self._columns) == 1:
+        if self.is_one:
             return [function(self.whole(), 0)]
         return self._each(
             lambda columns: function(self._make(columns), columns.start), self._columns
@@ -159,7 +164,7 @@ class Observations(Generic[Own]):
 
     def whole(self) -> Own:
         """Return all observations of these problems in one tile."""
-        if len(self._columns) > 1:
+        if not self.is_one:
             return self._make(slice(0, self._width))
         if self._kept is None:
             self._kept = self._make(self._columns[0])

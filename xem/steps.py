@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xem._arrays import Array, Space, aligned, array_namespace, compute, overwrite
-from xem._compile import PLAIN, Plain
+from xem._compile import PLAIN, Plain, repeated
 from xem._tree import tree_map
 from xem.convergence import State, settle
 from xem.execution import Observations, RawTile, add, per_event
@@ -119,6 +119,27 @@ def iteration(
     rows = (state, params, ready, sums, log_likelihood, context)
     settled: State = call(_settled, (model, space, limit), rows)
     return settled
+
+
+def iterations(
+    model: Model,
+    space: Space,
+    rank: int,
+    state: State,
+    context: Context,
+    steps: Array,
+    x: Array,
+    weights: Array | None,
+    valid: Array | None,
+) -> State:
+    """Return the state after some iterations over one tile as it came, for `Plain.loops`."""
+    tile = standardised(RawTile(x, weights, valid, rank), context, space)
+    observations = Observations(lambda _: tile, 1, 1)
+
+    def once(state: State) -> State:
+        return iteration(model, state, observations, context, space, exact=False)
+
+    return repeated(once, steps, state)
 
 
 def _maximised(
