@@ -7,15 +7,12 @@ from functools import lru_cache, reduce
 from operator import add
 from typing import Any
 
-import numpy as np
 
-from xem._arrays import Array, array_namespace, compute, is_launched, is_traced, overwrite
+from xem._arrays import Array, Space, array_namespace, compute, is_launched, is_traced, overwrite
 from xem._linalg import total, vecdot
 
 _FOLDS = 2
 _SHORTEST = 32
-_DEGREE = {32: 10, 64: 21}
-"""With polynomials of this degree, log(1 + x) on [0, 1] has no error beyond rounding."""
 _LOWEST = {32: -115, 64: -1000}
 """Lower powers of 2 are nothing beside 1, and make numbers that processors are slow with."""
 _EXPONENTS = 1000
@@ -117,27 +114,28 @@ def shares(log_joint: list[Array], weights: Array | None) -> tuple[list[Array], 
         shared = [xp.where(away > 0, *pair), xp.where(away > 0, *pair[::-1])]
     else:
         terms = [_exp(own - top) for own in log_joint]
-        less, norm = None, reduce(add, terms)
+        norm = reduce(add, terms)
         share = 1 / norm
         shared = [term * share for term in terms]
     if weights is not None:
         shared = [weights * own for own in shared]
         top = weights * top
-    log_norm = _summed_log(norm, less, weights, len(log_joint))
+    log_norm = _summed_log(norm, weights, len(log_joint))
     return shared, total(top) + log_norm, -log_norm
 
 
-def _summed_log(x: Array, above_1: Array | None, weights: Array | None, bound: int) -> Array:
+def _summed_log(x: Array, weights: Array | None, bound: int) -> Array:
     """Return the weighted sum of ``log(x)`` over the last axis, for x in [1, bound].
 
-    ``above_1`` is ``x - 1`` where that is known to be at most 1.
+    The product of all x is one more sum of the loop, and can be had where it cannot overflow.
     """
-    xp, bits = array_namespace(x), int(array_namespace(x).finfo(x.dtype).bits)
+    xp = array_namespace(x)
     longest = int(_EXPONENTS / math.log2(bound)) if bound > 1 else 0
-    if weights is None and bits == 64 and x.shape[-1] <= longest:
-        return xp.log(xp.prod(x, axis=-1))
-    logs = xp.log(x) if above_1 is None else _log1p(above_1, bits)
-    return total(logs if weights is None else weights * logs)
+    if weights is None and x.shape[-1] <= longest:
+        wide = Space.of(x).accumulator
+        if xp.finfo(wide).bits == 64:
+            return xp.astype(xp.log(xp.prod(xp.astype(x, wide), axis=-1)), x.dtype)
+    return total(xp.log(x) if weights is None else weights * xp.log(x))
 
 
 def _exp(x: Array) -> Array:
@@ -149,24 +147,3 @@ def _exp(x: Array) -> Array:
     xp = array_namespace(x)
     lowest = float(_LOWEST[int(xp.finfo(x.dtype).bits)])
     return xp.exp2(xp.clip(x * _LOG2_E, lowest, None)) - 2.0**lowest
-
-
-def _log1p(x: Array, bits: int) -> Array:
-    """Return ``log(1 + x)`` for x in [0, 1]: a polynomial, which costs half of a logarithm.
-
-    It is added up by pairs and pairs of pairs, which processors do side by side.
-    """
-    terms: list[Any] = _coefficients(_DEGREE[bits])
-    x = 2 * x - 1
-    while len(terms) > 1:
-        pairs = [a + b * x for a, b in zip(terms[::2], terms[1::2], strict=False)]
-        terms = pairs + terms[2 * len(pairs) :]
-        x = x * x
-    return terms[0]
-
-
-@lru_cache(maxsize=2)
-def _coefficients(degree: int) -> list[float]:
-    """Return those of ``log(1 + (z + 1) / 2)`` in powers of z, for z in [-1, 1]."""
-    series = np.polynomial.Chebyshev.interpolate(lambda z: np.log1p((z + 1) / 2), degree)
-    return [float(c) for c in series.convert(kind=np.polynomial.Polynomial).coef]
