@@ -8,6 +8,7 @@ compiles each shape.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,10 +153,11 @@ class Compiler(Plain):
     def _compiled(self, form: _Form, arrays: list[Array], hints: dict[str, int]) -> Program:
         start, name = perf_counter(), form.function.__name__
         try:
-            if self._turns:
-                program = _by_inductor(form, arrays[0].device, hints)
-            else:
-                program = _by_xla(form, arrays)
+            with warnings.catch_warnings(action="ignore"):  # what compilers say of each other
+                if self._turns:
+                    program = _by_inductor(form, arrays[0].device, hints)
+                else:
+                    program = _by_xla(form, arrays)
         except Exception as error:  # whatever there is that a compiler can fail of
             logger.warning("%s runs uncompiled: compiling failed: %s", name, first_line(error))
             return _uncompiled(form, turns=self._turns)
@@ -291,7 +293,7 @@ def _lent_space(space: Space) -> Space:
         )
         raise ValueError(msg) from error
     place = "cpu" if space.on_host else f"cuda:{space.device.id}"
-    return Space.at(torch, place, single=str(space.dtype) == "float32")
+    return Space.at(torch, place, single=space.xp.finfo(space.dtype).bits == 32)
 
 
 class _Form(NamedTuple):
