@@ -7,7 +7,6 @@ from functools import lru_cache, reduce
 from operator import add
 from typing import Any
 
-
 from xem._arrays import Array, Space, array_namespace, compute, is_launched, is_traced, overwrite
 from xem._linalg import total, vecdot
 
