@@ -17,7 +17,7 @@ from xem.models.base import Model, Tile
 def standardised(raw: RawTile, context: Context, space: Space) -> Tile:
     """Return a tile in standardised units, with 0 where nothing is observed."""
     xp, working = space.xp, space.working
-    factor = working(1 / context.scale)[..., None]
+    factor = (1 / working(context.scale))[..., None]  # a power of 2
     x = compute("multiply", raw.x, factor)
     x = overwrite(x, "subtract", x, working(context.centre)[..., None] * factor)
     return Tile(x if raw.valid is None else xp.where(per_event(raw.valid, x), x, 0.0), raw.weights)

@@ -1,0 +1,296 @@
+"""What the compiled steps of one iteration are on a CUDA device.
+
+``python -m tests.gpu.generated FILE`` writes it down as JSON, in a process where the device is
+described (`tests.gpu.described`): kernels and calls of each function of an iteration, machine
+code of each kernel, and what planted faults do.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+import xem
+from tests.gpu import described
+from tests.gpu.programs import model_of
+from xem import _compile, steps
+from xem._arrays import Space
+from xem._compile import Compiler, _Form
+
+FUNCTIONS = (steps._maximised, steps._swept, steps._settled)
+"""Those of one iteration over one tile."""
+
+
+class Case(NamedTuple):
+    """A fit of a few problems of numbers, or of one problem of vectors with d columns."""
+
+    kind: str
+    k: int
+    d: int | None
+    dtype: str
+
+    @property
+    def name(self) -> str:
+        return "-".join(str(part) for part in self if part is not None)
+
+
+SIZES = (("normal", 2, None), ("normal", 8, None), ("full", 4, 2), ("full", 32, 16))
+CASES = [Case(*size, dtype) for size in SIZES for dtype in ("float32", "float64")]
+
+
+@dataclass
+class Asked:
+    """What a program asks of the device each time it is called."""
+
+    kernels: list[str] = field(default_factory=list)
+    """Triton's, in order."""
+    calls: list[str] = field(default_factory=list)
+    """Functions of libraries, and whatever else PyTorch does on its own."""
+    uploads: list[str] = field(default_factory=list)
+    """Copies from the host, for which it waits."""
+    reads: list[str] = field(default_factory=list)
+    """Values that go to the host."""
+    checks: list[str] = field(default_factory=list)
+    """Looks at a flag, for which the host waits."""
+    on_host: list[str] = field(default_factory=list)
+    """Kernels of the host."""
+    doubles: dict[str, list[str]] = field(default_factory=dict)
+    """Float64 arithmetic on numbers as many as the observations, by kernel."""
+    looped: dict[str, list[str]] = field(default_factory=dict)
+    """Float64 instructions in loops, of kernels over the observations."""
+    blocks: dict[str, int] = field(default_factory=dict)
+    """The most blocks of kernels that sum over the observations, where no size adds to it."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes of machine code, by kernel."""
+
+
+# Programs
+
+
+def data_of(case: Case) -> torch.Tensor:
+    """Return observations of groups that are well apart."""
+    rng, n = np.random.default_rng(0), 256 * case.k
+    group = np.arange(n) % case.k
+    if case.d is None:
+        x = 6.0 * group + rng.normal(size=(4, n))
+    else:
+        x = 4 * rng.normal(size=(case.k, case.d))[group] + rng.normal(size=(n, case.d))
+    return torch.as_tensor(x, dtype=getattr(torch, case.dtype))
+
+
+def forms(case: Case) -> dict[str, _Form]:
+    """Return what the functions of an iteration are compiled for in a fit, moved to the device."""
+    known: dict[str, _Form] = {}
+
+    def program(_: Compiler, function: Any, static: Any, rows: Any, tile: Any) -> Any:
+        form = _Form.of(function, static, rows, tile, free=True)
+        if function in FUNCTIONS:
+            known[function.__name__] = form
+        return _compile._uncompiled(form, turns=True)
+
+    with patch.object(Compiler, "program", program):
+        xem.fit(model_of(case.kind, case.k), data_of(case), max_iter=2, seed=0, compile=True)
+    missing = {function.__name__ for function in FUNCTIONS} - set(known)
+    if missing:
+        msg = f"a fit of {case.name} compiles no {sorted(missing)}"
+        raise LookupError(msg)
+    return {name: on_device(form) for name, form in known.items()}
+
+
+def on_device(form: _Form) -> _Form:
+    """Return a form whose arrays are on the device."""
+    place = torch.device("cuda", 0)
+    moved = (replace(s, device=place) if isinstance(s, Space) else s for s in form.static)
+    return form._replace(static=tuple(moved))
+
+
+def asked(form: _Form) -> Asked:
+    """Return what a function's program asks, as the package compiles it."""
+    opened: dict[str, str] = {}
+
+    def opening(env: Any, name: str, hint: int) -> Any:
+        size = real(env, name, hint)
+        opened[name] = str(size.node.expr)
+        return size
+
+    real = _compile._open
+    with described.writing() as written, patch.object(_compile, "_open", opening):
+        _compile._by_inductor(form, torch.device("cuda", 0), _compile._HINTS)
+    (only,) = written
+    return Reader(only, opened["columns"]).asked
+
+
+# Reading what was written
+
+
+def dotted(node: ast.expr) -> str:
+    """Return ``a.b.c`` of an expression."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id if isinstance(node, ast.Name) else "", *reversed(parts)])
+
+
+class Reader:
+    """Reads a program: the Python around its kernels, and them.
+
+    Parameters
+    ----------
+    written : Written
+    columns : str
+        The name of the number of observations.
+    """
+
+    def __init__(self, written: described.Written, columns: str) -> None:
+        self.asked, self._columns, self._kernels = Asked(), columns, written.kernels
+        tree = ast.parse(written.code)
+        functions = {f.name: f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)}
+        self._of_host = set(re.findall(r"(\w+) = rand_strided\(.*device='cpu'", written.code))
+        bodies = [f for name, f in functions.items() if re.fullmatch(r"call|partition_\d+", name)]
+        self._values = {
+            target.id: node.value
+            for body in bodies
+            for node in ast.walk(body)
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name) and target.id.endswith("numel")
+        }
+        nodes = (node for body in bodies for node in ast.walk(body))
+        calls = [node for node in nodes if isinstance(node, ast.Call)]
+        for call in sorted(calls, key=lambda node: (node.lineno, node.col_offset)):
+            self._note(call, dotted(call.func))
+
+    def _note(self, call: ast.Call, name: str) -> None:
+        asked, (first, _, rest) = self.asked, name.partition(".")
+        if rest == "run" and first in self._kernels:
+            asked.kernels.append(first)
+            self._assemble(first, call)
+        elif name.endswith((".item", ".tolist", ".cpu", "_local_scalar_dense.default")):
+            asked.reads.append(name)
+        elif "_linalg_check_errors" in name:
+            asked.checks.append(name)
+        elif rest == "copy_":
+            source = dotted(call.args[0])
+            (asked.uploads if source in self._of_host else asked.calls).append(name)
+        elif name.startswith("cpp_"):
+            asked.on_host.append(name)
+        elif first in ("extern_kernels", "aten", "inductor_ops") or name.startswith("torch.ops."):
+            asked.calls.append(re.sub(r"^(torch\.ops\.)?\w+\.|\.default$", "", name))
+
+    def _assemble(self, name: str, call: ast.Call) -> None:
+        """Note the machine code of a kernel, and what it is like if it is over the data."""
+        source, asked = self._kernels[name], self.asked
+        machine, extents = described.assembled(name, source), self._extents(source, call)
+        asked.sizes[name] = machine.size
+        axes = [self._is_long(extent) for extent in extents]
+        if any(axes):
+            asked.doubles[name] = described.doubles_in_blocks(machine, axes)
+            asked.looped[name] = described.doubles_in_loops(machine)
+        if axes == [False, True] and isinstance(extents[0], ast.Constant):
+            asked.blocks[name] = int(str(extents[0].value))
+
+    def _extents(self, source: str, call: ast.Call) -> list[ast.expr]:
+        """Return how long the axes of a kernel's blocks are, that of its sums last."""
+        functions = (f for f in ast.walk(ast.parse(source)) if isinstance(f, ast.FunctionDef))
+        names = [arg.arg for arg in next(functions).args.args if arg.annotation is None]
+        given = dict(zip(names, call.args, strict=True))
+        return [given[name] for name in names if name.endswith("numel")]
+
+    def _is_long(self, node: ast.expr) -> bool:
+        if isinstance(node, ast.Name):
+            node = self._values.get(node.id, node)
+        names = (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+        return self._columns in names
+
+
+# Faults
+
+STEP = xem.Mixture.e_step
+
+
+def one_by_one(self: Any, ready: Any, tile: Any) -> Any:
+    """Make a product for each component."""
+    sums, log_likelihood = STEP(self, ready, tile)
+    for k in range(self.n_components):
+        weighted = tile.x * sums.counts[..., k, None, None]
+        log_likelihood = log_likelihood + torch.sum(weighted @ tile.x.mT, dim=(-2, -1))
+    return sums, log_likelihood
+
+
+def reading(self: Any, ready: Any, tile: Any) -> Any:
+    sums, log_likelihood = STEP(self, ready, tile)
+    return sums, log_likelihood + float(torch.sum(log_likelihood))
+
+
+def checking(self: Any, ready: Any, tile: Any) -> Any:
+    """Factor with the function that looks whether it could."""
+    sums, log_likelihood = STEP(self, ready, tile)
+    factor = torch.linalg.cholesky(tile.x @ tile.x.mT)
+    return sums, log_likelihood + factor[..., 0, 0]
+
+
+def uploading(self: Any, ready: Any, tile: Any) -> Any:
+    sums, log_likelihood = STEP(self, ready, tile)
+    table = torch.asarray(np.arange(2), device=tile.x.device)
+    return sums, log_likelihood * table[1]
+
+
+def widening(self: Any, ready: Any, tile: Any) -> Any:
+    sums, log_likelihood = STEP(self, ready, tile)
+    wide = tile.x.to(torch.float64)
+    return sums, log_likelihood + torch.sum(wide * wide, -1)
+
+
+FAULTS: dict[str, tuple[Case, Callable[..., Any]]] = {
+    "loop": (Case("full", 4, 2, "float32"), one_by_one),
+    "longer loop": (Case("full", 8, 2, "float32"), one_by_one),
+    "read": (Case("normal", 2, None, "float32"), reading),
+    "check": (Case("full", 4, 2, "float32"), checking),
+    "upload": (Case("normal", 2, None, "float32"), uploading),
+    "upcast": (Case("normal", 2, None, "float32"), widening),
+}
+
+
+@contextmanager
+def planted(fault: Callable[..., Any]) -> Iterator[None]:
+    with patch.object(xem.Mixture, "e_step", fault):
+        yield
+
+
+def outcome(form: _Form, fault: Callable[..., Any]) -> dict[str, Any]:
+    """Return what a sweep with a fault asks, or the error that compiling it is."""
+    with planted(fault):
+        try:
+            return asdict(asked(form))
+        except Exception as error:  # which one is what a test asserts
+            return {"error": type(error).__name__}
+
+
+def report() -> dict[str, Any]:
+    """Return all there is to know."""
+    start = time.perf_counter()
+    known = {case: forms(case) for case in {*CASES, *(case for case, _ in FAULTS.values())}}
+    described.describe()
+    cases = {
+        case.name: {name: asdict(asked(form)) for name, form in known[case].items()}
+        for case in CASES
+    }
+    faults = {name: outcome(known[case]["_swept"], fault) for name, (case, fault) in FAULTS.items()}
+    return {"cases": cases, "faults": faults, "seconds": time.perf_counter() - start}
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(json.dumps(report(), indent=1))
