@@ -259,7 +259,8 @@ class Loan:
         if not self._lender.on_host:
             return torch.from_dlpack(a)
         own = np.asarray(a)
-        if own.dtype.kind == "u" or not own.dtype.isnative:  # PyTorch computes with few of them
+        odd = own.dtype.kind == "u" or own.dtype.itemsize > 8 or not own.dtype.isnative
+        if odd:  # PyTorch computes with few of them
             own = own.astype(np.float64 if own.dtype.itemsize > 4 else self._lender.dtype)
         steps = [step % own.itemsize for step in own.strides]
         own = own.copy() if any(steps) or min(own.strides, default=0) < 0 else own

@@ -18,6 +18,7 @@ from xem._arrays import (
     constant,
     device,
     gathered,
+    is_traced,
     overwrite,
 )
 
@@ -170,6 +171,8 @@ def inverse_factor(lower: Array) -> Array:
     if is_torch_array(lower):
         import torch
 
+        if is_traced():  # the triangular solver cannot be recorded for an open number of problems
+            return torch.linalg.solve_ex(lower, identity.expand(lower.shape))[0]
         return torch.linalg.solve_triangular(lower, identity, upper=False)  # NaN stays NaN
     sound = xp.all(xp.isfinite(lower), axis=(-2, -1))[..., None, None]
     safe = xp.where(sound, lower, identity)
