@@ -293,7 +293,6 @@ RUNS_OF_LAWS = [
         ("normal", TORCH, []),
         ("normal", JAX, [pytest.mark.slow]),
         ("vectors", HOST, [pytest.mark.slow]),
-        ("vectors", TORCH, [pytest.mark.slow]),
     ]
     for law in LAWS
     if not marks or law.__name__ in SOME
