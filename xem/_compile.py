@@ -108,13 +108,13 @@ class Compiler(Plain):
     fuses = True
 
     def __init__(self, space: Space, notify: Callable[[float], None]) -> None:
-        self._notify, self._seconds = notify, 0.0
+        self._space, self._notify, self._seconds = space, notify, 0.0
         self._turns = is_torch_namespace(space.xp)
         self.loops = is_jax_namespace(space.xp)
 
     def session(self) -> Plain:
         """Return what remembers its programs as long as no shape changes."""
-        return _Session(self)
+        return _Session(self._space, self.program)
 
     def stored(self, tree: T) -> T:
         """Return a tree with the rows last: loops over rows are then over contiguous numbers."""
@@ -132,7 +132,7 @@ class Compiler(Plain):
         self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any = ()
     ) -> Any:
         """Return what the compiled function returns."""
-        return self.program(function, static, rows, tile)(leaves((rows, tile)))
+        return self.program(function, static, rows, tile).run(leaves((rows, tile)))
 
     def program(self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any) -> Program:
         """Return the program of a function, compiled now if it never was."""
@@ -176,31 +176,21 @@ class Program:
     fits: Callable[[dict[str, int]], bool]
     """Whether it is for some sizes."""
 
-    def __call__(self, arrays: list[Array]) -> Any:
-        """Run."""
-        return self.run(arrays)
 
-
-class _Session(Plain):
+class _Session(Compiler):
     """Calls functions whose arguments have the same shapes each time, but for a tile's length."""
 
-    fuses = True
-
-    def __init__(self, compiler: Compiler) -> None:
-        self._compiler, self.loops = compiler, compiler.loops
+    def __init__(self, space: Space, compiled: Callable[..., Program]) -> None:
+        super().__init__(space, lambda _: None)
+        self._compiled_by: Callable[..., Program] = compiled
         self._known: dict[Any, Program] = {}
-        self.stored, self.restored = compiler.stored, compiler.restored  # type: ignore[method-assign]
-        self.laid = compiler.laid  # type: ignore[method-assign]
 
-    def __call__(
-        self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any = ()
-    ) -> Any:
-        """Return what the compiled function returns."""
+    def program(self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any) -> Program:
+        """Return the program of a function, found once."""
         key = (function, tile[0].shape if tile else None)
-        program = self._known.get(key)
-        if program is None:
-            program = self._known[key] = self._compiler.program(function, static, rows, tile)
-        return program.run(leaves((rows, tile)))
+        if key not in self._known:
+            self._known[key] = self._compiled_by(function, static, rows, tile)
+        return self._known[key]
 
 
 class Loan:

@@ -259,7 +259,7 @@ class Mixture(Model):
 
     def e_step(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
         """Return the sums over a tile, and its weighted log likelihood."""
-        if is_traced() and self.component.fuses(self.n_components, _event(tile, self.event_rank)):
+        if is_traced() and self.fuses(_event(tile, self.event_rank)):
             return self._one_by_one(ready, tile)
         features = self.component.features(ready, tile.x)
         resp, log_likelihood, log_map = responsibilities(
