@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import xem
-from tests.gpu.cupy_host import Counts, counting
+from tests.cupy_host import Counts, counting
 
 KiB = 1 << 10
 STEP = xem.Mixture.e_step

@@ -1,6 +1,6 @@
 """The CUDA C++ that CuPy writes for a fit, compiled for a GPU by NVIDIA's own compiler.
 
-``python -m tests.gpu.cupy_cubins FILE`` makes fits with CuPy on the host (`tests.gpu.cupy_host`),
+``python -m tests.gpu.cupy_cubins FILE`` makes fits with CuPy on the host (`tests.cupy_host`),
 keeps the source of each kernel that they ask for, and compiles it with the NVRTC of NVIDIA's
 wheel as CuPy itself does. It writes down as JSON what came of it.
 """
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.gpu import cupy_host
+from tests import cupy_host
 
 WHEELS = {"cupy-cuda12x": "nvidia-cuda-nvrtc-cu12"}
 """NVIDIA's wheels of NVRTC, by the wheel of CuPy that they go with."""
@@ -83,14 +83,6 @@ def record() -> dict[Source, Any]:
     return known
 
 
-def entries(source: Source) -> list[str]:
-    """Return the names of the kernels of a source."""
-    from tests.gpu.cupy_host.kernels import _COMMENT, _KERNEL
-
-    names: list[str] = _KERNEL.findall(_COMMENT.sub("", source.code))
-    return names
-
-
 def compiled(source: Source) -> bytes:
     """Return machine code, made with no header of a toolkit that this machine may have."""
     import cupy
@@ -151,18 +143,22 @@ def refusal(source: Source) -> str:
 def report() -> dict[str, Any]:
     """Return all there is to know."""
     cupy_host.install()
+    from tests.cupy_host.kernels import kernel_names
+
     version, known = load_compiler(), record()
     start = time.perf_counter()
     iterations = {f"{kind} {dtype}": launched(kind, dtype) for kind, dtype in FITS}
     fitted, sources = time.perf_counter(), list(known)
-    names = {name for source in sources for name in entries(source)}
-    poor = [entries(s) for s in sources if not is_machine_code(compiled(s), entries(s))]
+    entries = {source: kernel_names(source.code) for source in sources}
+    poor = [
+        names for source, names in entries.items() if not is_machine_code(compiled(source), names)
+    ]
     done = time.perf_counter()
     faults = {"misspelt": misspelt(sources[0]), "host": calling_the_host(known)}
     return {
         "version": version,
         "sources": len(sources),
-        "names": sorted(names),
+        "names": sorted({name for names in entries.values() for name in names}),
         "poor": poor,
         "iterations": iterations,
         "faults": {name: refusal(source) for name, source in faults.items()},

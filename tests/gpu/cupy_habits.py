@@ -18,9 +18,9 @@ from cupy._core import _routines_linalg as routines
 from numpy.testing import assert_array_equal
 
 import xem
-from tests.gpu import cupy_host
-from tests.gpu.cupy_host.capsules import redirect
-from tests.gpu.cupy_host.stubs import stub
+from tests import cupy_host
+from tests.cupy_host.capsules import redirect
+from tests.cupy_host.stubs import stub
 from xem import _linalg
 
 VECTORS = xem.Mixture(xem.MultivariateNormal(), 2)

@@ -13,8 +13,8 @@ import re
 from pathlib import Path
 from types import ModuleType
 
-from tests.gpu.cupy_host.cache import directory, run, shared_library
-from tests.gpu.cupy_host.capsules import UnsupportedError
+from tests.cupy_host.cache import directory, run, shared_library
+from tests.cupy_host.capsules import UnsupportedError
 
 WRAPPED = ("cublas", "cusparse", "cusolver", "curand")
 _FIRST = ("nvJitLink", "cublasLt")

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.gpu.cupy_host.cache import BuildError, built, compiler_version, directory
-from tests.gpu.cupy_host.capsules import Unserved
-from tests.gpu.cupy_host.counts import record_launch
+from tests.cupy_host.cache import BuildError, built, compiler_version, directory
+from tests.cupy_host.capsules import Unserved
+from tests.cupy_host.counts import record_launch
 
 HERE = Path(__file__).parent
 _FLAGS = ("-std=c++17", "-O1", "-w", "-fpermissive", "-fPIC", "-x")
@@ -74,10 +74,16 @@ def _header() -> tuple[str, tuple[str, ...]]:
     return name, ("-include", str(header), *flags)
 
 
+def kernel_names(source: str) -> list[str]:
+    """Return the names of the kernels of some CUDA source."""
+    names: list[str] = _KERNEL.findall(_COMMENT.sub("", source))
+    return names
+
+
 def on_host(source: str) -> str:
     """Return C++ with an entry point ``NAME_on_host`` for each kernel of some CUDA source."""
     code = _SHARED.sub(r"\1 *\2 = (\1 *)xem_host::shared;", _COMMENT.sub("", source))
-    names = _KERNEL.findall(code)
+    names = kernel_names(source)
     if not names or "extern __shared__" in code:
         msg = "a kernel without a name, or with shared memory of no simple type"
         raise Unserved(msg)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.gpu.cupy_host.capsules import Unserved
-from tests.gpu.cupy_host.counts import record
-from tests.gpu.cupy_host.views import DTYPES, at, pointers_at
+from tests.cupy_host.capsules import Unserved
+from tests.cupy_host.counts import record
+from tests.cupy_host.views import DTYPES, at, pointers_at
 
 _CUDA_TYPES = {0: DTYPES["s"], 1: DTYPES["d"]}
 

@@ -11,9 +11,9 @@ import os
 from itertools import count
 from typing import Any
 
-from tests.gpu.cupy_host import kernels
-from tests.gpu.cupy_host.capsules import Function, Unserved
-from tests.gpu.cupy_host.counts import allocate, record
+from tests.cupy_host import kernels
+from tests.cupy_host.capsules import Function, Unserved
+from tests.cupy_host.counts import allocate, record
 
 DEVICES = "XEM_CUPY_DEVICES"
 """The environment variable that says how many devices are described."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tests.gpu.cupy_host.capsules import UnsupportedError
-from tests.gpu.cupy_host.counts import record
-from tests.gpu.cupy_host.factors import Factors, xsyevd
-from tests.gpu.cupy_host.products import Products, gemm_ex, gemm_strided_ex
-from tests.gpu.cupy_host.views import DTYPES, at
+from tests.cupy_host.capsules import UnsupportedError
+from tests.cupy_host.counts import record
+from tests.cupy_host.factors import Factors, xsyevd
+from tests.cupy_host.products import Products, gemm_ex, gemm_strided_ex
+from tests.cupy_host.views import DTYPES, at
 
 
 def _sort(dtype: Any, data: int, _: int, shape: Any) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from tests.gpu.cupy_host.cache import shared_library
+from tests.cupy_host.cache import shared_library
 
 Function = Callable[..., Any]
 

@@ -19,9 +19,9 @@ import shutil
 import sys
 import warnings
 
-from tests.gpu.cupy_host.cache import TOOLS
-from tests.gpu.cupy_host.capsules import Unserved, UnsupportedError, check, failures
-from tests.gpu.cupy_host.counts import Counts, counting
+from tests.cupy_host.cache import TOOLS
+from tests.cupy_host.capsules import Unserved, UnsupportedError, check, failures
+from tests.cupy_host.counts import Counts, counting
 
 WHEELS = {"cupy-cuda12x": 12090, "cupy-cuda13x": 13000}
 """The wheels that are known, with the CUDA version that each is told."""
@@ -65,7 +65,7 @@ def install() -> None:
     found = installed()
     if reason or found is None:
         raise UnsupportedError(reason)
-    from tests.gpu.cupy_host import capsules, driver, stubs
+    from tests.cupy_host import capsules, driver, stubs
 
     os.environ["CUPY_ACCELERATORS"] = ""  # CUB is linked into CuPy, out of reach
     api = "cupy_backends.cuda.api"
@@ -83,7 +83,7 @@ def _serve() -> None:
     import cupy
     from cupy.cuda import compiler, thrust
 
-    from tests.gpu.cupy_host import kernels, libraries, stubs
+    from tests.cupy_host import kernels, libraries, stubs
 
     if not hasattr(compiler, "_compile_module_with_cache"):
         msg = "cupy.cuda.compiler of this CuPy lacks _compile_module_with_cache"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import lapack
 
-from tests.gpu.cupy_host.capsules import Unserved
-from tests.gpu.cupy_host.views import DTYPES, INT, Array, at, matrix_at, pointers_at
+from tests.cupy_host.capsules import Unserved
+from tests.cupy_host.views import DTYPES, INT, Array, at, matrix_at, pointers_at
 
 _LOWER = 0  # CUBLAS_FILL_MODE_LOWER
 

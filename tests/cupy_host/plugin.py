@@ -1,4 +1,4 @@
-"""pytest's plugin: ``-p tests.gpu.cupy_host.plugin`` runs CuPy's tests, and no others, on the host.
+"""pytest's plugin: ``-p tests.cupy_host.plugin`` runs CuPy's tests, and no others, on the host.
 
 A test fails in which something failed below CuPy, also if nobody noticed it there.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.gpu import cupy_host
+from tests import cupy_host
 
 cupy_host.install()
 
@@ -45,6 +45,6 @@ def pytest_runtest_call() -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what the kernels cost."""
-    from tests.gpu.cupy_host.kernels import builds
+    from tests.cupy_host.kernels import builds
 
     terminalreporter.write_line(f"{builds.needed} kernels in {builds.seconds:.0f} s")
