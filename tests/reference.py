@@ -95,6 +95,11 @@ class Case(NamedTuple):
     start: Normals
     known: dict[str, Any]
 
+    @property
+    def kind(self) -> str:
+        """The kind of mixture, as `tests.helpers.mixture` names it."""
+        return "normal-tied" if self.tied else "normal"
+
     def params(self, count: str) -> Normals:
         """Return the known parameters after so many steps."""
         return _normals(self.known["steps"][count]["params"])
@@ -169,6 +174,16 @@ def two_groups(*shape: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     lower = rng.random(shape) < 0.4
     return np.where(lower, rng.normal(0, 1, shape), rng.normal(6, 2, shape))
+
+
+def bumps(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw from 0.4 N(0, 1) + 0.6 N(4, 0.7²), which overlap."""
+    return np.where(rng.random(shape) < 0.4, rng.normal(0, 1, shape), rng.normal(4, 0.7, shape))
+
+
+def waits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw from two exponential distributions, of means 0.2 and 3."""
+    return rng.exponential(1, shape) * np.where(rng.random(shape) < 0.5, 0.2, 3)
 
 
 def hard_start(x: np.ndarray, weights: np.ndarray, centres: np.ndarray) -> Normals:

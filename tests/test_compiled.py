@@ -17,18 +17,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from tests.families import Exponential
+from tests.helpers import HOST, arrays, assert_same
 from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, lane_params, on_lanes
-from tests.reference import two_groups
-from tests.test_laws import bumps, clouds
+from tests.reference import bumps, two_groups
+from tests.vectors import clouds
 from xem import Status, _compile
 from xem._arrays import Space, array_namespace, traced
 from xem._compile import Loan
 from xem._special import _exp, responsibilities, shares
-from xem._tree import leaves, named_leaves
+from xem._tree import leaves
 from xem.families.forms import AxisProducts, Products
 from xem.testing import LAWS, Subject
 
-HOST, HOST_SINGLE = NumpyLane("float64"), NumpyLane("float32")
+HOST_SINGLE = NumpyLane("float32")
 TORCH, TORCH_SINGLE = TorchLane("float64"), TorchLane("float32")
 JAX = JaxLane("float64")
 
@@ -67,20 +68,9 @@ def no_programs(monkeypatch: pytest.MonkeyPatch) -> dict[Any, list[Any]]:
     return programs
 
 
-def found(lane: Lane, fit: xem.Fit) -> dict[str, np.ndarray]:
-    """Return all arrays of a fit on the host."""
-    names = ("log_likelihood", "objective", "status", "n_iter", "history", "restarts")
-    arrays = {name: getattr(fit, name) for name in (*names, "total_weight")}
-    arrays |= dict(named_leaves(fit.params))
-    return {name: lane.to_numpy(array) for name, array in arrays.items()}
-
-
 def assert_alike(lane: Lane, one: xem.Fit, other: xem.Fit, rtol: float = 0) -> None:
     """Compare all that two fits say, and of what kind it is."""
-    ours, known = found(lane, one), found(lane, other)
-    for name, value in known.items():
-        assert ours[name].dtype == value.dtype, name
-        assert_allclose(ours[name], value, rtol=rtol, atol=rtol, err_msg=name)
+    assert_same(arrays(lane, one), arrays(lane, other), rtol)
 
 
 def check(lane: Lane, model: xem.Mixture, x: Any, **options: Any) -> xem.Fit:
@@ -177,7 +167,7 @@ def test_a_fit_that_converges(lane):
     """Where rounding decides which iteration is the last, the objectives are still close."""
     x = lane.asarray(two_groups(20, 80))
     fits = [xem.fit(TWO, x, seed=0, compile=compile) for compile in (True, False)]  # noqa: A001
-    one, other = (found(lane, fit) for fit in fits)
+    one, other = (arrays(lane, fit) for fit in fits)
     assert_array_equal(one["status"], Status.CONVERGED)
     assert_array_equal(other["status"], Status.CONVERGED)
     away = np.abs(one["n_iter"] - other["n_iter"])
@@ -205,9 +195,7 @@ def test_hopeless_problems_among_others(lane):
     assert_array_equal(status[[1, 3, 6]], [known for _, known in HOPELESS.values()])
     sound = [0, 2, 4, 5, 7]
     without = xem.fit(TWO, lane.asarray(x[sound]), seed=0, tol=0, max_iter=12, compile=True)
-    ours, known = found(lane, fit[lane.asarray(sound)]), found(lane, without)
-    for name, value in known.items():
-        assert_allclose(ours[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
+    assert_alike(lane, fit[lane.asarray(sound)], without, 1e-9)
 
 
 @by_inductor
@@ -370,8 +358,9 @@ def test_what_is_given_beside_the_data_is_lent_too():
 def test_results_are_of_the_lender():
     options = {"seed": 0, "tol": 0, "max_iter": 12}
     fit = xem.fit(TWO, two_groups(6, 60), n_init=2, compile=True, **options)
-    for name, array in found(HOST, fit).items():
-        assert type(array) is np.ndarray, name
+    for name in ("log_likelihood", "objective", "n_iter", "history", "restarts", "total_weight"):
+        assert type(getattr(fit, name)) is np.ndarray, name
+    assert {type(leaf) for leaf in leaves(fit.params)} == {np.ndarray}
     assert fit.status.dtype == fit.n_iter.dtype == np.int32
     assert isinstance(fit.posterior(two_groups(6, 60)), np.ndarray)
     one = xem.fit(TWO, two_groups(60), compile=True, **options)

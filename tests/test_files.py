@@ -16,40 +16,31 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from tests.families import Exponential
+from tests.helpers import HOST, arrays, assert_same, fitted, mixture, second_hopeless
 from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, lane_params
 from tests.reference import two_groups
 
 MODELS = {
-    "normal": xem.Mixture(xem.Normal(), 2),
-    "floor": xem.Mixture(xem.Normal(variance_floor=0.01), 3),
-    "tied": xem.Mixture(xem.Normal(), 2, tied={"components.scale"}),
-    "fixed": xem.Mixture(xem.Normal(), 2, fixed={"weights", "components.scale"}),
-    "one": xem.Mixture(xem.Normal(), 1),
+    "normal": mixture(),
+    "floor": mixture(n_components=3, floor=0.01),
+    "tied": mixture("normal-tied"),
+    "fixed": mixture(fixed={"weights", "components.scale"}),
+    "one": mixture(n_components=1),
 }
-ARRAYS = ("log_likelihood", "objective", "n_iter", "status", "history", "total_weight", "restarts")
 
 
-def fitted(lane: Lane, *batch: int, name: str = "normal", **options: Any) -> xem.Fit:
+def a_fit(lane: Lane, *batch: int, name: str = "normal") -> xem.Fit:
     """Fit problems of which the second, where there is one, is hopeless."""
-    model, x = MODELS[name], two_groups(*batch, 30)
-    if batch:
-        x.reshape(-1, 30)[1:2] = np.nan
-    given = {"weights": [0.4, 0.6], "scale": [1.0, 2.0]}
+    model, options = MODELS[name], {}
     if model.fixed:
-        options["init"] = model.params(**given)
-    return xem.fit(model, lane.asarray(x), **({"seed": 0, "max_iter": 25} | options))
+        options["init"] = model.params(weights=[0.4, 0.6], scale=[1.0, 2.0])
+    return fitted(lane, model, second_hopeless(*batch, 30), max_iter=25, **options)
 
 
-def assert_same(lane: Lane, fit: xem.Fit, other_lane: Lane, other: xem.Fit) -> None:
+def assert_equal(lane: Lane, fit: xem.Fit, other_lane: Lane, other: xem.Fit) -> None:
     """Compare all that two fits hold, to the last bit."""
     assert fit.model == other.model
-    pairs = [(fit.params.weights, other.params.weights)]
-    pairs += zip(fit.params.components, other.params.components, strict=True)
-    pairs += [(getattr(fit, name), getattr(other, name)) for name in ARRAYS]
-    pairs.append((fit.icl(), other.icl()))
-    for ours, theirs in ((lane.to_numpy(a), other_lane.to_numpy(b)) for a, b in pairs):
-        assert ours.dtype == theirs.dtype
-        assert_array_equal(ours, theirs)
+    assert_same(arrays(lane, fit), arrays(other_lane, other))
 
 
 def load(lane: Lane, path: Path) -> xem.Fit:
@@ -62,17 +53,17 @@ def load(lane: Lane, path: Path) -> xem.Fit:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("batch", [(), (3,), (2, 2), (0,)])
 def test_there_and_back(tmp_path, name, batch):
-    lane, path = NumpyLane("float64"), tmp_path / "fit.npz"
-    fit = fitted(lane, *batch, name=name)
+    lane, path = HOST, tmp_path / "fit.npz"
+    fit = a_fit(lane, *batch, name=name)
     xem.save(fit, path)
-    assert_same(lane, xem.load(path), lane, fit)
+    assert_equal(lane, xem.load(path), lane, fit)
 
 
 def test_there_and_back_on_every_backend(lane, tmp_path):
-    fit, path = fitted(lane, 3), tmp_path / "fit.npz"
+    fit, path = a_fit(lane, 3), tmp_path / "fit.npz"
     xem.save(fit, path)
     back = load(lane, path)
-    assert_same(lane, back, lane, fit)
+    assert_equal(lane, back, lane, fit)
     assert back.status.dtype == back.n_iter.dtype == lane.xp.int32
 
 
@@ -80,18 +71,18 @@ def test_there_and_back_on_every_backend(lane, tmp_path):
     "lane", lane_params(lambda lane: lane.dtype_name == "float64"), indirect=True
 )
 def test_from_numpy_to_every_backend(lane, tmp_path):
-    host, path = NumpyLane("float64"), tmp_path / "fit.npz"
-    fit = fitted(host, 3)
+    host, path = HOST, tmp_path / "fit.npz"
+    fit = a_fit(host, 3)
     xem.save(fit, path)
-    assert_same(lane, load(lane, path), host, fit)
+    assert_equal(lane, load(lane, path), host, fit)
 
 
 def test_from_every_backend_to_numpy(lane, tmp_path):
-    fit, path = fitted(lane, 3), tmp_path / "fit.npz"
+    fit, path = a_fit(lane, 3), tmp_path / "fit.npz"
     xem.save(fit, path)
     back = xem.load(path)
     assert all(type(leaf) is np.ndarray for leaf in (back.status, *back.params.components))
-    assert_same(NumpyLane(lane.dtype_name), back, lane, fit)
+    assert_equal(NumpyLane(lane.dtype_name), back, lane, fit)
 
 
 SINGLE = [
@@ -103,7 +94,7 @@ SINGLE = [
 @pytest.mark.parametrize("lane", SINGLE, indirect=True)
 def test_where_there_is_no_float64_it_becomes_float32(lane, tmp_path):
     path = tmp_path / "fit.npz"
-    fit = fitted(NumpyLane("float64"), 3)
+    fit = a_fit(HOST, 3)
     xem.save(fit, path)
     back = load(lane, path)
     assert back.params.weights.dtype == back.history.dtype == lane.xp.float32
@@ -119,7 +110,7 @@ def plain_namespaces() -> list[Any]:
 @pytest.mark.parametrize("name", plain_namespaces())
 def test_namespaces_as_users_import_them(tmp_path, name):
     """With no device named, and PyTorch's namespace not wrapped."""
-    fit, path = fitted(NumpyLane("float32"), 3), tmp_path / "fit.npz"
+    fit, path = a_fit(NumpyLane("float32"), 3), tmp_path / "fit.npz"
     xem.save(fit, path)
     xp: ModuleType = importlib.import_module(name)
     back = xem.load(path, xp=xp)
@@ -130,20 +121,20 @@ def test_namespaces_as_users_import_them(tmp_path, name):
 @pytest.mark.parametrize("kind", [str, Path])
 def test_paths_of_both_kinds(tmp_path, kind):
     path = tmp_path / "without suffix"
-    xem.save(fitted(NumpyLane("float64")), kind(path))
+    xem.save(a_fit(HOST), kind(path))
     assert [p.name for p in tmp_path.iterdir()] == ["without suffix"]
     assert xem.load(kind(path)).model == MODELS["normal"]
 
 
 def test_a_path_of_this_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    xem.save(fitted(NumpyLane("float64")), "fit.npz")
+    xem.save(a_fit(HOST), "fit.npz")
     assert xem.load("fit.npz").model == MODELS["normal"]
 
 
 def test_a_loaded_fit_joins_others(tmp_path):
-    lane, path = NumpyLane("float64"), tmp_path / "fit.npz"
-    fit = fitted(lane, 3)
+    lane, path = HOST, tmp_path / "fit.npz"
+    fit = a_fit(lane, 3)
     xem.save(fit, path)
     assert len(xem.concat([fit, xem.load(path)])) == 6
 
@@ -160,7 +151,7 @@ def test_options_of_numpy_are_saved(tmp_path):
 
 def test_the_file_holds_plain_arrays_and_no_pickle(tmp_path):
     path = tmp_path / "fit.npz"
-    xem.save(fitted(NumpyLane("float64"), 3), path)
+    xem.save(a_fit(HOST, 3), path)
     with np.load(path, allow_pickle=False) as archive:
         kinds = {archive[name].dtype.kind for name in archive.files}
     assert kinds <= set("fiU")
@@ -196,35 +187,35 @@ def test_a_failing_write_leaves_the_old_file_alone(tmp_path, monkeypatch, call, 
     def fail(*_: Any, **__: Any) -> None:
         raise error("in the middle of it")
 
-    lane, path = NumpyLane("float64"), tmp_path / "fit.npz"
-    xem.save(fitted(lane, 2), path)
+    lane, path = HOST, tmp_path / "fit.npz"
+    xem.save(a_fit(lane, 2), path)
     before = path.read_bytes()
     monkeypatch.setattr(call, fail)
     with pytest.raises(error, match="in the middle"):
-        xem.save(fitted(lane, 3), path)
+        xem.save(a_fit(lane, 3), path)
     monkeypatch.undo()
     assert [p.name for p in tmp_path.iterdir()] == ["fit.npz"]
     assert path.read_bytes() == before
 
 
 def test_a_file_is_replaced(tmp_path):
-    lane, path = NumpyLane("float64"), tmp_path / "fit.npz"
-    xem.save(fitted(lane, 2), path)
-    xem.save(fitted(lane, 3), path)
+    lane, path = HOST, tmp_path / "fit.npz"
+    xem.save(a_fit(lane, 2), path)
+    xem.save(a_fit(lane, 3), path)
     assert len(xem.load(path)) == 3
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_permissions_are_those_of_other_new_files(tmp_path):
     path, other = tmp_path / "fit.npz", tmp_path / "other"
-    xem.save(fitted(NumpyLane("float64")), path)
+    xem.save(a_fit(HOST), path)
     other.touch()
     assert path.stat().st_mode == other.stat().st_mode
 
 
 def test_a_folder_that_does_not_exist(tmp_path):
     with pytest.raises(FileNotFoundError):
-        xem.save(fitted(NumpyLane("float64")), tmp_path / "none" / "fit.npz")
+        xem.save(a_fit(HOST), tmp_path / "none" / "fit.npz")
 
 
 # Bad files
@@ -237,7 +228,7 @@ def test_a_missing_file(tmp_path):
 
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "fit.npz"
-    xem.save(fitted(NumpyLane("float64"), 3), path)
+    xem.save(a_fit(HOST, 3), path)
     return path
 
 
@@ -409,7 +400,7 @@ def fit_waits(family: xem.Family) -> xem.Fit:
 
 @pytest.mark.parametrize("lane", [pytest.param(TorchLane("float64"), id="torch")], indirect=True)
 def test_a_fit_with_gradients_can_be_saved(lane, tmp_path):
-    fit, path = fitted(lane, 3), tmp_path / "fit.npz"
+    fit, path = a_fit(lane, 3), tmp_path / "fit.npz"
     fit.params.weights.requires_grad_()
     xem.save(fit, path)
     assert_array_equal(xem.load(path).params.weights, lane.to_numpy(fit.params.weights))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import xem
 from tests.families import Exponential, ExponentialParams
+from tests.helpers import mixture
 from tests.lanes import JaxLane, Lane, StrictLane, TorchLane, lane_params
+from tests.reference import bumps, waits
+from tests.vectors import clouds
 from xem.testing import (
     LAWS,
     Law,
@@ -23,27 +26,8 @@ from xem.testing import (
     monotone,
 )
 
-
-def bumps(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return np.where(rng.random(shape) < 0.4, rng.normal(0, 1, shape), rng.normal(4, 0.7, shape))
-
-
-def waits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.exponential(1, shape) * np.where(rng.random(shape) < 0.5, 0.2, 3)
-
-
-def clouds(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw two clouds of pairs of numbers, one round and one long, that overlap."""
-    late, z = rng.random(shape)[..., None] < 0.4, rng.normal(size=(*shape, 2))
-    return np.where(late, z, z @ np.asarray([[1.2, 0.9], [0.0, 0.6]]) + np.asarray([4.0, -2.0]))
-
-
 PAIR = (("loc", ((0.5, 0.0), (3.5, -2.0))),)
 MATRICES = (("covariance", (((1.0, 0.2), (0.2, 1.0)), ((1.5, 1.0), (1.0, 1.2)))),)
-
-
-def vectors(covariance: str, n_components: int = 2, **options: Any) -> xem.Mixture:
-    return xem.Mixture(xem.MultivariateNormal(covariance), n_components, **options)
 
 
 class Config(NamedTuple):
@@ -69,19 +53,19 @@ CONFIGS = {
         xem.Mixture(xem.Normal(), 2, fixed={"components.scale"}), fixed=(("scale", (1.0, 0.5)),)
     ),
     "exponential": Config(xem.Mixture(Exponential(), 2), waits),
-    "vectors-full": Config(vectors("full"), clouds),
+    "vectors-full": Config(mixture("full"), clouds),
     "vectors-full-no-floor": Config(
         xem.Mixture(xem.MultivariateNormal(covariance_floor=0), 2), clouds
     ),
-    "vectors-tied": Config(vectors("tied"), clouds),
-    "vectors-diag": Config(vectors("diag"), clouds),
-    "vectors-spherical": Config(vectors("spherical", 3), clouds),
-    "vectors-EVI": Config(vectors("EVI"), clouds),
-    "vectors-EEV": Config(vectors("EEV"), clouds),
-    "vectors-EVV": Config(vectors("EVV"), clouds),
-    "vectors-fixed-loc": Config(vectors("full", fixed={"components.loc"}), clouds, PAIR),
+    "vectors-tied": Config(mixture("tied"), clouds),
+    "vectors-diag": Config(mixture("diag"), clouds),
+    "vectors-spherical": Config(mixture("spherical", 3), clouds),
+    "vectors-EVI": Config(mixture("EVI"), clouds),
+    "vectors-EEV": Config(mixture("EEV"), clouds),
+    "vectors-EVV": Config(mixture("EVV"), clouds),
+    "vectors-fixed-loc": Config(mixture("full", fixed={"components.loc"}), clouds, PAIR),
     "vectors-fixed-covariance": Config(
-        vectors("full", fixed={"components.covariance"}), clouds, MATRICES
+        mixture("full", fixed={"components.covariance"}), clouds, MATRICES
     ),
 }
 

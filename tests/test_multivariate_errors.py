@@ -11,6 +11,7 @@ import pytest
 
 import xem
 from tests.families import Exponential
+from tests.helpers import mixture
 from tests.lanes import one_of_each
 from tests.vectors import EVERY
 
@@ -25,12 +26,8 @@ SIGNED = np.ones((3, 12)) * [[1], [-1], [1]]
 UNKNOWN = [[1.0, np.nan], [np.nan, 1.0]]
 
 
-def mixture(kind: str = "full", **options: Any) -> xem.Mixture:
-    return xem.Mixture(xem.MultivariateNormal(kind), 2, **options)
-
-
-NORMAL = xem.Mixture(xem.Normal(), 2)
-FULL = mixture()
+NORMAL = mixture()
+FULL = mixture("full")
 
 
 class Bad(NamedTuple):
@@ -61,7 +58,7 @@ def prior(
     kind: str, *parts: str, x: Any = X, error: type[Exception] = ValueError, **given: Any
 ) -> Bad:
     """Return a fit with a prior that does not fit."""
-    model = NORMAL if kind == "normal" else mixture(kind)
+    model = mixture(kind)
     return Bad(lambda: xem.fit(model, x, prior=model.prior(**given)), error, parts)
 
 
@@ -86,11 +83,14 @@ FAMILY = {
     **{f"floor {v!r}": floor(v, ValueError) for v in (-1e-6, 1, 1.0, 2, np.inf, float("nan"))},
     **{f"floor {v!r}": floor(v, TypeError) for v in ("1e-6", None, True, [1e-6], 1e-6j)},
     "tied covariance": make(
-        lambda: mixture(tied={"components.covariance"}), "tied names ['components.covariance']"
+        lambda: mixture("full", tied={"components.covariance"}),
+        "tied names ['components.covariance']",
     ),
-    "tied loc": make(lambda: mixture(tied={"components.loc"}), "tied names ['components.loc']"),
+    "tied loc": make(
+        lambda: mixture("full", tied={"components.loc"}), "tied names ['components.loc']"
+    ),
     "fixed scale": make(
-        lambda: mixture(fixed={"components.scale"}),
+        lambda: mixture("full", fixed={"components.scale"}),
         "fixed names ['components.scale']",
         "components.covariance",
     ),
@@ -200,7 +200,7 @@ STARTS = {
         "fixed names ['components.covariance']",
         "init has no value",
         "model.params",
-        model=mixture(fixed={"components.covariance"}),
+        model=mixture("full", fixed={"components.covariance"}),
     ),
     "complete, with restarts": fit(
         "n_init is 2",

@@ -17,6 +17,7 @@ from scipy.linalg import solve_triangular
 from threadpoolctl import threadpool_limits
 
 import xem
+from tests.helpers import mixture, vectors
 from tests.lanes import Lane, NumpyLane, TorchLane
 from tests.vectors import (
     EVERY,
@@ -24,7 +25,6 @@ from tests.vectors import (
     WORDS,
     Vectors,
     as_given,
-    as_matrices,
     log_densities,
     log_likelihood,
     m_step,
@@ -59,10 +59,6 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def mixture(kind: str, n_components: int = 2, floor: float = FLOOR) -> xem.Mixture:
-    return xem.Mixture(xem.MultivariateNormal(kind, covariance_floor=floor), n_components)
-
-
 def fit_from(
     lane: Lane, model: xem.Mixture, x: np.ndarray, start: Vectors, **options: Any
 ) -> xem.Fit:
@@ -70,14 +66,6 @@ def fit_from(
     given = start._replace(covariance=as_given(start.covariance, model.component.covariance))
     init = model.params(**{name: np.asarray(p).tolist() for name, p in given._asdict().items()})
     return xem.fit(model, lane.asarray(x), init=init, **options)
-
-
-def found(fit: xem.Fit) -> Vectors:
-    """Return the parameters of a fit on the host, in float64."""
-    weights, (loc, own) = fit.params
-    loc = np.asarray(loc, np.float64)
-    covariance = as_matrices(np.asarray(own), fit.model.component.covariance, *loc.shape[-2:])
-    return Vectors(np.asarray(weights, np.float64), loc, covariance)
 
 
 def problem(batch: Vectors, i: int) -> Vectors:
@@ -92,7 +80,7 @@ def scaled(params: Vectors, scale: Any) -> Vectors:
     return Vectors(params.weights, params.loc * scale, covariance)
 
 
-def assert_close(params: Vectors, expected: Vectors, tol: float) -> None:
+def assert_close_whitened(params: Vectors, expected: Vectors, tol: float) -> None:
     """Compare each component in its own whitened coordinates, where its covariance is 1."""
     assert_allclose(params.weights, expected.weights, rtol=0, atol=tol)
     for k, matrix in enumerate(expected.covariance):
@@ -160,12 +148,12 @@ def test_an_offset_costs_single_precision_no_digits(lane, kind):
     start = hard(exact, labels, kind)
     start = start._replace(loc=(start.loc + 1e4).astype(np.float32).astype(float))
     expected, _ = loop(exact, start._replace(loc=start.loc - 1e4), kind, 20)
-    params = found(fit_from(lane, mixture(kind), x, start, **options))
+    params = vectors(fit_from(lane, mixture(kind), x, start, **options).params, kind)
     assert_allclose(params.loc - 1e4, expected.loc, rtol=0, atol=6e-4)
-    assert_close(params._replace(loc=expected.loc), expected, 1e-4)
+    assert_close_whitened(params._replace(loc=expected.loc), expected, 1e-4)
     double = NumpyLane("float64") if isinstance(lane, NumpyLane) else TorchLane("float64")
-    params = found(fit_from(double, mixture(kind), x, start, **options))
-    assert_close(params._replace(loc=params.loc - 1e4), expected, 1e-9)
+    params = vectors(fit_from(double, mixture(kind), x, start, **options).params, kind)
+    assert_close_whitened(params._replace(loc=params.loc - 1e4), expected, 1e-9)
 
 
 @pytest.mark.parametrize("kind", WORDS)
@@ -174,11 +162,12 @@ def test_many_columns_underflow_nowhere(kind, d):
     """Their densities are 0 in float64; neither their logarithms nor their ratios are."""
     x = 1e4 * clouds(d + 50, d, apart=0.5)[0]
     fit, some = xem.fit(mixture(kind), x, seed=0, max_iter=2), x[::17]
-    logs = log_densities(some, found(fit))
+    logs = log_densities(some, vectors(fit.params, kind))
     expected = np.logaddexp.reduce(logs, axis=1)
     assert np.all(np.exp(expected) == 0)
     assert_allclose(fit.log_prob(some), expected, rtol=1e-11)
-    assert_allclose(float(fit.log_likelihood), log_likelihood(x, found(fit)), rtol=1e-11)
+    value = log_likelihood(x, vectors(fit.params, kind))
+    assert_allclose(float(fit.log_likelihood), value, rtol=1e-11)
     posterior = fit.posterior(some)
     assert_allclose(posterior, np.exp(logs - expected[:, None]), rtol=0, atol=1e-8)
     assert_allclose(posterior.sum(-1), 1, rtol=1e-12)
@@ -193,10 +182,10 @@ def test_narrow_clusters_are_those_of_their_members(lane, kind, length):
     centres = np.asarray([[0.0, 0.0], [7.0, 50.0], [43.0, 39.0], [50.0, 3.0]])
     z = rng.normal(size=(200, 2)) * [1e-5, length]
     x = centres[labels] + (turns[labels] @ z[..., None])[..., 0]
-    fit = xem.fit(mixture(kind, 4, 0), lane.asarray(x), seed=0).sorted()
+    fit = xem.fit(mixture(kind, 4, floor=0), lane.asarray(x), seed=0).sorted()
     assert int(fit.status) == Status.CONVERGED
     expected = hard(x, labels, kind)
-    assert_close(found(fit), expected, 1e-6)
+    assert_close_whitened(vectors(fit.params, kind), expected, 1e-6)
     densities = np.logaddexp.reduce(joint(x, expected), axis=1)
     assert_allclose(lane.to_numpy(fit.log_prob(lane.asarray(x))), densities, rtol=0, atol=1e-5)
 
@@ -215,7 +204,7 @@ def test_fewer_rows_than_columns(lane, kind):
         assert np.all(status == Status.ON_FLOOR)
         assert np.all(lane.to_numpy(free.status) == Status.DEGENERATE)
     for i, rows in enumerate(x):
-        params, sd = problem(found(fit), i), np.sqrt(metric(rows, kind))
+        params, sd = problem(vectors(fit.params, kind), i), np.sqrt(metric(rows, kind))
         spectrum = np.linalg.eigvalsh(params.covariance / np.outer(sd, sd))
         assert spectrum.min() >= FLOOR * (1 - 1e-9) - 1e-15 * spectrum.max()
         assert_allclose(values[i], log_likelihood(rows, params), rtol=1e-8)
@@ -229,10 +218,11 @@ def test_one_row_for_each_component(lane, kind):
     wider = expected._replace(covariance=1.3 * expected.covariance)
     fit = fit_from(lane, mixture(kind, 4), x, wider)
     assert int(fit.status) == Status.ON_FLOOR
-    assert_close(found(fit), expected, 1e-8)
+    assert_close_whitened(vectors(fit.params, kind), expected, 1e-8)
     assert_allclose(float(fit.log_likelihood), log_likelihood(x, expected), rtol=1e-9)
     fit = xem.fit(mixture(kind, 4), lane.asarray(x), seed=0)
-    assert_allclose(float(fit.log_likelihood), log_likelihood(x, found(fit)), rtol=1e-8, atol=1e-8)
+    value = log_likelihood(x, vectors(fit.params, kind))
+    assert_allclose(float(fit.log_likelihood), value, rtol=1e-8, atol=1e-8)
 
 
 @each(VARYING, "float64")
@@ -253,10 +243,11 @@ def test_a_lone_outlier_and_two_equal_rows(lane, kind, n, where):
         wider = expected._replace(covariance=np.stack([rest, 0.1 * rest]))
         fit = fit_from(lane, mixture(kind), x, wider)
     assert int(fit.status) == Status.ON_FLOOR
-    assert_close(found(fit), expected, 1e-8)
+    assert_close_whitened(vectors(fit.params, kind), expected, 1e-8)
     free = fit_from(lane, mixture(kind, floor=0), x, expected._replace(covariance=[rest, rest]))
     assert int(free.status) == Status.DEGENERATE
-    assert_allclose(float(free.log_likelihood), log_likelihood(x, found(free)), rtol=1e-8)
+    value = log_likelihood(x, vectors(free.params, kind))
+    assert_allclose(float(free.log_likelihood), value, rtol=1e-8)
 
 
 @each(VARYING, "float64", "float32")
@@ -267,7 +258,7 @@ def test_outliers_far_away_leave_the_others_their_digits(lane, kind):
     loc = np.asarray([[0, 0], [far, far]])
     start = Vectors(np.asarray([0.9, 0.1]), loc, np.stack([np.eye(2), far**2 * np.eye(2)]))
     fit = fit_from(lane, mixture(kind, floor=0), x, start, max_iter=10, tol=0)
-    assert_close(found(fit), loop(x, start, kind, 10)[0], tol)
+    assert_close_whitened(vectors(fit.params, kind), loop(x, start, kind, 10)[0], tol)
 
 
 # What maps the data to themselves
@@ -279,9 +270,10 @@ def test_whole_weights_are_duplicated_rows(lane, kind):
     copies, options = np.repeat(x, weights, axis=0), {"seed": 0, "tol": 0}
     mass = lane.asarray(weights.astype(float))
     weighted = xem.fit(mixture(kind), lane.asarray(x), weights=mass, max_iter=10, **options)
-    start = found(xem.fit(mixture(kind), lane.asarray(copies), max_iter=0, **options))
+    begun = xem.fit(mixture(kind), lane.asarray(copies), max_iter=0, **options)
+    start = vectors(begun.params, kind)
     expected, _ = loop(copies, start, kind, 10)
-    assert_close(found(weighted), expected, 1e-8)
+    assert_close_whitened(vectors(weighted.params, kind), expected, 1e-8)
     assert_allclose(float(weighted.log_likelihood), log_likelihood(copies, expected), rtol=1e-10)
 
 
@@ -292,7 +284,7 @@ def test_sizes_of_the_data(lane, kind, size):
     start = hard(x, labels, kind)
     fit = fit_from(lane, mixture(kind), x * size, scaled(start, size), max_iter=10, tol=0)
     expected, _ = loop(x, start, kind, 10)
-    assert_close(scaled(found(fit), 1 / size), expected, 1e-8)
+    assert_close_whitened(scaled(vectors(fit.params, kind), 1 / size), expected, 1e-8)
     value = log_likelihood(x, expected) - x.size * math.log(size)
     assert_allclose(float(fit.log_likelihood), value, rtol=1e-10)
 
@@ -304,7 +296,7 @@ def test_columns_of_very_different_scales(lane, kind, d):
     start, scale = hard(x, labels, kind), np.resize([1e-8, 1e8], d)
     fit = fit_from(lane, mixture(kind), x * scale, scaled(start, scale), max_iter=10, tol=0)
     expected, _ = loop(x, start, kind, 10)
-    assert_close(scaled(found(fit), 1 / scale), expected, 1e-8)
+    assert_close_whitened(scaled(vectors(fit.params, kind), 1 / scale), expected, 1e-8)
     densities = np.logaddexp.reduce(log_densities(x, expected), axis=1) - np.log(scale).sum()
     assert_allclose(lane.to_numpy(fit.log_prob(lane.asarray(x * scale))), densities, rtol=1e-9)
 
@@ -315,9 +307,11 @@ def test_powers_of_two_in_the_columns_change_no_start_and_no_digit(lane, kind, p
     x, scale = clouds(60, 6)[0], 2.0 ** np.resize([-power, power], 6)
     plain = xem.fit(mixture(kind), lane.asarray(x), seed=0, max_iter=20)
     fit = xem.fit(mixture(kind), lane.asarray(x * scale), seed=0, max_iter=20)
-    for ours, known in zip(scaled(found(fit), 1 / scale), found(plain), strict=True):
+    expected = vectors(plain.params, kind)
+    found = scaled(vectors(fit.params, kind), 1 / scale)
+    for ours, known in zip(found, expected, strict=True):
         assert_allclose(ours, known, rtol=0, atol=1e-14 * np.max(np.abs(known)))
-    densities = np.logaddexp.reduce(log_densities(x, found(plain)), axis=1) - np.log(scale).sum()
+    densities = np.logaddexp.reduce(log_densities(x, expected), axis=1) - np.log(scale).sum()
     assert_allclose(lane.to_numpy(fit.log_prob(lane.asarray(x * scale))), densities, rtol=1e-10)
 
 
@@ -330,8 +324,8 @@ def test_columns_in_one_unit_may_be_tiny_or_constant(lane, kind):
     fit = fit_from(lane, mixture(kind), x, start, max_iter=10, tol=0)
     expected, _ = loop(x, start, kind, 10)
     assert int(fit.status) == Status.MAX_ITER
-    assert_close(found(fit), expected, 1e-9)
-    assert_allclose(found(fit).loc, expected.loc, rtol=1e-6)
+    assert_close_whitened(vectors(fit.params, kind), expected, 1e-9)
+    assert_allclose(vectors(fit.params, kind).loc, expected.loc, rtol=1e-6)
 
 
 # Hopeless problems and their neighbours
@@ -423,7 +417,7 @@ def test_components_that_shrink_midway_are_those_of_the_loop(lane, kind):
         expected, n_iter = loop(x[i], problem(start, i), kind, steps, stop)
         assert strain(x[i], problem(start, i)) < 1e-3 * limit
         assert (strain(x[i], expected) > limit) == (i not in (0, 3))
-        assert_close(problem(found(fit), i), expected, tol)
+        assert_close_whitened(problem(vectors(fit.params, kind), i), expected, tol)
         assert int(fit.n_iter[i]) == n_iter
 
 
@@ -443,7 +437,8 @@ def test_when_the_form_changes_depends_on_no_option(lane, kind):
         assert_array_equal(lane.to_numpy(fit.n_iter), lane.to_numpy(known.n_iter))
         assert_array_equal(lane.to_numpy(fit.status), lane.to_numpy(known.status))
         for i in range(5):
-            assert_close(problem(found(fit), i), problem(found(known), i), tol)
+            ours, expected = (problem(vectors(f.params, kind), i) for f in (fit, known))
+            assert_close_whitened(ours, expected, tol)
             ours, others = everything(lane, fit, i), everything(lane, known, i)
             assert not same or all(np.array_equal(ours[name], others[name]) for name in ours)
 
@@ -467,7 +462,7 @@ def assert_rises(history: np.ndarray) -> None:
 @pytest.mark.parametrize("floor", [FLOOR, 0.1])
 @pytest.mark.parametrize("prior", [None, "fraley-raftery"])
 def test_the_objective_rises_on_the_floor(lane, kind, floor, prior):
-    x, model = np.stack([lines_and_ties(seed) for seed in range(20)]), mixture(kind, 3, floor)
+    x, model = np.stack([lines_and_ties(seed) for seed in range(20)]), mixture(kind, 3, floor=floor)
     options = {"prior": prior, "seed": 0, "max_iter": 40, "tol": 0, "check_every": 1}
     if prior is not None and kind not in CONJUGATE:
         with pytest.raises(ValueError, match="prior"):
@@ -485,7 +480,7 @@ def test_the_history_is_what_scipy_makes_of_the_parameters(lane, kind):
     x, seen = lines_and_ties(0), []
     options = {"seed": 0, "max_iter": 20, "tol": 0, "check_every": 1}
     options["callback"] = lambda now: seen.append(now.params)
-    fit = xem.fit(mixture(kind, 3, 0.01), lane.asarray(x), **options)
+    fit = xem.fit(mixture(kind, 3, floor=0.01), lane.asarray(x), **options)
     reached = [Vectors(*map(np.asarray, (p.weights, *p.components))) for p in seen]
     expected = [log_likelihood(x, params) for params in reached]
     assert_allclose(lane.to_numpy(fit.history)[1:], expected, rtol=1e-10)

@@ -9,11 +9,19 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
-from tests.lanes import Lane, NumpyLane, on_lanes, without_jax
+from tests.helpers import (
+    HOST,
+    arguments,
+    assert_optimum,
+    assert_params,
+    fitted_case,
+    mixture,
+    seen,
+)
+from tests.lanes import on_lanes, without_jax
 from tests.vectors import (
     MclustCase,
     VectorCase,
-    Vectors,
     as_given,
     as_matrices,
     em_step,
@@ -22,7 +30,7 @@ from tests.vectors import (
     vector_cases,
 )
 
-on_one_lane = on_lanes(lambda lane: lane == NumpyLane("float64"))
+on_one_lane = on_lanes(lambda lane: lane == HOST)
 STEP = {"float64": 1e-11, "float32": 2e-5}
 VALUE = {"float64": 1e-12, "float32": 5e-6}
 
@@ -32,45 +40,15 @@ def case(request) -> VectorCase:
     return vector_cases()[request.param]
 
 
-def mixture(kind: str, n_components: int, floor: float = 0) -> xem.Mixture:
-    return xem.Mixture(xem.MultivariateNormal(kind, covariance_floor=floor), n_components)
-
-
-def arguments(lane: Lane, case: VectorCase, floor: float = 0) -> dict[str, Any]:
-    """Return what `xem.em_step` and, with ``init`` for ``params``, `xem.fit` are given."""
-    model = mixture(case.covariance, len(case.start.weights), floor)
-    start = {name: lane.asarray(p) for name, p in case.start._asdict().items()}
-    return {
-        "model": model,
-        "params": model.params(**start),
-        "x": lane.asarray(case.x),
-        "weights": None if case.weights is None else lane.asarray(case.weights),
-    }
-
-
-def fitted(lane: Lane, case: VectorCase, floor: float = 0, **options) -> xem.Fit:
-    given = arguments(lane, case, floor)
-    return xem.fit(init=given.pop("params"), **given, **options)
-
-
-def assert_params(lane: Lane, params: Any, expected: Vectors, rtol: float) -> None:
-    """Compare parameters, each relative to its largest entry, as the references' digits are."""
-    host = lane.to_numpy(params)
-    found = Vectors(host.weights, host.components.loc, host.components.covariance)
-    for name, ours, known in zip(Vectors._fields, found, expected, strict=True):
-        assert ours.shape == known.shape, name
-        assert_allclose(ours, known, rtol=0, atol=rtol * np.max(np.abs(known)), err_msg=name)
-
-
 def test_textbook_step_is_right(case):
     k, d = case.start.loc.shape
-    matrices = as_matrices(case.start.covariance, case.covariance, k, d)
+    matrices = as_matrices(case.start.covariance, case.kind, k, d)
     start = case.start._replace(covariance=matrices)
-    step = em_step(case.x, start, case.covariance, case.weights)
+    step = em_step(case.x, start, case.kind, case.weights)
     known = case.known["loglik_trace"]
     assert_allclose(log_likelihood(case.x, start, case.weights), known[0], rtol=1e-13)
     assert_allclose(log_likelihood(case.x, step, case.weights), known[1], rtol=1e-13)
-    given = step._replace(covariance=as_given(step.covariance, case.covariance))
+    given = step._replace(covariance=as_given(step.covariance, case.kind))
     for ours, expected in zip(given, case.params("1"), strict=True):
         assert_allclose(ours, expected, rtol=0, atol=1e-13 * np.max(np.abs(expected)))
 
@@ -80,31 +58,31 @@ def test_one_step(lane, case):
     params, value = xem.em_step(**arguments(lane, case))
     known = case.known["at_init"]["loglik"]
     assert_allclose(lane.to_numpy(value), known, rtol=VALUE[lane.dtype_name])
-    assert_params(lane, params, case.params("1"), STEP[lane.dtype_name])
+    assert_params(seen(lane, params), case.params("1"), STEP[lane.dtype_name])
 
 
 @on_lanes(lambda lane: lane.name in ("jax_x64-float64", "jax_x32-float32"))
 def test_one_step_in_jax(lane):
     case = vector_cases()["mvnormal_faithful_k2_full_wreal"]
     params, _ = xem.em_step(**arguments(lane, case))
-    assert_params(lane, params, case.params("1"), STEP[lane.dtype_name])
+    assert_params(seen(lane, params), case.params("1"), STEP[lane.dtype_name])
 
 
 @without_jax
 def test_ten_steps(lane, case):
     """Parameters and the log likelihood at each step."""
     known, rtol = case.known["loglik_trace"], VALUE[lane.dtype_name]
-    fit = fitted(lane, case, max_iter=10, tol=0, check_every=1)
+    fit = fitted_case(lane, case, max_iter=10, tol=0, check_every=1)
     history = lane.to_numpy(fit.history)
     assert_allclose(history[: len(known)], known, rtol=rtol)
-    assert_params(lane, fit.params, case.params("10"), 10 * STEP[lane.dtype_name])
+    assert_params(seen(lane, fit.params), case.params("10"), 10 * STEP[lane.dtype_name])
     assert_allclose(history[-1], case.known["steps"]["10"]["loglik"], rtol=rtol)
     assert_array_equal(history[-1], lane.to_numpy(fit.log_likelihood))
 
 
 @without_jax
 def test_densities_at_the_start(lane, case):
-    fit = fitted(lane, case, max_iter=0)
+    fit = fitted_case(lane, case, max_iter=0)
     known, first = case.known["at_init"], lane.asarray(case.x[:5])
     expected = np.asarray(known["first5_responsibilities"])
     rtol = {"float64": 1e-10, "float32": 2e-4}[lane.dtype_name]
@@ -116,18 +94,12 @@ def test_densities_at_the_start(lane, case):
 
 @on_one_lane
 def test_optimum(lane, case):
-    fit = fitted(lane, case, max_iter=2000, tol=0)
-    known = case.known["optimum"]
-    assert_params(lane, fit.params, case.optimum, 1e-7)
-    assert_allclose(fit.log_likelihood, known["loglik"], rtol=1e-12)
-    assert_allclose(fit.aic(), known["aic"], rtol=1e-12)
-    assert_allclose(fit.bic(), known["bic"], rtol=1e-12)
-    assert fit.n_parameters == known["n_params"]
+    assert_optimum(fitted_case(lane, case, max_iter=2000, tol=0), case, 1e-7)
 
 
 @on_one_lane
 def test_convergence_to_the_optimum(lane, case):
-    fit = fitted(lane, case, floor=1e-6, max_iter=20_000, tol=1e-13)
+    fit = fitted_case(lane, case, floor=1e-6, max_iter=20_000, tol=1e-13)
     assert fit.status == xem.Status.CONVERGED
     assert_allclose(fit.log_likelihood, case.known["optimum"]["loglik"], rtol=1e-10)
 
@@ -146,7 +118,7 @@ WITH_PRIOR = [
 
 def from_labels(case: MclustCase, **options: Any) -> xem.Fit:
     """Fit from what the labels alone lead to; the start is projected onto the model."""
-    model = mixture(case.known["model"], len(case.optimum.weights))
+    model = mixture(case.known["model"], len(case.optimum.weights), floor=0)
     init = model.params(**case.start._asdict())
     return xem.fit(model, case.x, init=init, prior=case.known["prior"], **options)
 
@@ -155,7 +127,7 @@ def from_labels(case: MclustCase, **options: Any) -> xem.Fit:
 def test_mclust_reaches_the_same_maximum(name):
     case = mclust_cases()[name]
     fit = from_labels(case, max_iter=2000, tol=0)
-    assert_params(NumpyLane("float64"), fit.params, case.optimum, 1e-5)
+    assert_params(seen(HOST, fit.params), case.optimum, 1e-5)
     assert_allclose(fit.log_likelihood, case.known["loglik"], rtol=1e-9)
     assert_allclose(fit.bic(), case.known["bic"], rtol=1e-9)
     assert fit.n_parameters == case.known["n_parameters"]
@@ -165,6 +137,6 @@ def test_mclust_reaches_the_same_maximum(name):
 def test_mclust_reaches_the_same_maximum_of_the_posterior(name):
     case = mclust_cases()[name]
     fit = from_labels(case, max_iter=2000, tol=0)
-    assert_params(NumpyLane("float64"), fit.params, case.optimum, 1e-4)
+    assert_params(seen(HOST, fit.params), case.optimum, 1e-4)
     assert_allclose(fit.log_likelihood, case.known["loglik"], rtol=1e-6)
     assert fit.n_parameters == case.known["n_parameters"]

@@ -13,13 +13,13 @@ from scipy.linalg import expm
 from scipy.stats import chi2
 
 import xem
+from tests.helpers import HOST, arrays, assert_same, mixture, vectors
 from tests.lanes import Lane, NumpyLane, TorchLane, on_lanes
 from tests.vectors import (
     EVERY,
     WORDS,
     Vectors,
     as_given,
-    as_matrices,
     iris,
     log_densities,
     log_likelihood,
@@ -28,7 +28,8 @@ from tests.vectors import (
 )
 from xem import Status
 
-DOUBLES = HOST, TORCH = NumpyLane("float64"), TorchLane("float64")
+TORCH = TorchLane("float64")
+DOUBLES = HOST, TORCH
 SINGLES = NumpyLane("float32"), TorchLane("float32")
 SOME = ("full", "tied", "diag", "spherical", "EEV")
 SPECIES = np.repeat(np.arange(3), 50)
@@ -55,10 +56,6 @@ PUBLISHED = {
 """mclust's counts for three components of four columns (`nMclustParams`)."""
 
 
-def mixture(kind: str, n_components: int = 3) -> xem.Mixture:
-    return xem.Mixture(xem.MultivariateNormal(kind), n_components)
-
-
 def letters(kind: str) -> str:
     return WORDS.get(kind, kind)
 
@@ -69,9 +66,9 @@ def species(kind: str) -> Vectors:
     return start._replace(covariance=as_given(start.covariance, kind))
 
 
-def fitted(kind: str, x: Any, **options: Any) -> xem.Fit:
+def from_species(kind: str, x: Any, **options: Any) -> xem.Fit:
     """Fit three components from the species, or as the options say."""
-    model = mixture(kind)
+    model = mixture(kind, 3)
     start = {name: p.tolist() for name, p in species(kind)._asdict().items()}
     defaults: dict[str, Any] = {"init": model.params(**start), "max_iter": 8, "tol": 0}
     return xem.fit(model, x, **(defaults | options))
@@ -79,7 +76,7 @@ def fitted(kind: str, x: Any, **options: Any) -> xem.Fit:
 
 @cache
 def flowers(kind: str, lane: Lane = HOST) -> xem.Fit:
-    return fitted(kind, lane.asarray(iris()))
+    return from_species(kind, lane.asarray(iris()))
 
 
 def batch(*shape: int) -> np.ndarray:
@@ -89,39 +86,12 @@ def batch(*shape: int) -> np.ndarray:
     return np.stack([iris()[own] for own in rows]).reshape(*shape, 90, 4)
 
 
-def found(fit: xem.Fit, lane: Lane = HOST) -> Vectors:
-    """Return the parameters of a fit of one problem on the host, in float64."""
-    weights, (loc, own) = lane.to_numpy(fit.params)
-    family: Any = fit.model.component
-    matrices = as_matrices(own, family.covariance, *loc.shape)
-    return Vectors(weights.astype(np.float64), loc.astype(np.float64), matrices)
-
-
-def arrays(lane: Lane, fit: xem.Fit) -> dict[str, np.ndarray]:
-    """Return all that a fit holds, on the host, with the batch first."""
-    values = {name: getattr(fit, name) for name in FIGURES}
-    values |= {"weights": fit.params.weights, **fit.params.components._asdict()}
-    host = {name: lane.to_numpy(value) for name, value in values.items()}
-    for name in ("history", "restarts"):
-        host[name] = np.moveaxis(lane.to_numpy(getattr(fit, name)), 0, -1)
-    return host
-
-
-def assert_same(
-    ours: dict[str, np.ndarray], others: dict[str, np.ndarray], rtol: float = 0
-) -> None:
-    for name, value in others.items():
-        assert ours[name].shape == value.shape, name
-        scale = np.max(np.abs(np.nan_to_num(value)), initial=1e-300)
-        assert_allclose(ours[name], value, rtol=rtol, atol=rtol * scale, err_msg=name)
-
-
 # Counts and shapes
 
 
 @of_every_model
 def test_published_counts_of_parameters(kind):
-    assert mixture(kind).n_parameters((4,)) == PUBLISHED[letters(kind)]
+    assert mixture(kind, 3).n_parameters((4,)) == PUBLISHED[letters(kind)]
     assert flowers(kind).n_parameters == PUBLISHED[letters(kind)]
 
 
@@ -156,11 +126,11 @@ SHAPES = {"tied": (4, 4), "diag": (3, 4), "spherical": (3,)}
 @of_every_model
 @pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
 def test_shapes(lane, kind, lead):
-    fit = fitted(kind, lane.asarray(batch(*lead) if lead else iris()), max_iter=1)
+    fit = from_species(kind, lane.asarray(batch(*lead) if lead else iris()), max_iter=1)
     shapes = {name: value.shape for name, value in arrays(lane, fit).items()}
     assert shapes["weights"] == (*lead, 3)
-    assert shapes["loc"] == (*lead, 3, 4)
-    assert shapes["covariance"] == (*lead, *SHAPES.get(kind, (3, 4, 4)))
+    assert shapes["components.loc"] == (*lead, 3, 4)
+    assert shapes["components.covariance"] == (*lead, *SHAPES.get(kind, (3, 4, 4)))
     assert {shapes[name] for name in FIGURES} == {lead}
     assert fit.event == (4,)
     assert fit.batch == lead
@@ -172,7 +142,7 @@ def test_shapes(lane, kind, lead):
 @of_every_model
 def test_covariances_have_the_structure_of_the_model(kind):
     """Equal where the model says so, and no more equal than that."""
-    matrices = found(flowers(kind)).covariance
+    matrices = vectors(flowers(kind).params, kind).covariance
     assert_allclose(matrices, np.swapaxes(matrices, -1, -2), rtol=1e-13)
     values = np.linalg.eigvalsh(matrices)
     assert values.min() > 0
@@ -202,7 +172,7 @@ def points() -> np.ndarray:
 @of_every_model
 def test_densities_are_those_of_scipy(lane, kind):
     fit, x = flowers(kind, lane), lane.asarray(points())
-    joint = log_densities(lane.to_numpy(x).astype(np.float64), found(fit, lane))
+    joint = log_densities(lane.to_numpy(x).astype(np.float64), vectors(fit.params, kind))
     density = np.logaddexp.reduce(joint, axis=1)
     rtol = {"float64": 1e-10, "float32": 2e-4}[lane.dtype_name]
     assert_allclose(lane.to_numpy(fit.log_prob(x)), density, rtol=rtol, atol=rtol)
@@ -232,8 +202,8 @@ def test_posteriors_of_far_observations_sum_to_1(lane):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_criteria(kind, weighted):
     weights = np.random.default_rng(2).uniform(0, 2, 150) if weighted else np.ones(150)
-    fit = fitted(kind, iris(), weights=weights if weighted else None)
-    params, p = found(fit), PUBLISHED[letters(kind)]
+    fit = from_species(kind, iris(), weights=weights if weighted else None)
+    params, p = vectors(fit.params, kind), PUBLISHED[letters(kind)]
     value = log_likelihood(iris(), params, weights)
     bic = p * math.log(weights.sum()) - 2 * value
     entropy = -weights @ np.log(posterior(iris(), params).max(axis=1))
@@ -251,7 +221,7 @@ def test_criteria(kind, weighted):
 def test_moments_of_samples(kind):
     n, fit = 20_000, flowers(kind)
     x, labels = fit.sample(n, seed=3)
-    params = found(fit)
+    params = vectors(fit.params, kind)
     assert x.shape == (n, 4)
     counts = np.bincount(labels, minlength=3)
     expected = n * params.weights
@@ -279,7 +249,7 @@ def test_a_seed_draws_the_same_everywhere(lane, kind):
 def test_problems_without_a_fit_draw_nothing(lane, kind):
     own = batch(2, 2)
     own[1, 0, 3, 2] = np.nan
-    fit = fitted(kind, lane.asarray(own))
+    fit = from_species(kind, lane.asarray(own))
     assert_array_equal(lane.to_numpy(fit.status) == Status.NOT_FINITE, [[0, 0], [1, 0]])
     x, labels = (lane.to_numpy(a) for a in fit.sample(5, seed=0))
     assert x.shape == (2, 2, 5, 4)
@@ -296,9 +266,9 @@ def test_problems_without_a_fit_draw_nothing(lane, kind):
 @of_every_model
 def test_a_part_is_the_fit_of_that_problem_alone(kind):
     x = batch(2, 2)
-    whole = fitted(kind, x)
+    whole = from_species(kind, x)
     for i, j in np.ndindex(2, 2):
-        alone = arrays(HOST, fitted(kind, x[i, j]))
+        alone = arrays(HOST, from_species(kind, x[i, j]))
         assert_same(arrays(HOST, whole[i, j]), alone)
         assert_same({name: value[i, j] for name, value in arrays(HOST, whole).items()}, alone)
     assert_array_equal(whole[1].log_prob(x[1]), whole.log_prob(x)[1])
@@ -308,7 +278,7 @@ def test_a_part_is_the_fit_of_that_problem_alone(kind):
 @of_some_models
 def test_batches_join_in_order(lane, kind):
     x = lane.asarray(batch(4, 2))
-    whole = fitted(kind, x)
+    whole = from_species(kind, x)
     parts = [whole[:1], whole[1:3], whole[3:]]
     assert_same(arrays(lane, xem.concat(parts)), arrays(lane, whole))
     assert xem.concat(parts).params.components.covariance.shape[:2] == (4, 2)
@@ -317,10 +287,10 @@ def test_batches_join_in_order(lane, kind):
 @on_two
 @of_every_model
 def test_sorted_by_the_first_column(lane, kind):
-    fit = fitted(kind, lane.asarray(batch(2)), init="random_from_data", seed=4)
+    fit = from_species(kind, lane.asarray(batch(2)), init="random_from_data", seed=4)
     after = fit.sorted()
     for i in range(2):
-        ours, before = found(after[i], lane), found(fit[i], lane)
+        ours, before = vectors(after[i].params, kind), vectors(fit[i].params, kind)
         order = np.argsort(before.loc[:, 0])
         for mine, own in zip(ours, before, strict=True):
             assert_array_equal(mine, own[order])
@@ -332,10 +302,10 @@ def test_sorted_by_the_first_column(lane, kind):
 @of_every_model
 @pytest.mark.parametrize(("lane", "other"), [(HOST, TORCH), (TORCH, HOST), (TORCH, TORCH)])
 def test_there_and_back_through_a_file(tmp_path, kind, lane, other):
-    fit = fitted(kind, lane.asarray(batch(2)), max_iter=2)
+    fit = from_species(kind, lane.asarray(batch(2)), max_iter=2)
     xem.save(fit, tmp_path / "fit.npz")
     back = xem.load(tmp_path / "fit.npz", xp=other.xp)
-    assert back.model == fit.model == mixture(kind)
+    assert back.model == fit.model == mixture(kind, 3)
     assert_same(arrays(other, back), arrays(lane, fit))
     density = other.to_numpy(back.log_prob(other.asarray(iris())))
     assert_allclose(density, lane.to_numpy(fit.log_prob(lane.asarray(iris()))), rtol=1e-10)
@@ -353,18 +323,18 @@ def test_ragged_vectors(lane, kind):
     padded = np.where((np.arange(90) < lengths[:, None])[..., None], x, np.nan)
     options = {"init": "k-means++", "seed": 1, "max_iter": 4}
     cut = {"lengths": lane.asarray(lengths)}
-    whole = fitted(kind, lane.asarray(padded), **cut, **options)
-    listed = fitted(kind, [lane.asarray(s) for s in series], **options)
+    whole = from_species(kind, lane.asarray(padded), **cut, **options)
+    listed = from_species(kind, [lane.asarray(s) for s in series], **options)
     assert_same(arrays(lane, listed), arrays(lane, whole), 1e-10)
     x, counts = xem.pad([lane.asarray(s) for s in series])
-    again = fitted(kind, x, lengths=counts, **options)
+    again = from_species(kind, x, lengths=counts, **options)
     assert_same(arrays(lane, again), arrays(lane, whole), 1e-10)
     density = lane.to_numpy(whole.log_prob(lane.asarray(padded), **cut))
     labels = lane.to_numpy(whole.predict(lane.asarray(padded), **cut))
     for i, own in enumerate(series):
-        alone = fitted(kind, lane.asarray(own), **options)
+        alone = from_species(kind, lane.asarray(own), **options)
         assert_same(arrays(lane, alone), arrays(lane, whole[i]), 1e-9)
-        joint = log_densities(own, found(whole[i], lane))
+        joint = log_densities(own, vectors(whole[i].params, kind))
         assert_allclose(density[i, : len(own)], np.logaddexp.reduce(joint, axis=1), rtol=1e-9)
         assert_array_equal(labels[i, : len(own)], joint.argmax(axis=1))
         assert np.all(density[i, len(own) :] == 0)
@@ -376,8 +346,8 @@ def test_weights_are_copies(lane, kind):
     counts = np.arange(150) % 4
     options = {"init": "k-means++", "seed": 2}
     weights = lane.asarray(counts.astype(float))
-    weighted = fitted(kind, lane.asarray(iris()), weights=weights, **options)
-    copied = fitted(kind, np.repeat(iris(), counts, axis=0), **options)
+    weighted = from_species(kind, lane.asarray(iris()), weights=weights, **options)
+    copied = from_species(kind, np.repeat(iris(), counts, axis=0), **options)
     assert_same(arrays(lane, weighted), arrays(HOST, copied), 1e-9)
 
 
@@ -386,19 +356,25 @@ def test_torch_gives_what_numpy_gives(kind):
     x = batch(3)
     for init in ("k-means++", "whitened k-means++"):
         options = {"init": init, "seed": 3, "n_init": 2}
-        ours = arrays(TORCH, fitted(kind, TORCH.asarray(x), **options))
-        assert_same(ours, arrays(HOST, fitted(kind, x, **options)), 1e-8)
+        ours = arrays(TORCH, from_species(kind, TORCH.asarray(x), **options))
+        assert_same(ours, arrays(HOST, from_species(kind, x, **options)), 1e-8)
 
 
 @on_lanes(lambda lane: lane in SINGLES)
 @of_every_model
 def test_single_precision(lane, kind):
-    fit = fitted(kind, lane.asarray(batch(2)))
+    fit = from_species(kind, lane.asarray(batch(2)))
     ours = arrays(lane, fit)
     floats = {name for name, value in ours.items() if value.dtype.kind == "f"}
-    assert {"weights", "loc", "covariance", "log_likelihood", "history"} <= floats
+    assert {
+        "weights",
+        "components.loc",
+        "components.covariance",
+        "log_likelihood",
+        "history",
+    } <= floats
     assert {ours[name].dtype.name for name in floats} == {"float32"}
     for method in ("log_prob", "posterior"):
         value = getattr(fit, method)(lane.asarray(iris()))
         assert lane.to_numpy(value).dtype.name == "float32"
-    assert_same(ours, arrays(HOST, fitted(kind, batch(2))), 1e-3)
+    assert_same(ours, arrays(HOST, from_species(kind, batch(2))), 1e-3)

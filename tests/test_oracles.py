@@ -2,53 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
-from tests.lanes import Lane, NumpyLane, on_float64, on_lanes
+from tests.helpers import HOST, arguments, assert_optimum, assert_params, fitted_case, seen
+from tests.lanes import on_float64, on_lanes
 from tests.reference import Case, Normals, cases, em_step, log_likelihood
 
-on_one_lane = on_lanes(lambda lane: lane == NumpyLane("float64"))
+on_one_lane = on_lanes(lambda lane: lane == HOST)
 
 
 @pytest.fixture(params=cases())
 def case(request) -> Case:
     return cases()[request.param]
-
-
-def mixture(case: Case, floor: float = 0) -> xem.Mixture:
-    tied = {"components.scale"} if case.tied else set()
-    return xem.Mixture(xem.Normal(variance_floor=floor), len(case.start.loc), tied=tied)
-
-
-def arguments(lane: Lane, case: Case, floor: float = 0) -> dict[str, Any]:
-    """Return what `xem.em_step` and, with ``init`` for ``params``, `xem.fit` are given."""
-    model = mixture(case, floor)
-    start = {name: lane.asarray(p) for name, p in case.start._asdict().items()}
-    return {
-        "model": model,
-        "params": model.params(**start),
-        "x": lane.asarray(case.x),
-        "weights": None if case.weights is None else lane.asarray(case.weights),
-    }
-
-
-def fitted(lane: Lane, case: Case, floor: float = 0, **options) -> xem.Fit:
-    given = arguments(lane, case, floor)
-    return xem.fit(init=given.pop("params"), **given, **options)
-
-
-def assert_params(lane: Lane, params: Any, expected: Normals, rtol: float) -> None:
-    """Compare parameters, each relative to its largest entry, as the references' digits are."""
-    host = lane.to_numpy(params)
-    found = Normals(host.weights, host.components.loc, host.components.scale)
-    for ours, known in zip(found, expected, strict=True):
-        assert ours.shape == known.shape
-        assert_allclose(ours, known, rtol=0, atol=rtol * np.max(np.abs(known)))
 
 
 def test_textbook_step_is_right(case):
@@ -64,28 +32,28 @@ def test_textbook_step_is_right(case):
 def test_one_step(lane, case):
     params, value = xem.em_step(**arguments(lane, case))
     assert_allclose(lane.to_numpy(value), case.known["at_init"]["loglik"], rtol=1e-12)
-    assert_params(lane, params, case.params("1"), 1e-11)
+    assert_params(seen(lane, params), case.params("1"), 1e-11)
 
 
 @on_lanes(lambda lane: lane.dtype_name == "float32")
 def test_one_step_in_float32(lane, case):
     params, value = xem.em_step(**arguments(lane, case))
     assert_allclose(lane.to_numpy(value), case.known["at_init"]["loglik"], rtol=2e-6)
-    assert_params(lane, params, case.params("1"), 1e-5)
+    assert_params(seen(lane, params), case.params("1"), 1e-5)
 
 
 @on_float64
 def test_log_likelihood_of_each_step(lane, case):
     known = case.known["loglik_trace"]
-    fit = fitted(lane, case, max_iter=len(known) - 1, tol=0, check_every=1)
+    fit = fitted_case(lane, case, max_iter=len(known) - 1, tol=0, check_every=1)
     assert_allclose(lane.to_numpy(fit.history), known, rtol=1e-12)
     assert_allclose(lane.to_numpy(fit.log_likelihood), known[-1], rtol=1e-12)
 
 
 @on_float64
 def test_parameters_after_ten_steps(lane, case):
-    fit = fitted(lane, case, max_iter=10, tol=0)
-    assert_params(lane, fit.params, case.params("10"), 1e-10)
+    fit = fitted_case(lane, case, max_iter=10, tol=0)
+    assert_params(seen(lane, fit.params), case.params("10"), 1e-10)
     assert_allclose(
         lane.to_numpy(fit.log_likelihood), case.known["steps"]["10"]["loglik"], rtol=1e-12
     )
@@ -94,13 +62,13 @@ def test_parameters_after_ten_steps(lane, case):
 @on_one_lane
 @pytest.mark.parametrize("name", [name for name, c in cases().items() if "100" in c.known["steps"]])
 def test_parameters_after_a_hundred_steps(lane, name):
-    fit = fitted(lane, cases()[name], max_iter=100, tol=0)
-    assert_params(lane, fit.params, cases()[name].params("100"), 1e-10)
+    fit = fitted_case(lane, cases()[name], max_iter=100, tol=0)
+    assert_params(seen(lane, fit.params), cases()[name].params("100"), 1e-10)
 
 
 @on_float64
 def test_densities_at_the_start(lane, case):
-    fit = fitted(lane, case, max_iter=0)
+    fit = fitted_case(lane, case, max_iter=0)
     known, first = case.known["at_init"], lane.asarray(case.x[:5])
     posterior = np.asarray(known["first5_responsibilities"])
     assert_allclose(lane.to_numpy(fit.posterior(first)), posterior, rtol=1e-10, atol=1e-15)
@@ -111,18 +79,12 @@ def test_densities_at_the_start(lane, case):
 
 @on_one_lane
 def test_optimum(lane, case):
-    fit = fitted(lane, case, max_iter=1000, tol=0)
-    known = case.known["optimum"]
-    assert_params(lane, fit.params, case.optimum, 1e-8)
-    assert_allclose(fit.log_likelihood, known["loglik"], rtol=1e-12)
-    assert_allclose(fit.aic(), known["aic"], rtol=1e-12)
-    assert_allclose(fit.bic(), known["bic"], rtol=1e-12)
-    assert fit.n_parameters == known["n_params"]
+    assert_optimum(fitted_case(lane, case, max_iter=1000, tol=0), case, 1e-8)
 
 
 @on_one_lane
 def test_convergence_to_the_optimum(lane, case):
-    fit = fitted(lane, case, floor=1e-6, max_iter=10_000, tol=1e-13)
+    fit = fitted_case(lane, case, floor=1e-6, max_iter=10_000, tol=1e-13)
     assert fit.status == xem.Status.CONVERGED
-    assert_params(lane, fit.params, case.optimum, 1e-4)
+    assert_params(seen(lane, fit.params), case.optimum, 1e-4)
     assert_allclose(fit.log_likelihood, case.known["optimum"]["loglik"], rtol=1e-11)

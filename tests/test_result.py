@@ -15,22 +15,14 @@ from scipy.stats import norm
 
 import xem
 from tests.families import Exponential
-from tests.lanes import Lane, NumpyLane, one_of_each, without_jax
+from tests.helpers import HOST, arrays, assert_same, fitted, mixture, second_hopeless
+from tests.lanes import Lane, one_of_each, without_jax
 from tests.reference import Normals, two_groups
 from xem import Status
 
-HOST = NumpyLane("float64")
-TWO = xem.Mixture(xem.Normal(), 2)
+TWO = mixture()
 KNOWN = Normals(np.asarray([0.25, 0.75]), np.asarray([3.0, -2.0]), np.asarray([0.5, 2.0]))
 N = 50
-
-
-def fitted(lane: Lane, *batch: int, seed: int = 0, **options: Any) -> xem.Fit:
-    """Fit problems of which the second, where there is one, is hopeless."""
-    x = two_groups(*batch, N, seed=seed)
-    if batch:
-        x.reshape(-1, N)[1:2] = math.nan
-    return xem.fit(TWO, lane.asarray(x), **({"seed": 0} | options))
 
 
 def known(lane: Lane, *batch: int, n: int = N, weights: Any = None, **options: Any) -> xem.Fit:
@@ -44,27 +36,6 @@ def known(lane: Lane, *batch: int, n: int = N, weights: Any = None, **options: A
 def log_joint(x: np.ndarray) -> np.ndarray:
     """Return SciPy's log densities of the known components, ``(*batch, n, K)``."""
     return np.log(KNOWN.weights) + norm.logpdf(x[..., None], KNOWN.loc, KNOWN.scale)
-
-
-def arrays(lane: Lane, fit: xem.Fit) -> dict[str, np.ndarray]:
-    """Return all that a fit holds, on the host, with the batch first."""
-    values = {
-        "weights": fit.params.weights,
-        "loc": fit.params.components.loc,
-        "scale": fit.params.components.scale,
-    }
-    for name in ("log_likelihood", "objective", "n_iter", "status", "converged"):
-        values[name] = getattr(fit, name)
-    values |= {"total_weight": fit.total_weight, "icl": fit.icl()}
-    host = {name: lane.to_numpy(value) for name, value in values.items()}
-    for name in ("history", "restarts"):
-        host[name] = np.moveaxis(lane.to_numpy(getattr(fit, name)), 0, -1)
-    return host
-
-
-def assert_same(ours: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> None:
-    for name, value in others.items():
-        assert_array_equal(ours[name], value, err_msg=name)
 
 
 # Densities
@@ -130,7 +101,7 @@ def test_lengths_of_one_sample_for_the_batch(lane):
 
 @one_of_each
 def test_problems_without_a_fit_have_no_densities(lane):
-    fit, x = fitted(lane, 3), lane.asarray(two_groups(3, 20))
+    fit, x = fitted(lane, TWO, second_hopeless(3, N)), lane.asarray(two_groups(3, 20))
     assert_array_equal(
         lane.to_numpy(fit.predict(x)) == -1, [[False] * 20, [True] * 20, [False] * 20]
     )
@@ -169,7 +140,7 @@ def test_integers_have_densities(lane):
 
 
 def test_densities_of_a_tied_scale():
-    model = xem.Mixture(xem.Normal(), 2, tied={"components.scale"})
+    model = mixture("normal-tied")
     x = two_groups(3, N)
     fit = xem.fit(model, x, seed=0)
     loc, scale = fit.params.components.loc[:, None, :], fit.params.components.scale[:, None, None]
@@ -256,7 +227,9 @@ def test_seeds_draw_differently():
 
 @without_jax
 def test_problems_without_a_fit_draw_nothing(lane):
-    x, labels = (lane.to_numpy(a) for a in fitted(lane, 3).sample(4, seed=0))
+    x, labels = (
+        lane.to_numpy(a) for a in fitted(lane, TWO, second_hopeless(3, N)).sample(4, seed=0)
+    )
     assert_array_equal(np.isnan(x).all(-1), [False, True, False])
     assert_array_equal((labels == -1).all(-1), [False, True, False])
 
@@ -275,7 +248,7 @@ def test_shapes_of_samples(lane, batch):
 @one_of_each
 @pytest.mark.parametrize("index", [0, -1, slice(1, 3), slice(None), (slice(None, None, 2),)])
 def test_a_part_of_a_batch(lane, index):
-    whole = fitted(lane, 4, check_every=3, n_init=2)
+    whole = fitted(lane, TWO, second_hopeless(4, N), check_every=3, n_init=2)
     part = whole[index]
     assert part.model == whole.model
     expected = {name: value[index] for name, value in arrays(lane, whole).items()}
@@ -286,34 +259,34 @@ def test_a_part_of_a_batch(lane, index):
 @one_of_each
 @pytest.mark.parametrize("index", [0, (1, 2), (slice(None), 1), (0, slice(1, None))])
 def test_a_part_of_a_batch_with_two_axes(lane, index):
-    whole = fitted(lane, 2, 3)
+    whole = fitted(lane, TWO, second_hopeless(2, 3, N))
     expected = {name: value[index] for name, value in arrays(lane, whole).items()}
     assert_same(arrays(lane, whole[index]), expected)
 
 
 def test_a_part_by_a_mask_or_an_array():
-    whole = fitted(HOST, 4)
+    whole = fitted(HOST, TWO, second_hopeless(4, N))
     for index in (whole.converged, np.asarray([3, 0, 0]), np.int64(2), [2, 0]):
         expected = {name: value[index] for name, value in arrays(HOST, whole).items()}
         assert_same(arrays(HOST, whole[index]), expected)
 
 
 def test_a_part_of_a_tied_fit():
-    fit = xem.fit(xem.Mixture(xem.Normal(), 2, tied={"components.scale"}), two_groups(4, N))
+    fit = xem.fit(mixture("normal-tied"), two_groups(4, N))
     assert fit[2].params.components.scale == fit.params.components.scale[2]
     assert fit[1:3].params.components.scale.shape == (2,)
 
 
 @one_of_each
 def test_a_part_is_a_fit_as_any_other(lane):
-    whole, x = fitted(lane, 4), two_groups(4, N)
+    whole, x = fitted(lane, TWO, second_hopeless(4, N)), two_groups(4, N)
     density = lane.to_numpy(whole.log_prob(lane.asarray(x)))
     assert_array_equal(lane.to_numpy(whole[2].log_prob(lane.asarray(x[2]))), density[2])
     assert_array_equal(lane.to_numpy(whole[1:].log_prob(lane.asarray(x[1:]))), density[1:])
 
 
 def test_length_and_iteration():
-    fit = fitted(HOST, 4)
+    fit = fitted(HOST, TWO, second_hopeless(4, N))
     assert len(fit) == 4
     assert len(fit[1:]) == 3
     assert [int(one.status) for one in fit] == fit.status.tolist()
@@ -323,15 +296,15 @@ def test_length_and_iteration():
 @pytest.mark.parametrize("batch", [(), (2,)])
 def test_batches_join_in_order(lane, batch):
     """Though their histories differ in length."""
-    whole = fitted(lane, 5, *batch, tol=0, max_iter=6, check_every=2)
+    whole = fitted(lane, TWO, second_hopeless(5, *batch, N), tol=0, max_iter=6, check_every=2)
     parts = [whole[0:1], whole[1:4], whole[4:5]]
     assert_same(arrays(lane, xem.concat(parts)), arrays(lane, whole))
 
 
 @one_of_each
 def test_shorter_histories_repeat_their_last(lane):
-    short = fitted(lane, 2, tol=0, max_iter=2, check_every=1)
-    long = fitted(lane, 3, tol=0, max_iter=5, check_every=1)
+    short = fitted(lane, TWO, second_hopeless(2, N), tol=0, max_iter=2, check_every=1)
+    long = fitted(lane, TWO, second_hopeless(3, N), tol=0, max_iter=5, check_every=1)
     joined = lane.to_numpy(xem.concat([short, long]).history)
     assert joined.shape == (6, 5)
     assert_array_equal(joined[:3, :2], lane.to_numpy(short.history))
@@ -341,18 +314,18 @@ def test_shorter_histories_repeat_their_last(lane):
 
 
 def test_one_batch_joined_is_itself():
-    fit = fitted(HOST, 3)
+    fit = fitted(HOST, TWO, second_hopeless(3, N))
     assert_same(arrays(HOST, xem.concat([fit])), arrays(HOST, fit))
     assert_same(arrays(HOST, xem.concat((fit, fit[:0]))), arrays(HOST, fit))
 
 
 @without_jax
 def test_sorted_by_location(lane):
-    fit = fitted(lane, 2, 4, init="random_from_data", seed=5)
+    fit = fitted(lane, TWO, second_hopeless(2, 4, N), init="random_from_data", seed=5)
     before, after = arrays(lane, fit), arrays(lane, fit.sorted())
-    order = np.argsort(before["loc"], axis=-1, kind="stable")
+    order = np.argsort(before["components.loc"], axis=-1, kind="stable")
     assert np.any(order[..., 0] == 1), "the data show nothing"
-    for name in ("weights", "loc", "scale"):
+    for name in ("weights", "components.loc", "components.scale"):
         before[name] = np.take_along_axis(before[name], order, axis=-1)
     assert_same(after, before)
 
@@ -369,7 +342,7 @@ def test_the_sorted_fit_has_the_same_densities(lane):
 
 
 def test_sorted_with_tied_parameters():
-    model = xem.Mixture(xem.Normal(), 3, tied={"components.scale"})
+    model = mixture("normal-tied", 3)
     fit = xem.fit(model, two_groups(4, N), seed=3)
     ordered = fit.sorted().params.components
     assert ordered.scale.shape == (4,)
@@ -386,9 +359,9 @@ def test_sorted_by_the_mean_of_a_family_without_location():
 
 
 def test_converged():
-    fit = fitted(HOST, 3)
+    fit = fitted(HOST, TWO, second_hopeless(3, N))
     assert_array_equal(fit.converged, [True, False, True])
-    assert not fitted(HOST, 3, max_iter=1, tol=0).converged.any()
+    assert not fitted(HOST, TWO, second_hopeless(3, N), max_iter=1, tol=0).converged.any()
 
 
 @one_of_each
@@ -411,24 +384,24 @@ def test_raise_for_status_names_problems_and_remedies(lane):
 
 def test_raise_for_status_names_problems_of_a_batch_with_two_axes():
     with pytest.raises(xem.FitError, match=re.escape("(0, 1)")):
-        fitted(HOST, 2, 3).raise_for_status()
+        fitted(HOST, TWO, second_hopeless(2, 3, N)).raise_for_status()
 
 
 def test_raise_for_status_of_one_problem():
     with pytest.raises(xem.FitError, match="raise max_iter"):
-        fitted(HOST, max_iter=1, tol=0).raise_for_status()
+        fitted(HOST, TWO, second_hopeless(N), max_iter=1, tol=0).raise_for_status()
 
 
 @one_of_each
 def test_repr_counts_the_statuses(lane):
-    text = repr(fitted(lane, 2, 3))
+    text = repr(fitted(lane, TWO, second_hopeless(2, 3, N)))
     for part in ("Normal", "(2, 3)", "5 CONVERGED", "1 NOT_FINITE"):
         assert part in text
-    assert "()" in repr(fitted(lane))
+    assert "()" in repr(fitted(lane, TWO, second_hopeless(N)))
 
 
 def test_a_fit_is_immutable():
-    fit = fitted(HOST, 3)
+    fit = fitted(HOST, TWO, second_hopeless(3, N))
     for name in ("params", "status", "history"):
         with pytest.raises(FrozenInstanceError):
             setattr(fit, name, None)
@@ -437,9 +410,9 @@ def test_a_fit_is_immutable():
 
 
 def test_fits_can_be_compared_and_hashed():
-    fit = fitted(HOST, 3)
+    fit = fitted(HOST, TWO, second_hopeless(3, N))
     assert fit == fit  # noqa: PLR0124
-    assert fit != fitted(HOST, 3)
+    assert fit != fitted(HOST, TWO, second_hopeless(3, N))
     assert len({fit, fit}) == 1
 
 

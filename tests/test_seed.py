@@ -9,11 +9,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
+from tests.helpers import mixture, seen
 from tests.lanes import Lane, NumpyLane, TorchLane, on_float64, on_lanes
 from tests.reference import Normals, SeedRun, seed_loops, seed_runs
 
 COUNTS = [1, 10, 100, 1000]
-MODEL = xem.Mixture(xem.Normal(variance_floor=0), 2)
+MODEL = mixture(floor=0)
 
 
 @cache
@@ -22,18 +23,13 @@ def looped(name: str) -> dict[int, Normals]:
     return seed_loops(run.sample.tolist(), run.start, COUNTS)
 
 
-def fitted(lane: Lane, runs: list[SeedRun], count: int, **options) -> xem.Fit:
+def run_like_the_loops(lane: Lane, runs: list[SeedRun], count: int, **options) -> xem.Fit:
     """Fit one run alone, several as a list of samples of different lengths."""
     samples = [lane.asarray(run.sample) for run in runs]
     start = Normals(*map(np.squeeze, zip(*(run.start for run in runs), strict=True)))
     init = MODEL.params(**{name: lane.asarray(p) for name, p in start._asdict().items()})
     x = samples if len(runs) > 1 else samples[0]
     return xem.fit(MODEL, x, init=init, tol=0, max_iter=count, **options)
-
-
-def found(lane: Lane, params) -> Normals:
-    host = lane.to_numpy(params)
-    return Normals(host.weights, host.components.loc, host.components.scale)
 
 
 @pytest.mark.parametrize("name", seed_runs())
@@ -47,9 +43,9 @@ def test_the_loops_are_right(name):
 @pytest.mark.parametrize("count", COUNTS)
 def test_one_sample(lane, count):
     name, run = next(iter(seed_runs().items()))
-    fit = fitted(lane, [run], count)
-    assert_allclose(found(lane, fit.params), looped(name)[count], rtol=1e-10)
-    assert_allclose(found(lane, fit.params), run.after[count], rtol=1e-10)
+    fit = run_like_the_loops(lane, [run], count)
+    assert_allclose(seen(lane, fit.params), looped(name)[count], rtol=1e-10)
+    assert_allclose(seen(lane, fit.params), run.after[count], rtol=1e-10)
     assert_allclose(lane.to_numpy(fit.log_likelihood), run.log_likelihood[count], rtol=1e-12)
     assert int(lane.to_numpy(fit.n_iter)) == count
     assert int(lane.to_numpy(fit.status)) == xem.Status.MAX_ITER
@@ -59,8 +55,8 @@ def test_one_sample(lane, count):
 @pytest.mark.parametrize("count", COUNTS)
 def test_all_samples_at_once(lane, count):
     runs = seed_runs()
-    fit = fitted(lane, list(runs.values()), count)
-    params = found(lane, fit.params)
+    fit = run_like_the_loops(lane, list(runs.values()), count)
+    params = seen(lane, fit.params)
     for i, (name, run) in enumerate(runs.items()):
         assert_allclose([p[i] for p in params], looped(name)[count], rtol=1e-10)
         assert_allclose([p[i] for p in params], run.after[count], rtol=1e-10)
@@ -74,11 +70,11 @@ def test_parameters_logged_every_100_iterations(lane):
     log = {}
 
     def record(progress):
-        log[progress.iteration] = found(lane, progress.params)
+        log[progress.iteration] = seen(lane, progress.params)
 
-    fit = fitted(lane, [run], 1000, check_every=100, callback=record)
+    fit = run_like_the_loops(lane, [run], 1000, check_every=100, callback=record)
     assert list(log) == list(range(100, 1001, 100))
     assert tuple(fit.history.shape) == (11,)
     for count, params in log.items():
-        alone = fitted(lane, [run], count)
-        assert_allclose(params, found(lane, alone.params), rtol=1e-12)
+        alone = run_like_the_loops(lane, [run], count)
+        assert_allclose(params, seen(lane, alone.params), rtol=1e-12)

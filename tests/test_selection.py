@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,16 +16,13 @@ from scipy.stats import norm
 
 import xem
 from tests.families import Exponential
+from tests.helpers import mixture
 from tests.reference import column
 from xem import Status
 from xem.selection import Selected, select, widened
 
 CRITERIA = ("aic", "bic", "icl")
 on_criteria = pytest.mark.parametrize("criterion", CRITERIA)
-
-
-def mixture(k: int, **options: Any) -> xem.Mixture:
-    return xem.Mixture(xem.Normal(), k, **options)
 
 
 @cache
@@ -45,9 +41,9 @@ def series() -> tuple[np.ndarray, ...]:
 
 @cache
 def fits(counts: tuple[int, ...] = (1, 2, 3, 4), *, tied: bool = False) -> list[xem.Fit]:
-    options: dict[str, Any] = {"tied": {"components.scale"}} if tied else {}
+    kind = "normal-tied" if tied else "normal"
     data = [np.asarray(x, float) for x in series()]
-    return [xem.fit(mixture(k, **options), data, seed=2, n_init=2).sorted() for k in counts]
+    return [xem.fit(mixture(kind, k), data, seed=2, n_init=2).sorted() for k in counts]
 
 
 def criterion_of(fit: xem.Fit, i: int, criterion: str, x: np.ndarray) -> float:
@@ -143,7 +139,9 @@ def test_rank_comes_before_the_criterion_and_equals_go_to_the_first(
     """Four problems and three fits of any status and likelihood, of a weight that costs 0."""
     several = []
     for number, k in enumerate(counts):
-        fit = xem.fit(mixture(k), np.arange(8.0) + np.zeros((4, 1)), max_iter=1, init="quantile")
+        fit = xem.fit(
+            mixture(n_components=k), np.arange(8.0) + np.zeros((4, 1)), max_iter=1, init="quantile"
+        )
         own = slice(4 * number, 4 * number + 4)
         cost = np.asarray(heights[own]) / 2
         shift = fit.n_parameters if criterion == "aic" else 0
@@ -206,7 +204,7 @@ def test_samples_are_of_the_components_that_a_problem_has():
 @on_criteria
 def test_problems_without_any_fit(criterion):
     data = [np.full(5, 2.0), np.empty(0), np.asarray([1.0, math.inf, 2.0])]
-    several = [xem.fit(mixture(k), data).sorted() for k in (2, 1, 3)]
+    several = [xem.fit(mixture(n_components=k), data).sorted() for k in (2, 1, 3)]
     selected = select(several, criterion)
     assert_array_equal(selected.n_components, 2)  # the first of equals
     assert_array_equal(selected.fit.status, several[0].status)
@@ -219,7 +217,7 @@ def test_problems_without_any_fit(criterion):
 
 @on_criteria
 def test_an_empty_batch(criterion):
-    several = [xem.fit(mixture(k), np.empty((0, 5))) for k in (1, 3)]
+    several = [xem.fit(mixture(n_components=k), np.empty((0, 5))) for k in (1, 3)]
     selected = select(several, criterion)
     assert selected.fit.batch == selected.bic.shape == selected.n_components.shape == (0,)
     assert selected.fit.params.weights.shape == (0, 3)
@@ -229,7 +227,9 @@ def test_an_empty_batch(criterion):
 def test_dtypes_are_kept(dtype):
     rng = np.random.default_rng(1)
     x = np.concatenate([rng.normal(0, 1, (3, 40)), rng.normal(9, 1, (3, 40))], axis=1)
-    several = [xem.fit(mixture(k), x.astype(dtype), seed=0).sorted() for k in (1, 2, 3)]
+    several = [
+        xem.fit(mixture(n_components=k), x.astype(dtype), seed=0).sorted() for k in (1, 2, 3)
+    ]
     selected = select(several, "bic")
     assert_array_equal(selected.n_components, 2)
     assert selected.bic.dtype == selected.fit.log_likelihood.dtype == dtype
@@ -269,7 +269,7 @@ def test_another_family():
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
 def test_widening_any_batch(batch):
     x = np.random.default_rng(0).normal(size=(*batch, 30))
-    fit = xem.fit(mixture(2, tied={"components.scale"}), x, seed=0)
+    fit = xem.fit(mixture("normal-tied"), x, seed=0)
     wide = widened(fit, 4)
     assert wide.params.weights.shape == wide.params.components.scale.shape == (*batch, 4)
     assert_array_equal(wide.params.weights[..., 2:], 0)

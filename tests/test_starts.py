@@ -7,36 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 
 import xem
-from tests.lanes import Lane, NumpyLane, one_of_each, without_jax
+from tests.helpers import HOST, assert_close, mixture, start
+from tests.lanes import Lane, one_of_each, without_jax
 from tests.reference import Normals, hard_start, two_groups
 
 NAMES = ("k-means++", "k-means", "random_from_data", "quantile")
 RANDOM = NAMES[:3]
-HOST = NumpyLane("float64")
 
 by_name = pytest.mark.parametrize("name", NAMES)
-
-
-def mixture(n_components: int = 2, **options: Any) -> xem.Mixture:
-    return xem.Mixture(xem.Normal(), n_components, **options)
-
-
-def start(lane: Lane, model: xem.Mixture, x: Any, **options: Any) -> Normals:
-    """Return the parameters that a fit of host observations starts from."""
-    weights = options.pop("weights", None)
-    weights = None if weights is None else lane.asarray(weights)
-    fit = xem.fit(model, lane.asarray(x), weights=weights, max_iter=0, **options)
-    assert_array_equal(lane.to_numpy(fit.n_iter), 0)
-    host = lane.to_numpy(fit.params)
-    return Normals(host.weights, host.components.loc, host.components.scale)
-
-
-def assert_close(found: Normals, expected: Normals, rtol: float) -> None:
-    for field, ours, known in zip(Normals._fields, found, expected, strict=True):
-        assert_allclose(ours, known, rtol=rtol, atol=rtol, err_msg=field)
 
 
 def ordered(params: Normals) -> Normals:
@@ -53,7 +34,7 @@ def test_groups_that_lie_apart_are_found(lane, name):
     rng = np.random.default_rng(4)
     groups = [rng.normal(centre, 1, 50) for centre in (-100, 0, 100)]
     x = rng.permutation(np.concatenate(groups))
-    found = start(lane, mixture(3), x, init=name, seed=0)
+    found = start(lane, mixture(n_components=3), x, init=name, seed=0)
     means, deviations = [g.mean() for g in groups], [g.std() for g in groups]
     assert_close(ordered(found), Normals([1 / 3] * 3, means, deviations), 1e3 * lane.rtol)
 
@@ -62,36 +43,38 @@ def test_groups_that_lie_apart_are_found(lane, name):
 @by_name
 def test_a_seed_names_a_start_on_every_backend(lane, name):
     x = two_groups(4, 50)
-    found = start(lane, mixture(3), x, init=name, seed=7)
-    assert_close(found, start(HOST, mixture(3), x, init=name, seed=7), 10 * lane.rtol)
+    found = start(lane, mixture(n_components=3), x, init=name, seed=7)
+    assert_close(found, start(HOST, mixture(n_components=3), x, init=name, seed=7), 10 * lane.rtol)
 
 
 @by_name
 def test_a_seed_repeats(name):
     x = two_groups(50)
-    one, other = (start(HOST, mixture(3), x, init=name, seed=7) for _ in range(2))
+    one, other = (start(HOST, mixture(n_components=3), x, init=name, seed=7) for _ in range(2))
     assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_seeds_differ(name):
     x = np.random.default_rng(0).uniform(size=60)
-    starts = [start(HOST, mixture(3), x, init=name, seed=seed) for seed in range(8)]
+    starts = [start(HOST, mixture(n_components=3), x, init=name, seed=seed) for seed in range(8)]
     assert len({tuple(np.sort(s.loc)) for s in starts}) > 1
 
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_without_a_seed_starts_differ(name):
     x = np.random.default_rng(0).uniform(size=200)
-    starts = [start(HOST, mixture(3), x, init=name) for _ in range(8)]
+    starts = [start(HOST, mixture(n_components=3), x, init=name) for _ in range(8)]
     assert len({tuple(np.sort(s.loc)) for s in starts}) > 1
 
 
 def test_a_generator_is_a_seed_and_moves_on():
     x, rng = np.random.default_rng(0).uniform(size=60), np.random.default_rng(3)
-    first = start(HOST, mixture(3), x, init="random_from_data", seed=rng)
-    second = start(HOST, mixture(3), x, init="random_from_data", seed=rng)
-    assert_array_equal(first, start(HOST, mixture(3), x, init="random_from_data", seed=3))
+    first = start(HOST, mixture(n_components=3), x, init="random_from_data", seed=rng)
+    second = start(HOST, mixture(n_components=3), x, init="random_from_data", seed=rng)
+    assert_array_equal(
+        first, start(HOST, mixture(n_components=3), x, init="random_from_data", seed=3)
+    )
     assert not np.array_equal(first.loc, second.loc)
 
 
@@ -100,22 +83,26 @@ def test_a_generator_is_a_seed_and_moves_on():
 def test_a_weighted_start_is_that_of_copies(lane, name):
     x = two_groups(40, seed=2)
     counts = np.arange(40) % 4
-    weighted = start(lane, mixture(3), x, weights=counts.astype(float), init=name, seed=1)
-    copied = start(lane, mixture(3), np.repeat(x, counts), init=name, seed=1)
+    weighted = start(
+        lane, mixture(n_components=3), x, weights=counts.astype(float), init=name, seed=1
+    )
+    copied = start(lane, mixture(n_components=3), np.repeat(x, counts), init=name, seed=1)
     assert_close(weighted, copied, 10 * lane.rtol)
 
 
 @pytest.mark.parametrize("n_components", [1, 2, 3, 5])
 def test_k_means_ends_where_lloyd_stands_still(n_components):
     x = two_groups(200, seed=3)
-    found = start(HOST, mixture(n_components), x, init="k-means", seed=2)
+    found = start(HOST, mixture(n_components=n_components), x, init="k-means", seed=2)
     assert_close(found, hard_start(x, np.ones(200), found.loc), 1e-12)
 
 
 @pytest.mark.parametrize("n_components", [2, 4])
 def test_k_means_of_weights_stands_still(n_components):
     x, weights = two_groups(200, seed=3), np.random.default_rng(1).uniform(0, 2, 200)
-    found = start(HOST, mixture(n_components), x, weights=weights, init="k-means", seed=2)
+    found = start(
+        HOST, mixture(n_components=n_components), x, weights=weights, init="k-means", seed=2
+    )
     assert_close(found, hard_start(x, weights, found.loc), 1e-12)
 
 
@@ -137,22 +124,26 @@ def test_quantiles_are_those_of_the_inverted_cdf(lane, n, n_components):
     shares = (np.arange(n_components) + 0.5) / n_components
     centres = np.quantile(x, shares, method="inverted_cdf")
     expected = hard_start(x, np.ones(n), centres)
-    assert_close(start(lane, mixture(n_components), x, init="quantile"), expected, 10 * lane.rtol)
+    assert_close(
+        start(lane, mixture(n_components=n_components), x, init="quantile"),
+        expected,
+        10 * lane.rtol,
+    )
 
 
 def test_weighted_quantiles():
     x, weights = two_groups(31, seed=6), np.random.default_rng(0).uniform(0, 2, 31)
     shares = (np.arange(3) + 0.5) / 3
     centres = np.quantile(x, shares, method="inverted_cdf", weights=weights)
-    found = start(HOST, mixture(3), x, weights=weights, init="quantile")
+    found = start(HOST, mixture(n_components=3), x, weights=weights, init="quantile")
     assert_close(found, hard_start(x, weights, centres), 1e-12)
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
 def test_quantiles_need_no_seed(seed):
     x = two_groups(50)
-    known = start(HOST, mixture(3), x, init="quantile", seed=5)
-    assert_array_equal(start(HOST, mixture(3), x, init="quantile", seed=seed), known)
+    known = start(HOST, mixture(n_components=3), x, init="quantile", seed=5)
+    assert_array_equal(start(HOST, mixture(n_components=3), x, init="quantile", seed=seed), known)
 
 
 TIES = {
@@ -167,7 +158,7 @@ TIES = {
 @by_name
 @pytest.mark.parametrize("ties", TIES)
 def test_ties_do_not_make_components_equal(lane, name, ties):
-    found = start(lane, mixture(4), TIES[ties], init=name, seed=0)
+    found = start(lane, mixture(n_components=4), TIES[ties], init=name, seed=0)
     assert len(np.unique(found.loc)) == 4
     assert np.all(np.isfinite(found))
 

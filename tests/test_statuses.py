@@ -11,13 +11,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from tests.families import Exponential
-from tests.lanes import JaxLane, Lane, NumpyLane, TorchLane, on_lanes, one_of_each, without_jax
+from tests.helpers import fitted, mixture
+from tests.lanes import JaxLane, NumpyLane, TorchLane, on_lanes, one_of_each, without_jax
 from tests.reference import Normals, em_step, log_likelihood, two_groups
 from xem import Status
 
-TWO = xem.Mixture(xem.Normal(), 2)
-FREE = xem.Mixture(xem.Normal(variance_floor=0), 2)
-ONE = xem.Mixture(xem.Normal(), 1)
+ONE, TWO = mixture(n_components=1), mixture()
+FREE = mixture(floor=0)
 WAITS = xem.Mixture(Exponential(), 2)
 
 on_doubles = on_lanes(lambda lane: lane.dtype_name == "float64" and not isinstance(lane, JaxLane))
@@ -110,13 +110,6 @@ CASES: dict[str, tuple[Status, xem.Mixture, Any, dict[str, Any]]] = {
     "two values, no floor": (Status.DEGENERATE, FREE, [1.0, 2.0] * 10, {}),
     "stopped": (Status.STOPPED, TWO, two_groups(60), {"callback": lambda _: True, "tol": 0}),
 }
-
-
-def fitted(lane: Lane, model: xem.Mixture, x: Any, **options: Any) -> xem.Fit:
-    for name in ("weights", "lengths"):
-        if name in options:
-            options[name] = lane.asarray(options[name])
-    return xem.fit(model, lane.asarray(np.asarray(x, float)), **({"seed": 0} | options))
 
 
 @without_jax

@@ -147,7 +147,7 @@ class VectorCase(NamedTuple):
 
     x: np.ndarray
     weights: np.ndarray | None
-    covariance: str
+    kind: str
     known: dict[str, Any]
 
     @property
@@ -182,6 +182,12 @@ class MclustCase(NamedTuple):
 def _vectors(params: dict[str, Any]) -> Vectors:
     names = ("weights", "means", "covariances")
     return Vectors(*(np.asarray(params[name]) for name in names))
+
+
+def clouds(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw two clouds of pairs of numbers, one round and one long, that overlap."""
+    late, z = rng.random(shape)[..., None] < 0.4, rng.normal(size=(*shape, 2))
+    return np.where(late, z, z @ np.asarray([[1.2, 0.9], [0.0, 0.6]]) + np.asarray([4.0, -2.0]))
 
 
 def columns(file: str, names: list[str]) -> np.ndarray:
