@@ -75,6 +75,18 @@ def assert_refused(ran: Ran, expected: str) -> None:
     assert ran.code == 2
 
 
+def words(arguments: Mapping[str, Any]) -> list[str]:
+    """Return a command line: options with their values, and words that have no option.
+
+    An option that is True is a flag; None stands for nothing at all.
+    """
+    line: list[str] = []
+    for name, value in arguments.items():
+        if value is not None:
+            line += [name] * name.startswith("-") + [value] * (value is not True)
+    return line
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Return what every file of a folder holds, hidden ones too."""
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -35,6 +35,7 @@ from tests.program import (
     rows_of,
     succeeded,
     two_humps,
+    words,
     write,
     xem,
 )
@@ -742,11 +743,11 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     "output is the input": ({"--out": "in.parquet"}, "cannot write in.parquet: it is the input"),
     "output links to the input": ({"--out": "link.parquet"}, "link.parquet: it is the input"),
     "bytes for CSV": (
-        {"--by": "bytes", "--out": "-", "--max-iter": "1", "--quiet": ""},
+        {"--by": "bytes", "--out": "-", "--max-iter": "1", "--quiet": True},
         "cannot write CSV: ",
     ),
     "bytes for JSON": (
-        {"--by": "bytes", "--out": "out.json", "--max-iter": "1", "--quiet": ""},
+        {"--by": "bytes", "--out": "out.json", "--max-iter": "1", "--quiet": True},
         "cannot write out",
     ),
     **{
@@ -760,23 +761,23 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
         f"components {text!r}": ({"--components": text}, f"--components is {text!r}; a mixture has")
         for text in ("0", "3:1")
     },
-    "components without end": ({"--components": "9" * 30, "--quiet": ""}, ""),
+    "components without end": ({"--components": "9" * 30, "--quiet": True}, ""),
     "criterion without range": ({"--criterion": "bic"}, "--criterion chooses among several"),
     "criterion of one": (
         {"--components": "2:2", "--criterion": "bic"},
         "--criterion chooses among several --components; there is one, 2:2",
     ),
     "unknown criterion": ({"--components": "1:2", "--criterion": "dic"}, "'--criterion': 'dic'"),
-    "table and JSON to stdout": ({"--out": "-", "--json": ""}, "name a file with --out"),
+    "table and JSON to stdout": ({"--out": "-", "--json": True}, "name a file with --out"),
     "unknown family": ({"--family": "cauchy"}, "there is no family 'cauchy'; choose one of normal"),
     "unknown backend": ({"--backend": "tpu"}, "'tpu'; choose one of numpy, torch, cupy, jax"),
     "NumPy on a GPU": ({"--device": "cuda"}, "numpy cannot compute on device 'cuda' here: "),
-    "device without data": ({"--backend": "torch", "--device": "meta", "--quiet": ""}, "meta"),
+    "device without data": ({"--backend": "torch", "--device": "meta", "--quiet": True}, "meta"),
     "unknown start": ({"--init": "zero"}, "'--init': 'zero'"),
     "unknown dtype": ({"--dtype": "float16"}, "'--dtype': 'float16'"),
     "no starts": ({"--n-init": "0"}, "n_init is 0"),
     "starts in words": ({"--n-init": "many"}, "'--n-init'"),
-    "more starts than memory": ({"--n-init": "9" * 15, "--quiet": ""}, "Unable to allocate"),
+    "more starts than memory": ({"--n-init": "9" * 15, "--quiet": True}, "Unable to allocate"),
     "negative tol": ({"--tol": "-1"}, "tol is -1"),
     "negative iterations": ({"--max-iter": "-1"}, "max_iter is -1"),
     "negative seed": ({"--seed": "-1"}, "'--seed'"),
@@ -787,7 +788,7 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     "picture in no folder": ({"--plot": "none/page.png"}, "cannot write none/page.png: "),
     "picture is a folder": ({"--plot": "folder.png"}, "cannot write folder.png: it is a folder"),
     "unknown option": ({"--sise": "3"}, "No such option: --sise"),
-    "two inputs": ({"header.csv": ""}, "extra argument"),
+    "two inputs": ({"more": "header.csv"}, "extra argument"),
 }
 
 
@@ -865,12 +866,6 @@ def fill_with_arrays(path):
     np.save(path / "objects.npy", np.asarray([{}, None]), allow_pickle=True)
     np.savez(path / "archive.npz", x=np.zeros(3))
     (path / "archive.npz").rename(path / "archive.npy")
-
-
-def words(arguments: dict[str, str | None]) -> list[str]:
-    """Return a command line; an empty value stands for a flag, None for nothing at all."""
-    pairs = [pair for pair in arguments.items() if pair[1] is not None]
-    return [word for pair in pairs for word in pair if word or pair[0] == "--components"]
 
 
 @pytest.mark.parametrize("case", ERRORS)

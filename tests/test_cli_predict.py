@@ -29,6 +29,7 @@ from tests.program import (
     rows_of,
     succeeded,
     two_humps,
+    words,
     write,
     xem,
 )
@@ -582,12 +583,6 @@ def fill_with_fits(path):
 
 def text_of(path):
     return (path / "fits.csv").read_text().splitlines()
-
-
-def words(arguments: dict[str, str | None]) -> list[str]:
-    """Return a command line: options have names that begin with a dash."""
-    pairs = [(name, word) for name, word in arguments.items() if word is not None]
-    return [word for name, value in pairs for word in ([name] * name.startswith("-") + [value])]
 
 
 @pytest.mark.parametrize("case", PREDICT_ERRORS)

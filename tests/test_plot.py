@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
-
-import matplotlib as mpl
-
-mpl.use("Agg")
 
 import numpy as np
 import pytest
@@ -23,11 +18,13 @@ from scipy.stats import norm
 
 import xem
 from tests.families import Exponential
+from tests.helpers import mixture
 from tests.lanes import one_of_each
+from tests.pictures import new_axes, save, standing, words
 from tests.reference import two_groups
 from xem import Status, _page, _views, plot
 
-ONE, TWO = xem.Mixture(xem.Normal(), 1), xem.Mixture(xem.Normal(), 2)
+ONE, TWO = mixture(n_components=1), mixture()
 X = two_groups(400)
 PARAMS = ([0.6, 0.4], [6.0, 0.0], [2.0, 1.0])
 ON_AXES = (plot.densities, plot.traces, plot.population, plot.responsibilities)
@@ -39,15 +36,10 @@ def _closed_figures():
     plt.close("all")
 
 
-def new_axes() -> Axes:
-    return Figure(layout="constrained").add_subplot()
-
-
 def known(weights: Any, loc: Any, scale: Any, x: Any = X) -> xem.Fit:
     """Return a fit of Normals that stands at these parameters."""
-    model = xem.Mixture(xem.Normal(variance_floor=0), len(weights))
-    start = model.params(np.asarray(weights), loc=np.asarray(loc), scale=np.asarray(scale))
-    return xem.fit(model, x, init=start, max_iter=0)
+    model = mixture(n_components=len(weights), floor=0)
+    return standing(model, x, weights, loc=loc, scale=scale)
 
 
 def drawn(function: Any, fit: xem.Fit, x: Any, **options: Any) -> Axes:
@@ -69,17 +61,6 @@ def histogram(ax: Axes) -> tuple[np.ndarray, np.ndarray]:
     """Return the heights and the edges of the bars."""
     heights, edges, _ = ax.patches[0].get_data()
     return heights, edges
-
-
-def words(ax: Axes) -> str:
-    """Return all that is written in axes, the titles and the legend included."""
-    texts = [*ax.texts, *(ax.get_legend().get_texts() if ax.get_legend() else [])]
-    return "\n".join([ax.get_title("left"), *(text.get_text() for text in texts)])
-
-
-def save(figure: Figure) -> None:
-    """Draw everything; a warning of matplotlib is an error here."""
-    figure.savefig(io.BytesIO(), format="png", dpi=40)
 
 
 def several() -> xem.Fit:
@@ -117,10 +98,10 @@ def test_axes_come_back(function):
 
 @pytest.mark.parametrize("function", ON_AXES)
 def test_settings_are_left_alone(function):
-    before, fit = dict(mpl.rcParams), xem.fit(TWO, X, seed=0)
+    before, fit = dict(plt.rcParams), xem.fit(TWO, X, seed=0)
     drawn(function, fit, X)
     save(plot.overview(fit, [X]))
-    assert dict(mpl.rcParams) == before
+    assert dict(plt.rcParams) == before
 
 
 @one_of_each

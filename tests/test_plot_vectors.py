@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
-
-import matplotlib as mpl
-
-mpl.use("Agg")
 
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import same_color
-from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
+from tests.helpers import mixture
 from tests.lanes import one_of_each
+from tests.pictures import new_axes, save, standing, words
 from xem import Status, _views, plot
 
 MODELS = (
@@ -52,18 +48,12 @@ def groups(n: int, d: int = 2, seed: int = 0) -> np.ndarray:
 X = groups(400)
 
 
-def mixture(k: int = 2, covariance: str = "full", **options: Any) -> xem.Mixture:
-    return xem.Mixture(xem.MultivariateNormal(covariance, **options), k)
-
-
 def known(
     loc: Any, covariance: Any, weights: Any = None, x: Any = X, model: str = "full"
 ) -> xem.Fit:
     """Return a fit that stands at these parameters."""
-    mix = mixture(len(loc), model, covariance_floor=0.0)
-    weights = np.ones(len(loc)) if weights is None else np.asarray(weights)
-    start = mix.params(weights, loc=np.asarray(loc), covariance=np.asarray(covariance))
-    return xem.fit(mix, x, init=start, max_iter=0)
+    own = mixture(model, len(loc), floor=0.0)
+    return standing(own, x, weights, loc=loc, covariance=covariance)
 
 
 TILTED = known([[0.0, 0.0], [-5.0, -6.0]], [[[4.0, 1.2], [1.2, 1.0]], np.eye(2)], [0.8, 0.2])
@@ -73,20 +63,6 @@ TILTED = known([[0.0, 0.0], [-5.0, -6.0]], [[[4.0, 1.2], [1.2, 1.0]], np.eye(2)]
 def _closed_figures():
     yield
     plt.close("all")
-
-
-def new_axes() -> Axes:
-    return Figure(layout="constrained").add_subplot()
-
-
-def save(figure: Figure) -> None:
-    """Draw everything; a warning of matplotlib is an error here."""
-    figure.savefig(io.BytesIO(), format="png", dpi=40)
-
-
-def words(ax: Axes) -> str:
-    texts = [*ax.texts, *(ax.get_legend().get_texts() if ax.get_legend() else [])]
-    return "\n".join([ax.get_title("left"), *(text.get_text() for text in texts)])
 
 
 def dots(ax: Axes) -> Any:
@@ -125,7 +101,7 @@ def axes_of(ellipse: Any) -> np.ndarray:
 @pytest.mark.parametrize("model", MODELS)
 def test_ellipses_are_those_of_the_eigenvectors(model, d):
     x = groups(300, d)
-    fit = xem.fit(mixture(2, model), x, seed=0).sorted()
+    fit = xem.fit(mixture(model), x, seed=0).sorted()
     columns = (d - 1, 0)
     ax = plot.densities(fit, x, columns=columns, ax=new_axes())
     assert len(ax.patches) == 4
@@ -213,7 +189,7 @@ def test_components_of_a_third_column_colour_the_dots():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 3))
     x[:100, 2] += 50
-    fit = xem.fit(mixture(2), x, seed=0)
+    fit = xem.fit(mixture("full"), x, seed=0)
     ax = plot.densities(fit, x, ax=new_axes())
     labels = fit.sorted().predict(x)
     assert len(set(labels[:100])) == 1
@@ -267,7 +243,7 @@ def test_very_many_observations_are_some():
 
 def test_columns_are_chosen_and_named():
     x = groups(300, 3)
-    fit = xem.fit(mixture(2), x, seed=0).sorted()
+    fit = xem.fit(mixture("full"), x, seed=0).sorted()
     ax = plot.densities(fit, x, columns=[2, 0], ax=new_axes())
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("x2", "x0")
     assert_array_equal(dots(ax).get_offsets(), x[:, [2, 0]])
@@ -278,7 +254,7 @@ def test_columns_are_chosen_and_named():
 
 def test_vectors_of_one_number_are_numbers():
     x = X[:, 0]
-    fit = xem.fit(mixture(2), x[:, None], seed=0)
+    fit = xem.fit(mixture("full"), x[:, None], seed=0)
     assert fit.event == (1,)
     scale = np.sqrt(fit.params.components.covariance[:, 0, 0])
     model = xem.Mixture(xem.Normal(), 2)
@@ -295,7 +271,7 @@ def test_vectors_of_one_number_are_numbers():
             assert_allclose(line.get_xydata(), other.get_xydata(), rtol=1e-9)
     ax = plot.population(fit, ax=new_axes())
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("loc", "scale")
-    for batch in (fit, xem.fit(mixture(2), np.stack([x, x + 1])[..., None], seed=0)):
+    for batch in (fit, xem.fit(mixture("full"), np.stack([x, x + 1])[..., None], seed=0)):
         save(plot.overview(batch, [x[:, None]] * batch.status.size, xlabel="length"))
 
 
@@ -314,7 +290,7 @@ def test_vectors_of_one_number_are_numbers():
     ],
 )
 def test_hopeless_ones_show_their_data_and_their_status(x, status):
-    fit = xem.fit(mixture(2), x[None, ...], seed=0)[0]
+    fit = xem.fit(mixture("full"), x[None, ...], seed=0)[0]
     assert fit.status == status
     ax = plot.densities(fit, x, ax=new_axes())
     assert status.name in words(ax)
@@ -332,7 +308,7 @@ def test_hopeless_ones_show_their_data_and_their_status(x, status):
 
 def test_collapsed_components_are_drawn():
     x = np.vstack([X, np.repeat([[3.0, 3.0]], 30, axis=0)])
-    fit = xem.fit(mixture(3), x, seed=0, n_init=5)
+    fit = xem.fit(mixture("full", 3), x, seed=0, n_init=5)
     assert fit.status == Status.ON_FLOOR
     ax = plot.densities(fit, x, ax=new_axes())
     assert min(ellipse.width for ellipse in ax.patches) < 0.1
@@ -350,7 +326,7 @@ def test_a_covariance_that_overflows_is_no_fit():
 @pytest.mark.parametrize("factor", [1e-140, 1e-30, 1e30, 1e140])
 def test_extreme_units(factor):
     x = X * factor
-    fit = xem.fit(mixture(), x, seed=0)
+    fit = xem.fit(mixture("full"), x, seed=0)
     ax = plot.densities(fit, x, ax=new_axes())
     save(ax.figure)
     assert 3 < ax.patches[3].width / factor < 12
@@ -362,7 +338,7 @@ def test_extreme_units(factor):
 def test_dots_of_a_population_are_locations():
     x = np.stack([groups(80, 3, seed) for seed in range(20)])
     x[3, 0, 0], x[5] = np.nan, 1.0
-    fit = xem.fit(mixture(2), x, seed=0)
+    fit = xem.fit(mixture("full"), x, seed=0)
     for columns in (None, (2, 1)):
         i, j = columns or (0, 1)
         ax = plot.population(fit, columns=columns, ax=new_axes())
@@ -383,7 +359,7 @@ def test_dots_of_a_population_are_locations():
 
 def test_traces():
     x = np.stack([groups(80, 3, seed) for seed in range(20)])
-    fit = xem.fit(mixture(2), x, seed=0, tol=1e-9, check_every=2)
+    fit = xem.fit(mixture("full"), x, seed=0, tol=1e-9, check_every=2)
     ax = plot.traces(fit, ax=new_axes())
     assert len(ax.lines) == 21
     (line,) = plot.traces(fit[0], ax=new_axes()).lines
@@ -392,10 +368,10 @@ def test_traces():
 
 def test_traces_with_a_prior_are_of_the_objective():
     x = np.stack([groups(80, 2, seed) for seed in range(3)])
-    fit = xem.fit(mixture(2), x, seed=0, prior="fraley-raftery", check_every=2)
+    fit = xem.fit(mixture("full"), x, seed=0, prior="fraley-raftery", check_every=2)
     assert plot.traces(fit[0], ax=new_axes()).get_ylabel() == "objective per observation"
     assert "objective still to gain" in plot.traces(fit, ax=new_axes()).get_ylabel()
-    plain = xem.fit(mixture(2), x[0], seed=0)
+    plain = xem.fit(mixture("full"), x[0], seed=0)
     assert plot.traces(plain, ax=new_axes()).get_ylabel() == "log likelihood per observation"
 
 
@@ -403,7 +379,7 @@ def test_pages_of_many():
     rng = np.random.default_rng(0)
     series = [groups(n, seed=n) for n in rng.integers(20, 90, 30)]
     series[3], series[5], series[8] = np.empty((0, 2)), np.full((7, 2), 2.0), np.ones((1, 2))
-    fit = xem.fit(mixture(), series, seed=0)
+    fit = xem.fit(mixture("full"), series, seed=0)
     names = [f"series {i}" for i in range(30)]
     figure = plot.overview(fit, series, names=names, column_names=["a", "b"])
     save(figure)
@@ -421,7 +397,7 @@ def test_pages_of_many():
 @pytest.mark.parametrize("batch", [(), (1,)])
 def test_page_of_one_problem(batch):
     x = X.reshape(*batch, 400, 2)
-    fit = xem.fit(mixture(), x, seed=0)
+    fit = xem.fit(mixture("full"), x, seed=0)
     for series in ([X], x):
         figure = plot.overview(fit, series, names=["one"])
         save(figure)
@@ -450,7 +426,7 @@ SETS: dict[str, Any] = {
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("k", [1, 2, 9])
 def test_pages_of_awkward_sets(name, k):
-    fit = xem.fit(mixture(k), SETS[name], seed=0, max_iter=50)
+    fit = xem.fit(mixture("full", k), SETS[name], seed=0, max_iter=50)
     save(plot.overview(fit, SETS[name]))
 
 
@@ -460,7 +436,10 @@ def test_pages_of_awkward_sets(name, k):
 @one_of_each
 def test_arrays_of_any_namespace(lane):
     x = np.stack([groups(60, seed=seed) for seed in range(3)])
-    fit, ours = xem.fit(mixture(), lane.asarray(x), seed=0), xem.fit(mixture(), x, seed=0)
+    fit, ours = (
+        xem.fit(mixture("full"), lane.asarray(x), seed=0),
+        xem.fit(mixture("full"), x, seed=0),
+    )
     theirs = plot.densities(fit[1], lane.asarray(x[1]), ax=new_axes())
     expected = plot.densities(ours[1], x[1], ax=new_axes())
     for own, other in zip(theirs.patches, expected.patches, strict=True):
@@ -473,13 +452,13 @@ def test_arrays_of_any_namespace(lane):
 
 
 def test_axes_come_back_and_settings_are_left_alone():
-    before, ax = dict(mpl.rcParams), new_axes()
+    before, ax = dict(plt.rcParams), new_axes()
     assert plot.densities(TILTED, X, ax=ax) is ax
     assert not ax.spines["top"].get_visible()
     fresh = plot.densities(TILTED, X)
     assert fresh.figure.number in plt.get_fignums()
     save(plot.overview(TILTED, [X]))
-    assert dict(mpl.rcParams) == before
+    assert dict(plt.rcParams) == before
 
 
 @dataclass(frozen=True)
@@ -490,7 +469,7 @@ class OfVectors(xem.Normal):
 
 
 def test_wrong_arguments():
-    fit = xem.fit(mixture(), groups(60, 3), seed=0)
+    fit = xem.fit(mixture("full"), groups(60, 3), seed=0)
     x = groups(60, 3)
     for columns in ((0,), (1, 1), (0, 3), (-1, 0), (0, 1.5), (0, 1, 2)):
         with pytest.raises(ValueError, match="expected two different numbers from 0 to 2"):
@@ -510,7 +489,7 @@ def test_wrong_arguments():
     with pytest.raises(ValueError, match=r"weights \(3,\)"):
         plot.densities(fit, x, weights=np.ones(3))
     with pytest.raises(ValueError, match=r"shape \(2,\); expected one problem"):
-        plot.densities(xem.fit(mixture(), np.stack([x, x]), seed=0), x)
+        plot.densities(xem.fit(mixture("full"), np.stack([x, x]), seed=0), x)
     numbers = xem.fit(xem.Mixture(xem.Normal(), 2), x[:, 0], seed=0)
     for option in ({"columns": (0, 1)}, {"column_names": ["a"]}):
         for function in (plot.densities, plot.population):
