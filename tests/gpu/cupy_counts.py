@@ -146,7 +146,7 @@ def test_memory_is_bounded(kind: str) -> None:
 # Planted faults
 
 
-def planted(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Any, Any], Any]) -> None:
+def plant(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Any, Any], Any]) -> None:
     """Let each E-step do something of a tile and of what it makes of it besides."""
 
     def step(self: Any, ready: Any, tile: Any) -> Any:
@@ -158,19 +158,19 @@ def planted(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Any, Any], Any]) -
 
 
 def test_a_host_read_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    planted(monkeypatch, lambda _, out: (None, out[1] + 0 * float(out[1][0])))
+    plant(monkeypatch, lambda _, out: (None, out[1] + 0 * float(out[1][0])))
     with pytest.raises(AssertionError):
         assert_silent("normal")
 
 
 def test_a_constant_of_numpy_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    planted(monkeypatch, lambda tile, out: (tile._replace(x=tile.x + np.zeros(1)), out[1]))
+    plant(monkeypatch, lambda tile, out: (tile._replace(x=tile.x + np.zeros(1)), out[1]))
     with pytest.raises(TypeError, match="Unsupported type"):
         assert_silent("normal")
 
 
 def test_a_constant_sent_along_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    planted(monkeypatch, lambda _, out: (None, out[1] + cupy.asarray(np.zeros(1))))
+    plant(monkeypatch, lambda _, out: (None, out[1] + cupy.asarray(np.zeros(1))))
     with pytest.raises(AssertionError):
         assert_silent("normal")
 
@@ -179,7 +179,7 @@ def test_a_constant_sent_along_is_caught(monkeypatch: pytest.MonkeyPatch) -> Non
     "widen", [lambda x: x * np.float64(1), lambda x: x.astype("float64")], ids=["scalar", "astype"]
 )
 def test_an_upcast_is_caught(widen: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    planted(monkeypatch, lambda tile, out: (tile._replace(x=widen(tile.x)), out[1]))
+    plant(monkeypatch, lambda tile, out: (tile._replace(x=widen(tile.x)), out[1]))
     with pytest.raises(AssertionError):
         assert_narrow("normal")
 
@@ -191,7 +191,7 @@ def test_a_loop_over_components_is_caught(monkeypatch: pytest.MonkeyPatch) -> No
             value = value + 0 * out[0].counts[..., k]
         return None, value
 
-    planted(monkeypatch, looped)
+    plant(monkeypatch, looped)
     with pytest.raises(AssertionError):
         assert_as_many("normal", Size(), Size(k=3))
 
@@ -200,6 +200,6 @@ def test_an_array_of_all_data_and_components_is_caught(monkeypatch: pytest.Monke
     def wasteful(_: Any, out: Any) -> Any:
         return None, out[1] + cupy.zeros((2, 16384)).sum()
 
-    planted(monkeypatch, wasteful)
+    plant(monkeypatch, wasteful)
     with pytest.raises(AssertionError):
         assert_bounded("normal")

@@ -12,8 +12,6 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +22,8 @@ import torch
 
 import xem
 from tests.gpu import described
-from tests.gpu.programs import model_of
+from tests.gpu.faults import STEP, Fault, planted, reading, uploading, widening
+from tests.helpers import mixture
 from xem import _compile, steps
 from xem._arrays import Space
 from xem._compile import Compiler, _Form
@@ -101,7 +100,7 @@ def forms(case: Case) -> dict[str, _Form]:
         return _compile._uncompiled(form, turns=True)
 
     with patch.object(Compiler, "program", program):
-        xem.fit(model_of(case.kind, case.k), data_of(case), max_iter=2, seed=0, compile=True)
+        xem.fit(mixture(case.kind, case.k), data_of(case), max_iter=2, seed=0, compile=True)
     missing = {function.__name__ for function in FUNCTIONS} - set(known)
     if missing:
         msg = f"a fit of {case.name} compiles no {sorted(missing)}"
@@ -218,8 +217,6 @@ class Reader:
 
 # Faults
 
-STEP = xem.Mixture.e_step
-
 
 def one_by_one(self: Any, ready: Any, tile: Any) -> Any:
     """Make a product for each component."""
@@ -230,11 +227,6 @@ def one_by_one(self: Any, ready: Any, tile: Any) -> Any:
     return sums, log_likelihood
 
 
-def reading(self: Any, ready: Any, tile: Any) -> Any:
-    sums, log_likelihood = STEP(self, ready, tile)
-    return sums, log_likelihood + float(torch.sum(log_likelihood))
-
-
 def checking(self: Any, ready: Any, tile: Any) -> Any:
     """Factor with the function that looks whether it could."""
     sums, log_likelihood = STEP(self, ready, tile)
@@ -242,19 +234,7 @@ def checking(self: Any, ready: Any, tile: Any) -> Any:
     return sums, log_likelihood + factor[..., 0, 0]
 
 
-def uploading(self: Any, ready: Any, tile: Any) -> Any:
-    sums, log_likelihood = STEP(self, ready, tile)
-    table = torch.asarray(np.arange(2), device=tile.x.device)
-    return sums, log_likelihood * table[1]
-
-
-def widening(self: Any, ready: Any, tile: Any) -> Any:
-    sums, log_likelihood = STEP(self, ready, tile)
-    wide = tile.x.to(torch.float64)
-    return sums, log_likelihood + torch.sum(wide * wide, -1)
-
-
-FAULTS: dict[str, tuple[Case, Callable[..., Any]]] = {
+FAULTS: dict[str, tuple[Case, Fault]] = {
     "loop": (Case("full", 4, 2, "float32"), one_by_one),
     "longer loop": (Case("full", 8, 2, "float32"), one_by_one),
     "read": (Case("normal", 2, None, "float32"), reading),
@@ -264,13 +244,7 @@ FAULTS: dict[str, tuple[Case, Callable[..., Any]]] = {
 }
 
 
-@contextmanager
-def planted(fault: Callable[..., Any]) -> Iterator[None]:
-    with patch.object(xem.Mixture, "e_step", fault):
-        yield
-
-
-def outcome(form: _Form, fault: Callable[..., Any]) -> dict[str, Any]:
+def faulty(form: _Form, fault: Fault) -> dict[str, Any]:
     """Return what a sweep with a fault asks, or the error that compiling it is."""
     with planted(fault):
         try:
@@ -288,7 +262,7 @@ def report() -> dict[str, Any]:
         case.name: {name: asdict(asked(form)) for name, form in known[case].items()}
         for case in CASES
     }
-    faults = {name: outcome(known[case]["_swept"], fault) for name, (case, fault) in FAULTS.items()}
+    faults = {name: faulty(known[case]["_swept"], fault) for name, (case, fault) in FAULTS.items()}
     return {"cases": cases, "faults": faults, "seconds": time.perf_counter() - start}
 
 

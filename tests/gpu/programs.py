@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-import xem
+from tests.helpers import mixture
 from xem.families.covariances import COVARIANCES
 
 KINDS = ("normal", "normal-tied", *COVARIANCES)
@@ -15,14 +15,6 @@ KINDS = ("normal", "normal-tied", *COVARIANCES)
 
 K, D, N = 3, 5, 1009
 """Components, columns, and more observations than there are numbers in any parameter or sum."""
-
-
-def model_of(kind: str, k: int = K, floor: float = 1e-6) -> xem.Mixture:
-    """Return a mixture of a kind."""
-    if kind in COVARIANCES:
-        return xem.Mixture(xem.MultivariateNormal(kind, covariance_floor=floor), k)
-    tied = {"components.scale"} if kind == "normal-tied" else set()
-    return xem.Mixture(xem.Normal(variance_floor=floor), k, tied=tied)
 
 
 def data_of(kind: str, *batch: int) -> np.ndarray:
@@ -44,7 +36,7 @@ def params_of(kind: str, put: Callable[[np.ndarray], Any]) -> Any:
     else:
         own = {"loc": centres, "scale": np.ones(() if kind == "normal-tied" else K)}
     values = {"weights": np.full(K, 1 / K)} | own
-    return model_of(kind).params(**{name: put(value) for name, value in values.items()})
+    return mixture(kind, K).params(**{name: put(value) for name, value in values.items()})
 
 
 def running_on(n_problems: int) -> Callable[[np.ndarray], Any]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 import torch
 
 import xem
 from tests.gpu.fake_cuda import Costs, fake_cuda
-from tests.gpu.programs import model_of, running_on
+from tests.gpu.faults import STEP, Fault, planted, reading, uploading, widening
+from tests.gpu.programs import running_on
+from tests.helpers import mixture
 from xem.execution import Budget
 
 MiB = 1 << 20
@@ -54,19 +54,19 @@ NOW = {
 
 
 @cache
-def fitted(case: Case, iterations: int, memory: int | None = None) -> Costs:
+def costs_of_a_fit(case: Case, iterations: int, memory: int | None = None) -> Costs:
     """Return what a fit of so many iterations asks, with a check after every ten."""
     with fake_cuda(running_on(case.n_problems)) as audit:
         x = torch.empty(case.shape, dtype=case.dtype, device="cuda")
         with audit.counting() as costs:
-            model = model_of(case.kind, case.k)
+            model = mixture(case.kind, case.k)
             xem.fit(model, x, max_iter=iterations, tol=1e-6, seed=0, memory=memory)
     return costs
 
 
 def iteration(case: Case, memory: int | None = ONE_TILE) -> Costs:
     """Return what one iteration asks, between two checks: step, stopping and freezing."""
-    return fitted(case, 4, memory) - fitted(case, 3, memory)
+    return costs_of_a_fit(case, 4, memory) - costs_of_a_fit(case, 3, memory)
 
 
 def launches(case: Case) -> int:
@@ -126,8 +126,8 @@ def test_nothing_is_read_between_checks(case: Case) -> None:
 @each
 def test_a_check_is_one_read(case: Case) -> None:
     """The others are one after the look at the data and one after the start."""
-    assert fitted(case, 10).reads.total() == 3
-    assert fitted(case, 20).reads.total() == 4
+    assert costs_of_a_fit(case, 10).reads.total() == 3
+    assert costs_of_a_fit(case, 20).reads.total() == 4
 
 
 @pytest.mark.parametrize(
@@ -160,27 +160,24 @@ def test_sums_alone_are_float64(case: Case) -> None:
 )
 def test_peak_of_a_fit(case: Case) -> None:
     """Of all of it: the look at the data, the start, the iterations, the result."""
-    assert fitted(case, 3).peak <= TILE
+    assert costs_of_a_fit(case, 3).peak <= TILE
 
 
 @pytest.mark.parametrize("memory", [16, 64])
 def test_peak_is_what_was_allowed(memory: int) -> None:
     """And a few numbers for each problem."""
     more = 600 * SCALAR.n_problems
-    assert fitted(SCALAR, 3, memory * MiB).peak <= memory * MiB + more
+    assert costs_of_a_fit(SCALAR, 3, memory * MiB).peak <= memory * MiB + more
 
 
 # What the budgets catch
 
-STEP = xem.Mixture.e_step
-Fault = Callable[..., Any]
 
-
-def planted(monkeypatch: pytest.MonkeyPatch, case: Case, fault: Fault) -> Costs:
+def faulty_iteration(case: Case, fault: Fault) -> Costs:
     """Return what an iteration with a faulty step asks."""
-    monkeypatch.setattr(xem.Mixture, "e_step", fault)
-    uncached = fitted.__wrapped__
-    return uncached(case, 4, ONE_TILE) - uncached(case, 3, ONE_TILE)
+    uncached = costs_of_a_fit.__wrapped__
+    with planted(fault):
+        return uncached(case, 4, ONE_TILE) - uncached(case, 3, ONE_TILE)
 
 
 def one_by_one(self: Any, ready: Any, tile: Any) -> Any:
@@ -190,43 +187,26 @@ def one_by_one(self: Any, ready: Any, tile: Any) -> Any:
     return sums, log_likelihood + 0 * sum(counts)
 
 
-def reading(self: Any, ready: Any, tile: Any) -> Any:
-    sums, log_likelihood = STEP(self, ready, tile)
-    return sums, log_likelihood + float(torch.sum(log_likelihood))
-
-
-def uploading(self: Any, ready: Any, tile: Any) -> Any:
-    sums, log_likelihood = STEP(self, ready, tile)
-    return sums, log_likelihood * torch.asarray(np.ones(1, np.float32), device=tile.x.device)
-
-
-def widening(self: Any, ready: Any, tile: Any) -> Any:
-    sums, log_likelihood = STEP(self, ready, tile)
-    return sums, log_likelihood + 0 * torch.sum(tile.x.to(torch.float64), -1)
-
-
-def test_a_loop_over_components_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = [
-        planted(monkeypatch, SCALAR._replace(k=k), one_by_one).launches.total() for k in (2, 8)
-    ]
+def test_a_loop_over_components_is_caught() -> None:
+    counts = [faulty_iteration(SCALAR._replace(k=k), one_by_one).launches.total() for k in (2, 8)]
     assert counts[0] > launches(SCALAR)
     assert counts[1] > counts[0]
 
 
-def test_a_read_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert planted(monkeypatch, SCALAR, reading).reads.total() == 1
+def test_a_read_is_caught() -> None:
+    assert faulty_iteration(SCALAR, reading).reads.total() == 1
 
 
-def test_an_upload_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert planted(monkeypatch, SCALAR, uploading).uploads.total() == 1
+def test_an_upload_is_caught() -> None:
+    assert faulty_iteration(SCALAR, uploading).uploads.total() == 1
 
 
-def test_an_upcast_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    widened = planted(monkeypatch, SCALAR, widening).widened
+def test_an_upcast_is_caught() -> None:
+    widened = faulty_iteration(SCALAR, widening).widened
     assert max(widened.values()) == SCALAR.n_observations
 
 
 def test_a_temporary_of_the_whole_data_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """That of each component and observation, where tiles are not cut."""
     monkeypatch.setattr(Budget, "rows", lambda *args: [slice(0, args[-1])])
-    assert fitted.__wrapped__(SCALAR, 3).peak > TILE
+    assert costs_of_a_fit.__wrapped__(SCALAR, 3).peak > TILE

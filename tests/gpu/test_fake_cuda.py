@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError as Mixed
 import xem
 from tests.gpu.cuda_kernels import has_cuda_kernel
 from tests.gpu.fake_cuda import Costs, fake_cuda
-from tests.gpu.programs import KINDS, K, N, data_of, model_of, params_of, running_on
+from tests.gpu.programs import KINDS, K, N, data_of, params_of, running_on
+from tests.helpers import mixture
 from xem._tree import leaves
 from xem.once import m_step
 
@@ -41,7 +42,7 @@ def step(kind: str, dtype: torch.dtype, floor: float = 1e-6, *, ragged: bool = F
         if ragged:
             data = {"weights": empty((2, N), dtype), "lengths": empty((2,), torch.int64)}
         with audit.counting() as costs:
-            new, value = xem.em_step(model_of(kind, floor=floor), params, x, **data)
+            new, value = xem.em_step(mixture(kind, K, floor=floor), params, x, **data)
         check_place((new, value), x)
     return costs
 
@@ -115,7 +116,7 @@ def test_a_fit_runs_on_the_device(kind: str, init: str, dtype: torch.dtype) -> N
         x = empty(data_of(kind, 2).shape, dtype)
         options = {"init": init, "n_init": 2, "prior": "fraley-raftery", "max_iter": 12}
         with audit.counting() as costs:
-            fit = xem.fit(model_of(kind), x, seed=0, **options)
+            fit = xem.fit(mixture(kind, K), x, seed=0, **options)
             found = fit.params, fit.log_likelihood, fit.history, fit.log_prob(x), fit.posterior(x)
         check_place(found, x)
         assert not costs.kernelless
@@ -127,7 +128,7 @@ def test_other_steps_ask_nothing_of_the_host(kind: str) -> None:
     with fake_cuda() as audit:
         x = empty(data_of(kind, 2).shape, torch.float32)
         with audit.counting() as costs:
-            new = m_step(model_of(kind), empty((2, N, K), torch.float32), x)
+            new = m_step(mixture(kind, K), empty((2, N, K), torch.float32), x)
         check_place(new, x)
     check_silent(costs)
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import xem
-from tests.gpu.programs import KINDS, data_of, model_of, params_of
+from tests.gpu.programs import KINDS, K, data_of, params_of
+from tests.helpers import mixture
 from tests.lanes import JaxLane
 from xem._tree import leaves
 
@@ -29,7 +30,7 @@ def in_x64() -> Iterator[None]:
 def compiled(kind: str, *batch: int) -> tuple[Any, Any]:
     """Return what a compiled step returns, after its arguments' values are forgotten."""
     x, params = LANE.asarray(data_of(kind, *batch)), params_of(kind, LANE.asarray)
-    model = model_of(kind)
+    model = mixture(kind, K)
     weights = LANE.asarray(np.ones(x.shape[: len(batch) + 1]))
     step = jax.jit(lambda params, x, weights: xem.em_step(model, params, x, weights=weights))
     return step.lower(params, x, weights).compile()(params, x, weights)
