@@ -58,13 +58,13 @@ def fitted(lane: Lane, model: xem.Mixture, x: Any, **options: Any) -> xem.Fit:
 
 
 def start(lane: Lane, model: xem.Mixture, x: Any, **options: Any) -> Any:
-    """Return the parameters, as `seen`, that a fit of host observations starts from.
+    """Return the parameters, as `on_host` has them, that a fit of host observations starts from.
 
     With no seed unless the options have one.
     """
     fit = fitted(lane, model, x, max_iter=0, **({"seed": None} | options))
     assert_array_equal(lane.to_numpy(fit.n_iter), 0)
-    return seen(lane, fit.params)
+    return on_host(lane, fit.params)
 
 
 def arguments(lane: Lane, case: Case | VectorCase, floor: float = 0) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def second_hopeless(*shape: int, seed: int = 0) -> np.ndarray:
 # What they say, on the host
 
 
-def seen(lane: Lane, params: Any) -> Any:
+def on_host(lane: Lane, params: Any) -> Any:
     """Return parameters as callers see them: `Normals`, or `Vectors` of vectors."""
     weights, components = lane.to_numpy(params)
     return (Normals if hasattr(components, "scale") else Vectors)(weights, *components)
@@ -170,7 +170,7 @@ def assert_params(found: Any, expected: Any, rtol: float) -> None:
 def assert_optimum(fit: xem.Fit, case: Case | VectorCase, rtol: float) -> None:
     """Compare a fit in NumPy with the known optimum of a case, and its criteria."""
     known = case.known["optimum"]
-    assert_params(seen(HOST, fit.params), case.optimum, rtol)
+    assert_params(on_host(HOST, fit.params), case.optimum, rtol)
     assert_allclose(fit.log_likelihood, known["loglik"], rtol=1e-12)
     assert_allclose(fit.aic(), known["aic"], rtol=1e-12)
     assert_allclose(fit.bic(), known["bic"], rtol=1e-12)

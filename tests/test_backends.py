@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from threadpoolctl import threadpool_limits
 
 import xem
-from tests.helpers import mixture, seen
+from tests.helpers import mixture, on_host
 from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, on_lanes
 from tests.reference import Normals, em_step, log_densities, log_likelihood, two_groups
 from xem._arrays import compute, computing
@@ -144,7 +144,7 @@ def test_a_compiled_step_is_the_textbook_step(lane):
     x = two_groups(40)
     params, value = jitted()(params_on(lane), lane.asarray(x))
     step = em_step(x, np.ones(40), START, tied=False)
-    for ours, known in zip(seen(lane, params), step, strict=True):
+    for ours, known in zip(on_host(lane, params), step, strict=True):
         assert_allclose(ours, known, rtol=20 * lane.rtol)
     known = log_likelihood(x, np.ones(40), START)
     assert_allclose(lane.to_numpy(value), known, rtol=lane.rtol)
@@ -159,7 +159,7 @@ def test_a_compiled_step_of_ragged_weighted_problems(lane, batch):
     lengths = rng.integers(12, 31, batch)
     data = {"weights": lane.asarray(weights), "lengths": lane.asarray(lengths)}
     params, value = jitted()(params_on(lane), lane.asarray(x), **data)
-    ours, value = seen(lane, params), lane.to_numpy(value)
+    ours, value = on_host(lane, params), lane.to_numpy(value)
     for i in np.ndindex(batch):
         n = int(lengths[i])
         step = em_step(x[i][:n], weights[i][:n], START, tied=False)
@@ -178,7 +178,7 @@ def test_jax_gradients(lane, compiled):
     by_x, by_params = gradient(lane.asarray(x), params_on(lane))
     expected = gradients(x)
     assert_allclose(lane.to_numpy(by_x), expected[0], rtol=50 * lane.rtol, atol=lane.rtol)
-    for ours, known in zip(seen(lane, by_params), expected[1], strict=True):
+    for ours, known in zip(on_host(lane, by_params), expected[1], strict=True):
         assert_allclose(ours, known, rtol=50 * lane.rtol, atol=20 * lane.rtol)
 
 
@@ -187,7 +187,7 @@ def test_a_step_maps_over_a_batch(lane):
     jax, x = importlib.import_module("jax"), two_groups(3, 20)
     params, value = jax.vmap(lambda x: xem.em_step(TWO, params_on(lane), x))(lane.asarray(x))
     known, total = xem.em_step(TWO, params_on(lane), lane.asarray(x))
-    assert_allclose(seen(lane, params), seen(lane, known), rtol=1e-12)
+    assert_allclose(on_host(lane, params), on_host(lane, known), rtol=1e-12)
     assert_allclose(lane.to_numpy(value), lane.to_numpy(total), rtol=1e-12)
 
 

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
 
 import xem
-from tests.helpers import HOST, assert_close, assert_same, mixture, outcome, seen
+from tests.helpers import HOST, assert_close, assert_same, mixture, on_host, outcome
 from tests.lanes import (
     JaxLane,
     Lane,
@@ -50,7 +50,7 @@ def test_one_component_has_a_closed_form(lane):
     fit = xem.fit(ONE, lane.asarray(x))
     mean, deviation = x.mean(-1), x.std(-1)
     expected = Normals(np.ones((3, 1)), mean[:, None], deviation[:, None])
-    assert_close(seen(lane, fit.params), expected, lane.rtol)
+    assert_close(on_host(lane, fit.params), expected, lane.rtol)
     density = norm.logpdf(x, mean[:, None], deviation[:, None])
     assert_allclose(lane.to_numpy(fit.log_likelihood), density.sum(-1), rtol=lane.rtol)
     assert_array_equal(lane.to_numpy(fit.status), Status.CONVERGED)
@@ -64,7 +64,7 @@ def test_one_component_of_weighted_observations(lane):
     mean = np.average(x, weights=weights)
     deviation = math.sqrt(np.cov(x, aweights=weights, bias=True))
     expected = Normals(np.ones(1), np.asarray([mean]), np.asarray([deviation]))
-    assert_close(seen(lane, fit.params), expected, lane.rtol)
+    assert_close(on_host(lane, fit.params), expected, lane.rtol)
     density = weights @ norm.logpdf(x, mean, deviation)
     assert_allclose(lane.to_numpy(fit.log_likelihood), density, rtol=lane.rtol)
     assert_allclose(lane.to_numpy(fit.total_weight), weights.sum(), rtol=lane.rtol)
@@ -112,7 +112,7 @@ def test_half_precision_is_fitted_in_float32(lane, kind):
     params = START
     for _ in range(5):
         params = em_step(exact, np.ones(40), params, tied=False)
-    assert_close(seen(lane, fit.params), params, 1e-5)
+    assert_close(on_host(lane, fit.params), params, 1e-5)
 
 
 def test_doubles_keep_their_dtype_beside_single_weights():
@@ -214,7 +214,7 @@ def test_an_empty_batch(lane, shape, name):
 def test_no_observations_are_too_few(lane, batch, name):
     fit = xem.fit(TWO, lane.asarray(np.zeros((*batch, 0))), init=name, n_init=2)
     assert_array_equal(lane.to_numpy(fit.status), np.full(batch, Status.TOO_FEW))
-    assert np.all(np.isnan(seen(lane, fit.params)))
+    assert np.all(np.isnan(on_host(lane, fit.params)))
     assert_array_equal(lane.to_numpy(fit.total_weight), np.zeros(batch))
 
 
@@ -338,7 +338,7 @@ def test_constrained_iterations(lane, fixed, tied):
     for _ in range(4):
         params = constrained_step(x, params, fixed, tied)
     one_each = {name: getattr(params, name)[0] for name in tied}
-    assert_close(seen(lane, fit.params), params._replace(**one_each), 1e-10)
+    assert_close(on_host(lane, fit.params), params._replace(**one_each), 1e-10)
     value = log_likelihood(x, np.ones(80), params)
     assert_allclose(lane.to_numpy(fit.log_likelihood), value, rtol=1e-12)
 
@@ -370,7 +370,7 @@ def test_a_fixed_parameter_keeps_its_value(lane, name):
     model = xem.Mixture(xem.Normal(), 2, fixed={title})
     x = two_groups(3, 60) + 1000
     fit = xem.fit(model, lane.asarray(x), init=model.params(**{name: lane.asarray(values)}), seed=0)
-    kept = getattr(seen(lane, fit.params), name)
+    kept = getattr(on_host(lane, fit.params), name)
     if name == "weights":
         assert_allclose(kept, values / values.sum(-1, keepdims=True), rtol=1e-6)
     else:
@@ -393,7 +393,7 @@ def trace(x: np.ndarray, count: int) -> list[float]:
 def test_no_iterations(lane):
     x = two_groups(50)
     fit = xem.fit(TWO, lane.asarray(x), init=begun(TWO), max_iter=0)
-    assert_close(seen(lane, fit.params), START, lane.rtol)
+    assert_close(on_host(lane, fit.params), START, lane.rtol)
     assert_allclose(lane.to_numpy(fit.log_likelihood), trace(x, 0)[0], rtol=lane.rtol)
     assert tuple(fit.history.shape) == (1,)
     assert int(lane.to_numpy(fit.status)) == Status.MAX_ITER
@@ -493,7 +493,7 @@ def test_callback_sees_the_parameters_of_textbook_steps(lane):
     params = START
     for progress in seen:
         params = em_step(x, np.ones(50), params, tied=False)
-        assert_close(seen(lane, progress.params), params, 1e-10)
+        assert_close(on_host(lane, progress.params), params, 1e-10)
         value = log_likelihood(x, np.ones(50), params)
         assert_allclose(lane.to_numpy(progress.log_likelihood), value, rtol=1e-12)
 

@@ -16,7 +16,7 @@ from tests.helpers import (
     assert_params,
     fitted_case,
     mixture,
-    seen,
+    on_host,
 )
 from tests.lanes import on_lanes, without_jax
 from tests.vectors import (
@@ -58,14 +58,14 @@ def test_one_step(lane, case):
     params, value = xem.em_step(**arguments(lane, case))
     known = case.known["at_init"]["loglik"]
     assert_allclose(lane.to_numpy(value), known, rtol=VALUE[lane.dtype_name])
-    assert_params(seen(lane, params), case.params("1"), STEP[lane.dtype_name])
+    assert_params(on_host(lane, params), case.params("1"), STEP[lane.dtype_name])
 
 
 @on_lanes(lambda lane: lane.name in ("jax_x64-float64", "jax_x32-float32"))
 def test_one_step_in_jax(lane):
     case = vector_cases()["mvnormal_faithful_k2_full_wreal"]
     params, _ = xem.em_step(**arguments(lane, case))
-    assert_params(seen(lane, params), case.params("1"), STEP[lane.dtype_name])
+    assert_params(on_host(lane, params), case.params("1"), STEP[lane.dtype_name])
 
 
 @without_jax
@@ -75,7 +75,7 @@ def test_ten_steps(lane, case):
     fit = fitted_case(lane, case, max_iter=10, tol=0, check_every=1)
     history = lane.to_numpy(fit.history)
     assert_allclose(history[: len(known)], known, rtol=rtol)
-    assert_params(seen(lane, fit.params), case.params("10"), 10 * STEP[lane.dtype_name])
+    assert_params(on_host(lane, fit.params), case.params("10"), 10 * STEP[lane.dtype_name])
     assert_allclose(history[-1], case.known["steps"]["10"]["loglik"], rtol=rtol)
     assert_array_equal(history[-1], lane.to_numpy(fit.log_likelihood))
 
@@ -127,7 +127,7 @@ def from_labels(case: MclustCase, **options: Any) -> xem.Fit:
 def test_mclust_reaches_the_same_maximum(name):
     case = mclust_cases()[name]
     fit = from_labels(case, max_iter=2000, tol=0)
-    assert_params(seen(HOST, fit.params), case.optimum, 1e-5)
+    assert_params(on_host(HOST, fit.params), case.optimum, 1e-5)
     assert_allclose(fit.log_likelihood, case.known["loglik"], rtol=1e-9)
     assert_allclose(fit.bic(), case.known["bic"], rtol=1e-9)
     assert fit.n_parameters == case.known["n_parameters"]
@@ -137,6 +137,6 @@ def test_mclust_reaches_the_same_maximum(name):
 def test_mclust_reaches_the_same_maximum_of_the_posterior(name):
     case = mclust_cases()[name]
     fit = from_labels(case, max_iter=2000, tol=0)
-    assert_params(seen(HOST, fit.params), case.optimum, 1e-4)
+    assert_params(on_host(HOST, fit.params), case.optimum, 1e-4)
     assert_allclose(fit.log_likelihood, case.known["loglik"], rtol=1e-6)
     assert fit.n_parameters == case.known["n_parameters"]

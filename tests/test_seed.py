@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
-from tests.helpers import mixture, seen
+from tests.helpers import mixture, on_host
 from tests.lanes import Lane, NumpyLane, TorchLane, on_float64, on_lanes
 from tests.reference import Normals, SeedRun, seed_loops, seed_runs
 
@@ -44,8 +44,8 @@ def test_the_loops_are_right(name):
 def test_one_sample(lane, count):
     name, run = next(iter(seed_runs().items()))
     fit = run_like_the_loops(lane, [run], count)
-    assert_allclose(seen(lane, fit.params), looped(name)[count], rtol=1e-10)
-    assert_allclose(seen(lane, fit.params), run.after[count], rtol=1e-10)
+    assert_allclose(on_host(lane, fit.params), looped(name)[count], rtol=1e-10)
+    assert_allclose(on_host(lane, fit.params), run.after[count], rtol=1e-10)
     assert_allclose(lane.to_numpy(fit.log_likelihood), run.log_likelihood[count], rtol=1e-12)
     assert int(lane.to_numpy(fit.n_iter)) == count
     assert int(lane.to_numpy(fit.status)) == xem.Status.MAX_ITER
@@ -56,7 +56,7 @@ def test_one_sample(lane, count):
 def test_all_samples_at_once(lane, count):
     runs = seed_runs()
     fit = run_like_the_loops(lane, list(runs.values()), count)
-    params = seen(lane, fit.params)
+    params = on_host(lane, fit.params)
     for i, (name, run) in enumerate(runs.items()):
         assert_allclose([p[i] for p in params], looped(name)[count], rtol=1e-10)
         assert_allclose([p[i] for p in params], run.after[count], rtol=1e-10)
@@ -70,11 +70,11 @@ def test_parameters_logged_every_100_iterations(lane):
     log = {}
 
     def record(progress):
-        log[progress.iteration] = seen(lane, progress.params)
+        log[progress.iteration] = on_host(lane, progress.params)
 
     fit = run_like_the_loops(lane, [run], 1000, check_every=100, callback=record)
     assert list(log) == list(range(100, 1001, 100))
     assert tuple(fit.history.shape) == (11,)
     for count, params in log.items():
         alone = run_like_the_loops(lane, [run], count)
-        assert_allclose(params, seen(lane, alone.params), rtol=1e-12)
+        assert_allclose(params, on_host(lane, alone.params), rtol=1e-12)
