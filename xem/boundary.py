@@ -14,10 +14,9 @@ import numpy as np
 from xem._arrays import Array, Space, array_namespace, device, is_array, to_numpy
 from xem._tree import named_leaves, tree_map
 from xem.execution import Source
-from xem.families.conjugate import log_gamma
 from xem.init import INITS, RANKS
 from xem.models.base import Model
-from xem.models.mixture import GivenPrior, Mixture, MixtureParams, MixturePrior
+from xem.models.mixture import Mixture, MixtureParams, MixturePrior
 from xem.ragged import Block, Ragged, as_series, padded, widths
 
 FRALEY_RAFTERY = "fraley-raftery"
@@ -374,8 +373,10 @@ def given(model: Mixture, init: Any, n_init: int, problems: Problems) -> Any:
     return tree_map(lambda p: space.xp.reshape(p, (*lead, *p.shape[len(batch) :])), full)
 
 
-def prior(model: Mixture, given: Any, problems: Problems) -> GivenPrior | None:
-    """Return a checked prior with an entry for each problem, or None."""
+def prior(
+    model: Mixture, given: Any, batch: tuple[int, ...], event: tuple[int, ...], space: Space
+) -> MixturePrior | None:
+    """Return a prior whose parameters have an entry for each problem, ``(*batch, …)``, or None."""
     if given is None:
         return None
     named = isinstance(given, str) and given == FRALEY_RAFTERY
@@ -388,45 +389,36 @@ def prior(model: Mixture, given: Any, problems: Problems) -> GivenPrior | None:
             "follows from the data, or None"
         )
         raise TypeError(msg)
-    batch, event, space = problems.batch, problems.event, problems.space
-    count = math.prod(batch)
 
-    def flat(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any] | None:
-        if value is None:
-            return None
-        host = to_numpy(value) if is_array(value) else _numbers(f"prior {name}", value)
-        try:
-            full = np.broadcast_to(host, (*batch, *shape))
-        except ValueError as error:
-            wanted = (*batch, *shape)
-            msg = (
-                f"prior {name} has shape {host.shape}; expected {wanted}, or what broadcasts to it"
-            )
-            raise ValueError(msg) from error
-        return full.reshape(count, *shape).astype(np.float64)
+    def put(name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
+        value = np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
+        on_host = isinstance(value, np.ndarray) and not space.on_host
+        value = _numbers(f"prior {name}", value).tolist() if on_host else value
+        return _parameter(f"prior {name}", value, (*batch, *shape), space, space.accumulator)
 
-    def put(host: np.ndarray[Any, Any] | None) -> Array:
-        return None if host is None else space.array(host, space.accumulator)
-
-    k = model.n_components
-    alpha = flat("concentration", own.concentration, (k,))
-    if alpha is not None and not np.all(np.isfinite(alpha) & (alpha >= 1)):
-        msg = f"prior concentration is {own.concentration!r}; expected finite numbers of 1 or more"
-        raise ValueError(msg)
-    log_beta = (
-        np.zeros(count) if alpha is None else log_gamma(alpha.sum(-1)) - log_gamma(alpha).sum(-1)
-    )
+    alpha = put("concentration", own.concentration, (model.n_components,))
     if own.components is None:
-        return GivenPrior(put(alpha), None, put(log_beta), put(np.zeros(count)))
-    conjugate = model.component.conjugate(model.tied_components)
-    shapes = conjugate.shapes(event)
-    host = type(own.components)(
-        *(flat(name, getattr(own.components, name), shape) for name, shape in shapes.items())
-    )
-    conjugate.check(host, event)
-    df = np.full(count, math.prod(event) + 2.0) if host.df is None else host.df
-    gammas = conjugate.log_gammas(df, event)
-    return GivenPrior(put(alpha), type(host)(*map(put, host)), put(log_beta), put(gammas))
+        return MixturePrior(alpha, None)
+    shapes = model.component.conjugate(model.tied_components).shapes(event)
+    values = (put(name, getattr(own.components, name), shape) for name, shape in shapes.items())
+    return MixturePrior(alpha, type(own.components)(*values))
+
+
+def checked_prior(model: Mixture, given: Any, problems: Problems) -> MixturePrior | None:
+    """Return a prior with an entry for each problem of a fit, its values checked on the host."""
+    batch, event, space = problems.batch, problems.event, problems.space
+    found = prior(model, given, batch, event, space)
+    if found is None:
+        return None
+    lead = (math.prod(batch),)
+    flat = tree_map(lambda p: space.xp.reshape(p, (*lead, *p.shape[len(batch) :])), found)
+    alpha, own = tree_map(to_numpy, flat)
+    if alpha is not None and not np.all(np.isfinite(alpha) & (alpha >= 1)):
+        msg = f"prior concentration is {given.concentration!r}; expected finite numbers of 1 or more"
+        raise ValueError(msg)
+    if own is not None:
+        model.component.conjugate(model.tied_components).check(own, event)
+    return flat
 
 
 def _check_fixed(model: Mixture, start: MixtureParams) -> None:
@@ -447,11 +439,12 @@ def parameters(
 ) -> MixtureParams:
     """Return given parameters as the steps see them, checked; None stays None."""
     k, own = model.n_components, start.components
-    weights = _parameter("weights", start.weights, (*batch, k), space)
+    weights = _parameter("init weights", start.weights, (*batch, k), space, space.dtype)
     components = {}
     for name, shape in model.component.shapes(k, event).items():
         tied = f"components.{name}" in model.tied
-        value = _parameter(name, getattr(own, name), (*batch, *shape[tied:]), space)
+        value, whole = getattr(own, name), (*batch, *shape[tied:])
+        value = _parameter(f"init {name}", value, whole, space, space.dtype)
         if tied and value is not None:
             value = space.xp.broadcast_to(value[..., None], (*batch, *shape))
         components[name] = value
@@ -481,28 +474,30 @@ def _elsewhere(array: Array, place: Any) -> bool:
     return own is not None and place is not None and own != place
 
 
-def _parameter(name: str, value: Any, shape: tuple[int, ...], space: Space) -> Array | None:
+def _parameter(
+    name: str, value: Any, shape: tuple[int, ...], space: Space, dtype: Any
+) -> Array | None:
+    """Return a given parameter as an array of a shape; None stays None."""
     if value is None:
         return None
-    if is_array(value) and array_namespace(value) is not space.xp:
+    if not is_array(value):
+        array = space.array(_numbers(name, value), dtype)
+    elif array_namespace(value) is not space.xp:
         msg = (
-            f"init {name} is {_described(value)} and x is an array of {space.xp.__name__}; "
+            f"{name} is {_described(value)} and x is an array of {space.xp.__name__}; "
             "expected both in one array namespace"
         )
         raise TypeError(msg)
-    array = (
-        space.working(value) if is_array(value) else space.array(_numbers(f"init {name}", value))
-    )
-    if is_array(value) and _elsewhere(value, space.device):
-        msg = f"init {name} is on {device(value)} and x on {space.device}; move it there"
+    elif _elsewhere(value, space.device):
+        msg = f"{name} is on {device(value)} and x on {space.device}; move it there"
         raise ValueError(msg)
+    else:
+        check_kind(name, value)
+        array = space.xp.astype(value, dtype, copy=False)
     try:
         return space.xp.broadcast_to(array, shape)
     except Exception as error:
-        msg = (
-            f"init {name} has shape {tuple(array.shape)}; "
-            f"expected {shape}, or what broadcasts to it"
-        )
+        msg = f"{name} has shape {tuple(array.shape)}; expected {shape}, or what broadcasts to it"
         raise ValueError(msg) from error
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from xem._arrays import Array, Space, aligned
 from xem._linalg import total, vecdot
+from xem._special import root
 from xem.execution import RawTile, add, per_event
 from xem.families.base import Context
 from xem.models.base import Model
@@ -186,9 +187,9 @@ def _context(
     centre = space.working(sums(low) + mean * sums(unit))
     offset = mean_of(lambda z: z, centre)
     variance = xp.clip(mean_of(lambda z: z * z, centre) - offset * offset, 0, None)
-    spread = space.working(xp.sqrt(variance)) * unit
+    spread = space.working(root(variance)) * unit
     if model.isotropic:
-        common = xp.sqrt(xp.mean(variance, axis=-1, keepdims=True))
+        common = root(xp.mean(variance, axis=-1, keepdims=True))
         spread = space.working(xp.broadcast_to(common, unit.shape)) * unit
     if not affine:
         spread = xp.maximum(xp.abs(low), xp.abs(high))

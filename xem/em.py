@@ -205,7 +205,7 @@ def _run(
     )
     with computing(problems.sources[0].x):
         start = boundary.given(model, given.init, options.n_init, problems)
-        pull = boundary.prior(model, given.prior, problems)
+        pull = boundary.checked_prior(model, given.prior, problems)
     draws = uniforms(boundary.generator(given.seed), options.n_init, model.n_clusters)
     if not given.compile:
         return _fitted(model, problems, options, (start, pull, draws), callback, shown, read)

@@ -77,13 +77,13 @@ class Fit(Distribution):
 
     def aic(self) -> Array:
         """Return Akaike's criterion (1974), ``2 p - 2 log L``, ``(*batch,)``; lower is better."""
-        with computing(self.log_likelihood, gradients=True):
+        with computing(self.log_likelihood, inputs=self.log_likelihood):
             return 2 * self.n_parameters - 2 * self.log_likelihood
 
     def bic(self) -> Array:
         """Return Schwarz's criterion (1978), ``p log W - 2 log L``, ``(*batch,)``."""
         xp, weight = array_namespace(self.total_weight), self.total_weight
-        with computing(weight, gradients=True):
+        with computing(weight, inputs=self.log_likelihood):
             weight = xp.where(weight > 0, weight, 1.0)
             return self.n_parameters * xp.log(weight) - 2 * self.log_likelihood
 
@@ -93,7 +93,7 @@ class Fit(Distribution):
         BIC minus twice the log posterior probability of the most probable assignment
         (Biernacki, Celeux and Govaert 2000, *IEEE PAMI* 22, 719; the form of mclust).
         """
-        with computing(self.log_map, gradients=True):
+        with computing(self.log_map, inputs=self.log_map):
             return self.bic() - 2 * self.log_map
 
     def sorted(self) -> Fit:

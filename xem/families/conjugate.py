@@ -11,6 +11,7 @@ import numpy as np
 
 from xem._arrays import Array, array_namespace
 from xem._linalg import cholesky, diagonal, inverse_factor, matmul, transposed
+from xem._special import log_gamma
 from xem.families.base import Context
 from xem.families.covariances import Covariance
 from xem.families.priors import NormalInverseWishart, Pull, filled, usual
@@ -94,12 +95,8 @@ class Conjugate:
         share = loc.shape[-2] if self.structure.one_for_all else 1
         return xp.sum(of_means + of_covariances / share, axis=-1)
 
-    def constant(self, pull: Pull, n_components: int, log_gammas: Array, context: Context) -> Array:
-        """Return the terms of the log prior, in data units, that depend on it alone, ``(...)``.
-
-        ``log_gammas`` is the log of the gamma function of its degrees of freedom, for one
-        covariance.
-        """
+    def constant(self, pull: Pull, n_components: int, context: Context) -> Array:
+        """Return the terms of the log prior, in data units, that depend on it alone, ``(...)``."""
         unit = self._columns(context.scale)
         xp, d = array_namespace(unit), unit.shape[-1]
         log_unit = xp.sum(xp.log(unit), axis=-1)
@@ -112,11 +109,10 @@ class Conjugate:
             log_det = 2 * xp.sum(xp.log(diagonal(cholesky(pull.scale))), axis=-1)
             of_one = 0.5 * pull.df * (log_det - d * math.log(2)) - (d + 1) * log_unit
         count = 1 if self.structure.one_for_all else n_components
-        return n_components * of_mean + count * (of_one - log_gammas)
+        return n_components * of_mean + count * (of_one - self._log_gammas(pull.df, d))
 
-    def log_gammas(self, df: Array, event: tuple[int, ...]) -> Array:
-        """Return the log of the gamma function of host degrees of freedom, of one covariance."""
-        d = math.prod(event)
+    def _log_gammas(self, df: Array, d: int) -> Array:
+        """Return the log of the gamma function of the degrees of freedom of one covariance."""
         if not self.structure.is_diagonal:
             terms = [log_gamma((df - j) / 2) for j in range(d)]
             return d * (d - 1) / 4 * math.log(math.pi) + sum(terms)
@@ -138,11 +134,6 @@ class Conjugate:
         xp = array_namespace(unit)
         ratio = unit[..., None, :] / unit[..., :, None]
         return xp.mean(self._columns(context.variance)[..., None, :] * ratio * ratio, axis=-1)
-
-
-def log_gamma(x: Array) -> Array:
-    """Return the log of the gamma function of host numbers."""
-    return np.vectorize(math.lgamma, otypes=[float])(x)
 
 
 def _check(name: str, values: Any, wanted: str, sound: Callable[[Any], Any]) -> None:

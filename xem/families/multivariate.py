@@ -13,12 +13,13 @@ from xem._linalg import (
     cholesky,
     definite,
     diagonal,
-    eigh,
     identity_like,
     inverse_factor,
     matmul,
     transposed,
+    with_eigenvalues,
 )
+from xem._special import root
 from xem.families import forms
 from xem.families.base import Context, Family, checked_floor
 from xem.families.conjugate import Conjugate
@@ -319,12 +320,18 @@ class MultivariateNormal(Family):
         low = self._below(own, metric, self.covariance_floor)
         if isinstance(low, np.ndarray) and not low.any():
             return params
-        sd = xp.sqrt(metric)
-        values, vectors = eigh(own / (sd[..., :, None] * sd[..., None, :]))
-        values = xp.where(values > self.covariance_floor, values, self.covariance_floor)
-        lifted = matmul(vectors * values[..., None, :], transposed(vectors))
-        lifted = lifted * (sd[..., :, None] * sd[..., None, :])
-        return params._replace(covariance=xp.where(low[..., None, None], lifted, own))
+        low = (low & xp.all(xp.isfinite(own), axis=(-2, -1)))[..., None, None]
+        sd = root(metric)
+        unit = xp.where(sd > 0, sd, 1.0)  # of a column without spread, none is left in the end
+        held = xp.where(low, own / forms.outer(unit, own), identity_like(own[..., 0]))
+        lifted = with_eigenvalues(held, self._held_up) * forms.outer(sd, own)
+        return params._replace(covariance=xp.where(low, lifted, own))
+
+    def _held_up(self, values: Array) -> tuple[Array, Array]:
+        """Return eigenvalues held up by the floor, and how they follow those that they were."""
+        xp, above = array_namespace(values), values > self.covariance_floor
+        held = xp.where(above, values, self.covariance_floor)
+        return held, xp.astype(above, values.dtype)
 
     def at_bound(self, params: MultivariateNormalParams, context: Context) -> Array:
         """Return which components lie on the floor or, without one, below what is resolved."""

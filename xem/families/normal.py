@@ -10,6 +10,7 @@ import numpy as np
 
 from xem._arrays import Array, array_namespace, compute, operand, overwrite
 from xem._linalg import vecdot
+from xem._special import root
 from xem.families.base import Context, Family, checked_floor, pooled
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES
@@ -92,7 +93,7 @@ class Normal(Family):
     def initial(self, means: Array, context: Context) -> NormalParams:
         """Return components at the given means, each as wide as the data."""
         xp = array_namespace(means)
-        spread = xp.sqrt(context.variance)[..., None]
+        spread = root(context.variance)[..., None]
         return NormalParams(means, xp.broadcast_to(spread, means.shape))
 
     def prepare(self, params: NormalParams, log_weights: Array, *, exact: bool) -> NormalReady:
@@ -145,7 +146,7 @@ class Normal(Family):
             variance = structure.estimate(scatter[..., None], counts, pull)[..., 0]
         elif "scale" in tied:
             variance = pooled(variance, counts)
-        return NormalParams(loc, xp.sqrt(variance))
+        return NormalParams(loc, root(variance))
 
     def conjugate(self, tied: frozenset[str]) -> Conjugate:
         """Return the conjugate prior at work."""
@@ -176,8 +177,7 @@ class Normal(Family):
 
     def _floor(self, context: Context) -> Array:
         """Return the smallest standard deviation, ``(..., 1)``."""
-        xp = array_namespace(context.variance)
-        return xp.sqrt(self.variance_floor * context.variance)[..., None]
+        return root(self.variance_floor * context.variance)[..., None]
 
     def standardize(self, params: NormalParams, centre: Array, scale: Array) -> NormalParams:
         """Return the parameters of ``(x - centre) / scale``."""
