@@ -276,6 +276,43 @@ def is_array(x: Any) -> bool:
     return bool(is_array_api_obj(x))
 
 
+def check_dense(name: str, x: Array) -> None:
+    """Check that an array holds a number for each of its entries.
+
+    Raises
+    ------
+    TypeError
+        If it is one of PyTorch's that are stored in another way, or not at all.
+    """
+    if not is_torch_array(x):
+        return
+    if x.is_nested:
+        found, remedy = "nested", "pass its parts as a list: x.unbind()"
+    elif "torch.strided" != str(x.layout):
+        found, remedy = f"sparse ({x.layout})", "convert it with x.to_dense()"
+    elif x.is_quantized:
+        found, remedy = f"quantised ({x.dtype})", "convert it with x.dequantize()"
+    elif x.device.type == "meta":
+        found, remedy = "without values, on the device 'meta'", "make it on a device that has them"
+    else:
+        return
+    msg = f"{name} is a tensor that is {found}; expected a dense one with values: {remedy}"
+    raise TypeError(msg)
+
+
+def whole_seed(seed: Any) -> Any:
+    """Return the whole number that a seed of an array library stands for; others as they are.
+
+    A ``torch.Generator`` is drawn from, which moves it on; an array without axes is read.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(seed, torch.Generator):
+        place, whole = seed.device, torch.int64
+        return int(torch.randint(1 << 62, (), generator=seed, device=place, dtype=whole))
+    is_whole = is_array(seed) and seed.ndim == 0 and "int" in str(seed.dtype)
+    return int(to_numpy(seed)) if is_whole else seed
+
+
 def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     """Copy an array to the host, whichever its device: the only way back in the package."""
     if is_numpy_array(x):
@@ -551,10 +588,15 @@ class _Held:
     ----------
     hold : callable
         Sets them, and returns what puts them back.
+    leave : callable
+        Called by each computation in the end.
     """
 
-    def __init__(self, hold: Callable[[], Callable[[], None]]) -> None:
-        self._hold, self._lock, self._inside = hold, threading.Lock(), 0
+    def __init__(
+        self, hold: Callable[[], Callable[[], None]], leave: Callable[[], None] = lambda: None
+    ) -> None:
+        self._hold, self._leave = hold, leave
+        self._lock, self._inside = threading.Lock(), 0
         self._put_back: Callable[[], None] = lambda: None
 
     @contextmanager
@@ -571,6 +613,7 @@ class _Held:
                 self._inside -= 1
                 if not self._inside:
                     self._put_back()
+                self._leave()
 
 
 @cache
@@ -586,7 +629,15 @@ def _hold_blas() -> Callable[[], None]:
     return back
 
 
-_one_thread = _Held(_hold_blas)
+def _leave_blas() -> None:
+    """Let other threads set OpenBLAS, which the first one to do so keeps to itself."""
+    from threadpoolctl import OpenBLASController
+
+    if hasattr(OpenBLASController, "clear_controlling_thread"):  # from 3.8 on
+        OpenBLASController.clear_controlling_thread()
+
+
+_one_thread = _Held(_hold_blas, _leave_blas)
 
 
 def single_threaded_products(x: Array) -> AbstractContextManager[None]:

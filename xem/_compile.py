@@ -237,7 +237,8 @@ class Loan:
         import torch
 
         with _threads_lock:
-            _threads_found.append((_threads_found or [torch.get_num_threads()])[0])
+            own = torch.get_num_threads()  # to ask is to begin in a new thread
+            _threads_found.append(_threads_found[0] if _threads_found else own)
             torch.set_num_threads(self._threads)
         try:
             yield

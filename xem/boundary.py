@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, device, is_array, to_numpy
+from xem._arrays import (
+    Array,
+    Space,
+    array_namespace,
+    check_dense,
+    device,
+    is_array,
+    to_numpy,
+    whole_seed,
+)
 from xem._tree import named_leaves, tree_map
 from xem.execution import Source
 from xem.init import INITS, RANKS
@@ -189,6 +198,7 @@ def check_kind(name: str, value: Any) -> ModuleType:
             f"convert {name} with numpy.asarray, and give masked values weight 0"
         )
         raise TypeError(msg)
+    check_dense(name, value)
     xp = array_namespace(value)
     if not _is_real(xp, value.dtype):
         msg = f"{name} has dtype {value.dtype}; expected real numbers, integers or booleans"
@@ -307,10 +317,11 @@ def _tolerance(tol: Any) -> float:
 
 def generator(seed: Any) -> np.random.Generator:
     """Return the generator that a seed stands for."""
+    seed = whole_seed(seed)
     whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
     msg = (
-        f"seed is {seed!r}; expected an int of at least 0, "
-        "a numpy.random.Generator, or None for another start each time"
+        f"seed is {seed!r}; expected an int of at least 0, a generator of "
+        "numpy.random or of torch, or None for another start each time"
     )
     if not (seed is None or whole or isinstance(seed, np.random.Generator)):
         raise TypeError(msg)
@@ -482,7 +493,7 @@ def _parameter(
         return None
     if not is_array(value):
         array = space.array(_numbers(name, value), dtype)
-    elif array_namespace(value) is not space.xp:
+    elif check_kind(name, value) is not space.xp:
         msg = (
             f"{name} is {_described(value)} and x is an array of {space.xp.__name__}; "
             "expected both in one array namespace"
@@ -492,7 +503,6 @@ def _parameter(
         msg = f"{name} is on {device(value)} and x on {space.device}; move it there"
         raise ValueError(msg)
     else:
-        check_kind(name, value)
         array = space.xp.astype(value, dtype, copy=False)
     try:
         return space.xp.broadcast_to(array, shape)

@@ -8,9 +8,8 @@ from functools import reduce
 from types import ModuleType
 from typing import NamedTuple
 
-from xem._arrays import Array, Space, aligned
+from xem._arrays import Array, Space, aligned, detached
 from xem._linalg import total, vecdot
-from xem._special import root
 from xem.execution import RawTile, add, per_event
 from xem.families.base import Context
 from xem.models.base import Model
@@ -187,9 +186,9 @@ def _context(
     centre = space.working(sums(low) + mean * sums(unit))
     offset = mean_of(lambda z: z, centre)
     variance = xp.clip(mean_of(lambda z: z * z, centre) - offset * offset, 0, None)
-    spread = space.working(root(variance)) * unit
+    spread = space.working(xp.sqrt(variance)) * unit
     if model.isotropic:
-        common = root(xp.mean(variance, axis=-1, keepdims=True))
+        common = xp.sqrt(xp.mean(variance, axis=-1, keepdims=True))
         spread = space.working(xp.broadcast_to(common, unit.shape)) * unit
     if not affine:
         spread = xp.maximum(xp.abs(low), xp.abs(high))
@@ -217,8 +216,11 @@ def _weighted(
 
 
 def _power_of_two(x: Array, space: Space) -> Array:
-    """Return a power of two near each number, 1 for 0, such that its inverse is finite too."""
-    xp = space.xp
+    """Return a power of two near each number, 1 for 0, such that its inverse is finite too.
+
+    Nothing follows from which one it is, so it has no derivative.
+    """
+    xp, x = space.xp, detached(x)
     positive = (x > 0) & xp.isfinite(x)
     exponent = xp.round(xp.log2(xp.where(positive, x, 1.0)))
     limit = math.floor(math.log2(float(xp.finfo(space.dtype).max))) - 4

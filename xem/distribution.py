@@ -94,16 +94,14 @@ class Distribution:
 
         return self._over(label, x, lengths, -1)
 
-    def sample(
-        self, n: int, *, seed: int | np.random.Generator | None = None
-    ) -> tuple[Array, Array]:
+    def sample(self, n: int, *, seed: Any = None) -> tuple[Array, Array]:
         """Draw from the fitted mixtures.
 
         Parameters
         ----------
         n : int
             Observations a problem.
-        seed : int or numpy.random.Generator, optional
+        seed : int, numpy.random.Generator or torch.Generator, optional
             The same seed draws the same on every backend.
 
         Returns

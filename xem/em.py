@@ -33,7 +33,7 @@ def fit(
     prior: Any = None,
     init: str | MixtureParams = "k-means++",
     n_init: int = 1,
-    seed: int | np.random.Generator | None = None,
+    seed: Any = None,
     max_iter: int = 1000,
     tol: float = 1e-6,
     compile: bool = False,  # noqa: A002
@@ -69,7 +69,7 @@ def fit(
         ``model.params(…)``, of which what is left out is started.
     n_init : int
         Restarts. Per problem the best is kept: by `Status.rank`, then by objective.
-    seed : int or numpy.random.Generator, optional
+    seed : int, numpy.random.Generator or torch.Generator, optional
         The same seed gives the same start on every backend.
     max_iter : int
         The most iterations.

@@ -142,7 +142,8 @@ def m_step(
     with computing(x, inputs=(responsibilities, x, weights)):
         xp, (context, observations, known) = space.xp, here.look(model)
         first = model.initial(space.full((*here.batch, n_components, *here.event), 0.0), context)
-        shares = moveaxis(space.working(responsibilities), -1, -2)
+        shares = xp.astype(responsibilities, space.dtype, copy=True)  # to be overwritten
+        shares = moveaxis(shares, -1, -2)
         if is_differentiated():
             first, sound = with_density(model, first, here.event, space)
             known = known & sound & xp.all(xp.isfinite(shares), axis=(-2, -1))

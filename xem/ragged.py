@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, device, is_array
+from xem._arrays import Array, Space, array_namespace, check_dense, device, is_array
 
 _NARROWEST = 8
 _FINER = 8
@@ -118,6 +118,8 @@ def as_series(series: Sequence[Any], rank: int = 0, name: str = "x") -> list[Arr
             "and masked values are given weight 0"
         )
         raise TypeError(msg)
+    for i, a in enumerate(arrays):
+        check_dense(f"{name}[{i}]", a)
     shapes = sorted({tuple(a.shape[1:]) for a in arrays})
     ranks = sorted({a.ndim for a in arrays} - {1 + rank})
     if ranks or len(shapes) > 1 or 0 in shapes[0]:

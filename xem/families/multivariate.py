@@ -323,7 +323,7 @@ class MultivariateNormal(Family):
         low = (low & xp.all(xp.isfinite(own), axis=(-2, -1)))[..., None, None]
         sd = root(metric)
         unit = xp.where(sd > 0, sd, 1.0)  # of a column without spread, none is left in the end
-        held = xp.where(low, own / forms.outer(unit, own), identity_like(own[..., 0]))
+        held = xp.where(low, own, identity_like(own[..., 0])) / forms.outer(unit, own)
         lifted = with_eigenvalues(held, self._held_up) * forms.outer(sd, own)
         return params._replace(covariance=xp.where(low, lifted, own))
 

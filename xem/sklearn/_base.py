@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
 from xem._arrays import Array, Space, array_namespace, computing, is_array, to_numpy
 from xem._linalg import vecdot
 from xem._tree import tree_map
+from xem.boundary import check_kind
 from xem.distribution import Distribution
 
 
@@ -138,6 +139,7 @@ class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
         if not is_array(X) or (isinstance(X, np.ndarray) and X.ndim <= 2):
             kinds = {"dtype": [np.float64, np.float32], "ensure_min_samples": 2} if reset else {}
             return validate_data(self, X, reset=reset, **kinds)
+        check_kind("X", X)
         if X.ndim < 2:
             msg = f"Expected 2D array, got {X.ndim}D array instead. Reshape your data."
             raise ValueError(msg)
