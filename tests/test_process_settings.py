@@ -63,7 +63,11 @@ def overlapping(x: Any, read: Callable[[], Any]) -> list[Any]:
 
 
 def blas_threads() -> set[int]:
-    return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    return {
+        pool["num_threads"]
+        for pool in threadpoolctl.threadpool_info()
+        if pool["user_api"] == "blas"
+    }
 
 
 def let_go() -> None:
@@ -185,12 +189,12 @@ def test_automatic_casts_change_no_bit(lane: Lane, dtype: torch.dtype, weighted:
 
 @on_float32_torch
 def test_automatic_casts_change_no_bit_of_a_compiled_fit(lane: Lane):
-    """With products of matrices in its programs, compiled inside."""
-    x = lane.asarray(vectors()[:, :5])
+    """With so many terms that its programs have products of matrices, compiled inside."""
+    model, x = xem.Mixture(xem.MultivariateNormal("diag"), 6), lane.asarray(vectors())
     options = {"seed": 0, "max_iter": 4, "tol": 0, "compile": True}
     with torch.autocast("cpu", torch.bfloat16):
-        inside = xem.fit(TWO, x, **options)
-    outside = xem.fit(TWO, x, **options)
+        inside = xem.fit(model, x, **options)
+    outside = xem.fit(model, x, **options)
     assert torch.equal(inside.log_likelihood, outside.log_likelihood)
     assert torch.equal(inside.params.components.covariance, outside.params.components.covariance)
 

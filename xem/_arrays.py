@@ -288,7 +288,7 @@ def check_dense(name: str, x: Array) -> None:
         return
     if x.is_nested:
         found, remedy = "nested", "pass its parts as a list: x.unbind()"
-    elif "torch.strided" != str(x.layout):
+    elif str(x.layout) != "torch.strided":
         found, remedy = f"sparse ({x.layout})", "convert it with x.to_dense()"
     elif x.is_quantized:
         found, remedy = f"quantised ({x.dtype})", "convert it with x.dequantize()"

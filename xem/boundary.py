@@ -379,57 +379,87 @@ def given(model: Mixture, init: Any, n_init: int, problems: Problems) -> Any:
     batch, space = problems.batch, problems.space
     full = parameters(model, start, batch, problems.event, space)
     _check_values(model, full)
-    full = normalised(full)
-    lead = (math.prod(batch),)
-    return tree_map(lambda p: space.xp.reshape(p, (*lead, *p.shape[len(batch) :])), full)
+    return flattened(normalised(full), batch, space)
 
 
 def prior(
-    model: Mixture, given: Any, batch: tuple[int, ...], event: tuple[int, ...], space: Space
+    model: Mixture,
+    given: Any,
+    batch: tuple[int, ...],
+    event: tuple[int, ...],
+    space: Space,
+    *,
+    read: bool = False,
 ) -> MixturePrior | None:
-    """Return a prior whose parameters have an entry for each problem, ``(*batch, …)``, or None."""
+    """Return a prior whose parameters have an entry for each problem, ``(*batch, …)``, or None.
+
+    Values are checked that the host has, and those of arrays elsewhere if they may be ``read``.
+    """
     if given is None:
         return None
-    named = isinstance(given, str) and given == FRALEY_RAFTERY
-    if named:
+    own = _prior_of(model, given)
+    shapes = {"concentration": (model.n_components,)}
+    values = {"concentration": own.concentration}
+    conjugate = None
+    if own.components is not None:
+        conjugate = model.component.conjugate(model.tied_components)
+        shapes |= conjugate.shapes(event)
+        values |= own.components._asdict()
+    arrays = {
+        name: _prior_parameter(f"prior {name}", values[name], (*batch, *shape), space)
+        for name, shape in shapes.items()
+    }
+    hosts = {
+        name: _host_values(f"prior {name}", values[name], array, read=read)
+        for name, array in arrays.items()
+    }
+    alpha, host = arrays.pop("concentration"), hosts.pop("concentration")
+    if host is not None and not np.all(np.isfinite(host) & (host >= 1)):
+        msg = f"prior concentration is {own.concentration!r}; expected finite numbers of 1 or more"
+        raise ValueError(msg)
+    if conjugate is None:
+        return MixturePrior(alpha, None)
+    conjugate.check(type(own.components)(**hosts), event)
+    return MixturePrior(alpha, type(own.components)(**arrays))
+
+
+def _prior_of(model: Mixture, given: Any) -> MixturePrior:
+    """Return a prior that is given by name or as one."""
+    if isinstance(given, str) and given == FRALEY_RAFTERY:
         model.component.conjugate(model.tied_components)
-    own = MixturePrior(None, model.component.Prior()) if named else given
-    if not isinstance(own, MixturePrior):
+        return MixturePrior(None, model.component.Prior())
+    if not isinstance(given, MixturePrior):
         msg = (
             f"prior is {given!r}; expected model.prior(…), {FRALEY_RAFTERY!r} for one that "
             "follows from the data, or None"
         )
         raise TypeError(msg)
-
-    def put(name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
-        value = np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
-        on_host = isinstance(value, np.ndarray) and not space.on_host
-        value = _numbers(f"prior {name}", value).tolist() if on_host else value
-        return _parameter(f"prior {name}", value, (*batch, *shape), space, space.accumulator)
-
-    alpha = put("concentration", own.concentration, (model.n_components,))
-    if own.components is None:
-        return MixturePrior(alpha, None)
-    shapes = model.component.conjugate(model.tied_components).shapes(event)
-    values = (put(name, getattr(own.components, name), shape) for name, shape in shapes.items())
-    return MixturePrior(alpha, type(own.components)(*values))
+    return given
 
 
-def checked_prior(model: Mixture, given: Any, problems: Problems) -> MixturePrior | None:
-    """Return a prior with an entry for each problem of a fit, its values checked on the host."""
-    batch, event, space = problems.batch, problems.event, problems.space
-    found = prior(model, given, batch, event, space)
-    if found is None:
+def _is_host(value: Any) -> bool:
+    """Whether the values of an argument are on the host, such as those of a list."""
+    return not is_array(value) or isinstance(value, np.ndarray | np.generic)
+
+
+def _host_values(name: str, value: Any, array: Array, *, read: bool) -> np.ndarray[Any, Any] | None:
+    """Return a given value on the host, None where it is elsewhere and must not be read."""
+    if value is None or not (read or _is_host(value)):
         return None
+    return np.atleast_1d(_numbers(name, value) if _is_host(value) else to_numpy(array))
+
+
+def _prior_parameter(name: str, value: Any, shape: tuple[int, ...], space: Space) -> Array | None:
+    """Return a parameter of a prior; NumPy's go with data of every namespace, as lists do."""
+    if value is not None and _is_host(value) and not space.on_host:
+        value = _numbers(name, value).tolist()
+    return _parameter(name, value, shape, space, space.accumulator)
+
+
+def flattened(tree: Any, batch: tuple[int, ...], space: Space) -> Any:
+    """Return arrays ``(*batch, …)`` with one axis for the problems."""
     lead = (math.prod(batch),)
-    flat = tree_map(lambda p: space.xp.reshape(p, (*lead, *p.shape[len(batch) :])), found)
-    alpha, own = tree_map(to_numpy, flat)
-    if alpha is not None and not np.all(np.isfinite(alpha) & (alpha >= 1)):
-        msg = f"prior concentration is {given.concentration!r}; expected finite numbers of 1 or more"
-        raise ValueError(msg)
-    if own is not None:
-        model.component.conjugate(model.tied_components).check(own, event)
-    return flat
+    return tree_map(lambda p: space.xp.reshape(p, (*lead, *p.shape[len(batch) :])), tree)
 
 
 def _check_fixed(model: Mixture, start: MixtureParams) -> None:

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from xem import boundary
 from xem._arrays import computing
 from xem._compile import PLAIN, Compiler, Loan
@@ -205,7 +203,9 @@ def _run(
     )
     with computing(problems.sources[0].x):
         start = boundary.given(model, given.init, options.n_init, problems)
-        pull = boundary.checked_prior(model, given.prior, problems)
+        batch, event, space = problems.batch, problems.event, problems.space
+        pull = boundary.prior(model, given.prior, batch, event, space, read=True)
+        pull = boundary.flattened(pull, batch, space)
     draws = uniforms(boundary.generator(given.seed), options.n_init, model.n_clusters)
     if not given.compile:
         return _fitted(model, problems, options, (start, pull, draws), callback, shown, read)

@@ -218,4 +218,3 @@ class _Place(NamedTuple):
         weights = xp.where(known[..., None], weights, 1.0)
         x = xp.where(per_event(there, x), x, 0.0)
         return RawTile(x, weights, weights > 0, rank), known
-
