@@ -21,7 +21,9 @@ from xem.families.covariances import COVARIANCES
 Tensor = torch.Tensor
 forward_mode = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 """PyTorch warns of itself."""
-KINDS = ("normal", *COVARIANCES)
+ALIKE = {"VVV", "EEE", "VVI", "VII"}
+"""mclust's names of full, tied, diag and spherical."""
+KINDS = ("normal", *sorted(COVARIANCES.keys() - ALIKE))
 FEW = ("normal", "full", "diag", "tied", "EEV", "EVV")
 CONJUGATE = ("normal", "full", "diag", "spherical", "tied")
 D = 3

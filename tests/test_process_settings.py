@@ -187,6 +187,7 @@ def test_automatic_casts_change_no_bit(lane: Lane, dtype: torch.dtype, weighted:
         assert torch.equal(found, wanted)
 
 
+@pytest.mark.slow
 @on_float32_torch
 def test_automatic_casts_change_no_bit_of_a_compiled_fit(lane: Lane):
     """With so many terms that its programs have products of matrices, compiled inside."""

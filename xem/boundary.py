@@ -320,8 +320,8 @@ def generator(seed: Any) -> np.random.Generator:
     seed = whole_seed(seed)
     whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
     msg = (
-        f"seed is {seed!r}; expected an int of at least 0, a generator of "
-        "numpy.random or of torch, or None for another start each time"
+        f"seed is {seed!r}; expected an int of at least 0, a "
+        "numpy.random.Generator or torch.Generator, or None for another start each time"
     )
     if not (seed is None or whole or isinstance(seed, np.random.Generator)):
         raise TypeError(msg)

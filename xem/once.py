@@ -99,7 +99,8 @@ def em_step(
         new = overlaid(model.held(full), new)
         total = likelihood_in_data_units(log_likelihood, context)
         known = known & ~space.xp.isnan(total)
-        new, total = tree_map(lambda p: _where(known, p), (new, total))
+        if not (space.on_host and known.all()):
+            new, total = tree_map(lambda p: _where(known, p), (new, total))
         return model.untied(tree_map(space.working, new)), space.working(total)
 
 
