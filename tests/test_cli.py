@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import io
 import itertools
 import json
 import math
+import os
 import re
 import signal
 import subprocess
@@ -533,7 +533,7 @@ def test_more_starts_find_no_worse_and_sometimes_better(tmp_path, source):
 BACKENDS = [
     pytest.param("numpy", "cpu", id="numpy"),
     pytest.param("torch", "cpu", id="torch"),
-    pytest.param("jax", "cpu:0", id="jax"),
+    pytest.param("jax", "cpu:0", id="jax", marks=pytest.mark.slow),
     pytest.param("torch", "cuda", id="torch-cuda", marks=pytest.mark.gpu),
     pytest.param("cupy", "cuda:0", id="cupy", marks=pytest.mark.gpu),
 ]
@@ -899,16 +899,18 @@ def test_nothing_on_stdin(tmp_path):
     assert contents(tmp_path) == {}
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax", "cupy"])
-def test_a_backend_or_device_that_is_not_there(folder, backend):
-    if backend == "cupy" and importlib.util.find_spec("cupy"):
-        pytest.skip("CuPy is installed")
-    if backend != "cupy" and pytest.importorskip("torch").cuda.is_available():
-        pytest.skip("there is a GPU")
-    expected = "install cupy" if backend == "cupy" else "cannot compute on device 'cuda' here: "
-    options = ("--backend", backend, "--device", "cuda", "--out", "new.csv")
-    before = contents(folder)
-    assert_refused(xem(folder, "fit", "in.parquet", *OF_GROUPS, *ENDLESS, *options), expected)
+@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow), "cupy"])
+def test_a_backend_or_device_that_is_not_there(folder, tmp_path_factory, backend):
+    hidden = tmp_path_factory.mktemp("hidden")
+    (hidden / "cupy.py").write_text("raise ImportError('there is none')")
+    device, variables = "cuda:99", {}
+    expected = f"cannot compute on device '{device}' here: "
+    if backend == "cupy":
+        expected, paths = "install cupy", [str(hidden), os.environ.get("PYTHONPATH", "")]
+        variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    options = ("--backend", backend, "--device", device, "--out", "new.csv")
+    args, before = ("fit", "in.parquet", *OF_GROUPS, *ENDLESS, *options), contents(folder)
+    assert_refused(xem(folder, *args, **variables), expected)
     assert contents(folder) == before
 
 

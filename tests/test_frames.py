@@ -859,7 +859,13 @@ def test_arrays_are_of_numpy_by_default():
 
 @pytest.mark.parametrize(
     ("name", "device"),
-    [("numpy", None), ("numpy", "cpu"), ("torch", None), ("torch", "cpu"), ("jax.numpy", "cpu")],
+    [
+        ("numpy", None),
+        ("numpy", "cpu"),
+        ("torch", None),
+        ("torch", "cpu"),
+        pytest.param("jax.numpy", "cpu", marks=pytest.mark.slow),
+    ],
 )
 def test_namespaces_as_they_are_imported(name, device):
     xp = importlib.import_module(name)
