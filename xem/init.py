@@ -11,7 +11,7 @@ import numpy as np
 from xem._arrays import Array, Space, aligned, array_namespace, to_numpy
 from xem._linalg import matmul, total, transposed, vecdot
 from xem._tree import tree_map
-from xem.distances import distance, measured, near_vectors, picked, unmeasured, whitener
+from xem.distances import TIE, distance, measured, near_vectors, picked, unmeasured, whitener
 from xem.execution import Observations, add
 from xem.families.base import Context
 from xem.models.base import Model, Tile
@@ -234,7 +234,7 @@ def _cells(centres: Array) -> tuple[Array, Array]:
     Of two centres that are equally near, to rounding, the first one counts as nearer: ties are
     common in whole numbers, and must not be decided by rounding nor by the sign of the data.
     """
-    xp, slack = array_namespace(centres), _SLACK * Space.of(centres).epsilon
+    xp, slack = array_namespace(centres), TIE * Space.of(centres).epsilon
     order = xp.argsort(centres, axis=-1, stable=True)
     ranked = xp.take_along_axis(centres, order, axis=-1)
     left, right = ranked[:, :-1], ranked[:, 1:]
