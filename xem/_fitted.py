@@ -136,6 +136,7 @@ def _fit(
         total_weight=_whole(frame, "n")[firsts],
         restarts=objective[None],
         log_map=np.full_like(objective, np.nan),
+        floor_gain=np.zeros_like(objective),
     )
 
 

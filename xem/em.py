@@ -68,7 +68,8 @@ def fit(
         problem's own covariance, for clusters that are long and thin in one direction); or
         ``model.params(…)``, of which what is left out is started.
     n_init : int
-        Restarts. Per problem the best is kept: by `Status.rank`, then by objective.
+        Restarts. Per problem the best is kept: by `Status.rank`, then by the objective less
+        `Fit.floor_gain`, and the first of equals.
     seed : int or numpy.random.Generator, optional
         The same seed gives the same start on every backend.
     max_iter : int

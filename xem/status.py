@@ -30,8 +30,11 @@ class Status(IntEnum):
 
     @property
     def rank(self) -> int:
-        """The order in which restarts are preferred, the lowest first; equals go by objective."""
-        return {Status.ON_FLOOR: 1, Status.DEGENERATE: 2}.get(self, 3 if self.hopeless else 0)
+        """The order in which fits of a problem are preferred, the lowest first.
+
+        0 where there is a fit, 1 where it was lost, 2 where the data allow none.
+        """
+        return 2 if self.hopeless else int(self is Status.DEGENERATE)
 
 
 RUNNING = -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -10,6 +11,9 @@ import numpy as np
 
 from xem._arrays import Array, Space, array_namespace
 from xem._tree import tree_map
+
+_HALF_AS_WIDE = 0.25
+"""The variance of what is half as wide as the data, relative to theirs."""
 
 _MOST_FUSED = 32
 """More components than this keep more sums than processors have registers for."""
@@ -112,6 +116,15 @@ class Family(ABC):
         """Return which components lie where the likelihood ends: bool ``(..., K)``."""
         valid = self.valid(params)
         return array_namespace(valid).zeros_like(valid)
+
+    def floor_gain(self, params: Any, context: Context) -> Array:
+        """Return what the floor adds to the log density of a component's observations.
+
+        In nats ``(..., K)``, over components half as wide as the data in the directions in
+        which the floor holds them; 0 where it holds none.
+        """
+        first = params[0]
+        return array_namespace(first).zeros_like(first)
 
     @property
     def floored(self) -> bool:
@@ -261,6 +274,14 @@ def pooled(values: Array, weights: Array) -> Array:
     mass = xp.sum(weights, axis=-1, keepdims=True)
     mean = xp.sum(values * weights, axis=-1, keepdims=True) / mass
     return xp.broadcast_to(mean, values.shape)
+
+
+def gain_of(floor: float) -> float:
+    """Return how much higher a density on a floor is than one half as wide as the data, in nats.
+
+    In one direction; ``floor`` is relative to the variance of the data.
+    """
+    return 0.5 * math.log(max(_HALF_AS_WIDE / floor, 1.0)) if floor else 0.0
 
 
 def checked_floor(name: str, floor: Any, relative_to: str) -> float:

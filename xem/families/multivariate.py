@@ -20,7 +20,7 @@ from xem._linalg import (
     transposed,
 )
 from xem.families import forms
-from xem.families.base import Context, Family, checked_floor
+from xem.families.base import Context, Family, checked_floor, gain_of
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES, ITERATIVE, Covariance
 from xem.families.priors import NormalInverseWishart, Pull, pulled
@@ -340,6 +340,23 @@ class MultivariateNormal(Family):
         if self.structure.is_diagonal:
             return xp.any(~(variances > level * metric), axis=-1)
         return self._below(own, metric, level + 8 * epsilon * width)
+
+    def floor_gain(self, params: MultivariateNormalParams, context: Context) -> Array:
+        """Return what the floor adds to the log density of a component's observations.
+
+        With the eigenvalues λ of a covariance in the metric of the floor φ, the floor holds
+        Σ φ/λ directions, but for what the wide ones add.
+        """
+        xp, own = array_namespace(params.covariance), params.covariance
+        held, metric = self.at_bound(params, context), self._metric(context)
+        if self.structure.is_diagonal:
+            precision = xp.sum(metric / own, axis=-1)
+        else:
+            sd = xp.sqrt(metric)
+            factor = inverse_factor(cholesky(own / (sd[..., :, None] * sd[..., None, :])))
+            precision = xp.sum(factor * factor, axis=(-2, -1))
+        directions = xp.clip(self.covariance_floor * precision, 0, own.shape[-1])
+        return xp.where(held, directions * gain_of(self.covariance_floor), 0.0)
 
     def _below(self, covariance: Array, metric: Array, level: Any) -> Array:
         """Return whether an eigenvalue in the metric is below a level, bool ``(..., K)``."""

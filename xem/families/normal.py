@@ -10,7 +10,7 @@ import numpy as np
 
 from xem._arrays import Array, array_namespace, compute, operand, overwrite
 from xem._linalg import vecdot
-from xem.families.base import Context, Family, checked_floor, pooled
+from xem.families.base import Context, Family, checked_floor, gain_of, pooled
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES
 from xem.families.priors import NormalInverseWishart, Pull, pulled
@@ -173,6 +173,11 @@ class Normal(Family):
         if self.floored:
             return params.scale <= self._floor(context) * slack
         return params.scale <= context.resolution[..., None]
+
+    def floor_gain(self, params: NormalParams, context: Context) -> Array:
+        """Return what the floor adds to the log density of a component's observations."""
+        held = self.at_bound(params, context)
+        return array_namespace(held).astype(held, params.scale.dtype) * gain_of(self.variance_floor)
 
     def _floor(self, context: Context) -> Array:
         """Return the smallest standard deviation, ``(..., 1)``."""

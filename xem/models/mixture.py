@@ -443,6 +443,24 @@ class Mixture(Model):
             bound = xp.zeros_like(bound)
         return xp.any(bound & (params.weights > 0), axis=-1)
 
+    def floor_gain(self, params: MixtureParams, counts: Array, context: Context) -> Array:
+        """Return what makes fits on the floor comparable with others, in nats ``(...)``.
+
+        It is taken off the log likelihood. With it off, and but for the 2 log W, what is left
+        is less than the log likelihood of the same mixture whose components are half as wide
+        as the data in the directions in which the floor holds them: a component is worth what
+        it is worth without its collapse. W is the total weight: there are about W² places, the
+        stretches of the ordered data, for a component to collapse on, and EM keeps the best.
+
+        ``counts`` ``(..., K)`` are the summed responsibilities.
+        """
+        xp = array_namespace(counts)
+        each = xp.where(
+            counts > 0, counts * self.component.floor_gain(params.components, context), 0.0
+        )
+        places = 2 * xp.log(xp.clip(context.total_weight, 1, None))
+        return xp.sum(each, axis=-1) + places
+
     def valid(self, params: MixtureParams) -> Array:
         """Return which problems have parameters that the model allows, bool ``(...)``."""
         xp, weights = array_namespace(params.weights), params.weights

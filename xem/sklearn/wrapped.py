@@ -125,7 +125,7 @@ class Mixture(FittedEstimator):
         if not made.batch:
             self.status_, self.converged_ = Status(int(status)), bool(made.converged)
             self.n_iter_, self.lower_bound_ = int(made.n_iter), float(self.lower_bound_)
-            if self.status_.rank > 1:
+            if self.status_.rank:
                 msg = f"The fit ended as {self.status_.name}. {self.status_.advice}"
                 raise ValueError(msg)
         if self.max_iter > 0 and np.any(status == int(Status.MAX_ITER)):
