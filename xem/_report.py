@@ -58,7 +58,9 @@ def show_rows(name: str, rows: pa.Table) -> None:
         facts.append(f"log-likelihood {_text(first['log_likelihood'])} nats")
         facts.append(f"BIC {_text(first['bic'])}")
     console.print(", ".join(facts))
-    console.print(f"[{_COLOURS.get(status, 'red')}]{status.name}[/]: {status.advice}")
+    console.print(
+        f"[{_COLOURS.get(status, 'red')}]{status.name}[/]: {status.advice_for(rows.num_rows)}"
+    )
     start, end = rows.column_names.index("component"), rows.column_names.index("n")
     console.print(_table(rows.select(rows.column_names[start:end])))
 
@@ -76,7 +78,8 @@ def _print_statuses(console: Console, outcome: Outcome) -> None:
             shown = ", ".join(group_names[i] for i in found[:_N_NAMED])
             more = ", …" if found.size > _N_NAMED else ""
             console.print(f"{_INDENT}{shown}{more}", markup=False)
-            advice = textwrap.indent(textwrap.fill(status.advice, 72), _INDENT)
+            advice = status.advice_for(int(outcome.selected.n_components[found].max()))
+            advice = textwrap.indent(textwrap.fill(advice, 72), _INDENT)
             console.print(advice, style="dim", markup=False)
 
 

@@ -192,6 +192,7 @@ def _context(
         spread = space.working(xp.broadcast_to(common, unit.shape)) * unit
     if not affine:
         spread = xp.maximum(xp.abs(low), xp.abs(high))
+    spread = xp.clip(spread, model.least_spread, None)
     scale = _power_of_two(spread, space) if scaled else xp.ones_like(unit)
     largest = xp.maximum(xp.abs(low), xp.abs(high))
     return Context(

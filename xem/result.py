@@ -125,7 +125,8 @@ class Fit(Distribution):
         """
         codes = np.atleast_1d(to_numpy(self.status))
         lines = [
-            f"{status.name}: {where.shape[0]} problems ({_first(where)}). {status.advice}"
+            f"{status.name}: {where.shape[0]} problems ({_first(where)}). "
+            + status.advice_for(self.model.n_components)
             for status in Status
             if status is not Status.CONVERGED and (where := np.argwhere(codes == status)).shape[0]
         ]

@@ -90,6 +90,14 @@ class Family(ABC):
         """Whether the columns of a vector must keep one common scale."""
         return False
 
+    @property
+    def least_spread(self) -> float:
+        """The standard deviation that no component is below, in the units of the data.
+
+        No problem is standardised by less: the dtype might not hold what is so wide beside it.
+        """
+        return 0.0
+
     def support(self, x: Array) -> Array | None:
         """Return which finite observations the family can have: bool like ``x``; None for all."""
         return None

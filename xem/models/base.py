@@ -67,6 +67,11 @@ class Model(ABC):
     def isotropic(self) -> bool:
         """Whether the columns of a vector must keep one common scale."""
 
+    @property
+    @abstractmethod
+    def least_spread(self) -> float:
+        """The standard deviation that no component is below, in the units of the data."""
+
     @abstractmethod
     def n_parameters(self, event: tuple[int, ...] = ()) -> int:
         """Return the number of free parameters, for observations of shape ``event``."""

@@ -232,6 +232,11 @@ class Mixture(Model):
         """Whether a compiled step stores nothing of the size of a tile."""
         return self.component.fuses(self.n_components, event)
 
+    @property
+    def least_spread(self) -> float:
+        """The standard deviation that no component is below, in the units of the data."""
+        return self.component.least_spread
+
     def n_parameters(self, event: tuple[int, ...] = ()) -> int:
         """Return the number of free parameters, for observations of shape ``event``."""
         free = 0 if "weights" in self.fixed else self.n_components - 1

@@ -144,7 +144,8 @@ class BestMixture(FittedEstimator):
         self.best_index_ = int(best_of(fits, self.criterion))
         best = status[self.best_index_]
         if best.rank:
-            msg = f"No candidate has a fit; the best ended as {best.name}. {best.advice}"
+            msg = f"No candidate has a fit; the best ended as {best.name}. "
+            msg += best.advice_for(fits[self.best_index_].model.n_components)
             raise ValueError(msg)
         self.fit_ = fits[self.best_index_]
         self.n_components_ = self.fit_.model.n_components
