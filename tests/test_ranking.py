@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.mixture import GaussianMixture
 
 import xem
-from tests.lanes import Lane, on_lanes, one_of_each, without_jax
+from tests.lanes import Lane, on_lanes, one_of_each
 from xem import Status
+from xem.once import m_step
 from xem.ranking import best
 from xem.selection import select
 from xem.sklearn import BestMixture
@@ -43,7 +44,6 @@ def same_partition(found: np.ndarray, known: np.ndarray) -> bool:
 # The rule itself
 
 
-@without_jax
 def test_rank_then_value_then_order(lane: Lane):
     inf, nan = math.inf, math.nan
     columns: list[tuple[list[Status], list[float], int]] = [
@@ -72,16 +72,12 @@ def test_what_is_left_is_less_than_the_likelihood_of_the_wider_mixture(lane: Lan
     x[60:, 1] += rng.normal(0, 0.5, 15) * (covariance != "spherical")
     model = xem.Mixture(xem.MultivariateNormal(covariance, covariance_floor=1e-8), 2)
     labels = np.repeat(np.eye(2), [60, 15], axis=0)
-    fit = xem.fit(
-        model, lane.asarray(x), init=xem.m_step(model, lane.asarray(labels), lane.asarray(x))
-    )
+    fit = xem.fit(model, lane.asarray(x), init=m_step(model, lane.asarray(labels), lane.asarray(x)))
     assert int(lane.to_numpy(fit.status)) == Status.ON_FLOOR, "the data show nothing"
     params = lane.to_numpy(model.retied(fit.params))
     weights, (loc, cov) = params
-    if covariance == "diag":
+    if covariance != "full":
         cov = cov[..., None] * np.eye(2)
-    if covariance == "spherical":
-        cov = cov[..., None, None] * np.eye(2)
     sd = np.full(2, np.sqrt(x.var(axis=0).mean())) if covariance == "spherical" else x.std(axis=0)
     values, vectors = np.linalg.eigh(cov[1] / sd[:, None] / sd)
     held = values < 2e-8
@@ -111,13 +107,14 @@ def test_off_the_floor_there_is_nothing_to_take_off():
 
 # Restarts
 
+SOME = ("numpy-float64", "numpy-float32", "torch_default32-float32", "strict_device1-float64")
 
-@without_jax
-@with_an_outlier
+
+@on_lanes(lambda lane: lane.name in SOME)
 @pytest.mark.parametrize("d", [0, 2])
-def test_the_best_restart_has_the_groups_and_the_outlier(lane: Lane, far, d):
+def test_the_best_restart_has_the_groups_and_the_outlier(lane: Lane, d):
     """Starts at observations drawn at random seldom find it: most end off the floor."""
-    x, labels = beside(far, max(d, 1))
+    x, labels = beside(-9999.0, max(d, 1))
     x = x if d else x[:, 0]
     component: Any = xem.MultivariateNormal(covariance_floor=1e-8) if d else xem.Normal(1e-8)
     model = xem.Mixture(component, 3)
@@ -127,15 +124,6 @@ def test_the_best_restart_has_the_groups_and_the_outlier(lane: Lane, far, d):
     assert restarts.min() < restarts.max() - 500, "the data show nothing"
     assert float(lane.to_numpy(fit.objective)) > restarts.max() - 5
     assert same_partition(lane.to_numpy(fit.predict(lane.asarray(x))), labels)
-
-
-@on_lanes(lambda lane: lane.name == "jax_x64-float64")
-def test_the_best_restart_on_jax(lane: Lane):
-    x, labels = beside(-9999.0, 1)
-    x = lane.asarray(x[:, 0])
-    model = xem.Mixture(xem.Normal(1e-8), 3)
-    fit = xem.fit(model, x, n_init=12, seed=0, init="random_from_data", max_iter=100)
-    assert same_partition(lane.to_numpy(fit.predict(x)), labels)
 
 
 def test_a_restart_is_chosen_alone_as_in_a_batch():
@@ -149,17 +137,17 @@ def test_a_restart_is_chosen_alone_as_in_a_batch():
             assert_array_equal(getattr(whole, name)[i], getattr(alone, name))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [3, 4, 5])
 def test_among_overlapping_groups_ties_are_not_chosen(seed):
-    """Rounded numbers: whoever collapses onto ties is likelier, and wrong."""
+    """Whole numbers: whoever collapses onto ties is likelier, and wrong."""
     rng = np.random.default_rng(seed)
-    x = np.round(np.concatenate([rng.normal(0, 10, 60), rng.normal(25, 10, 30)]))
+    x = np.round(np.concatenate([rng.normal(0, 3, 30), rng.normal(8, 3, 15)]))
     fit = xem.fit(xem.Mixture(xem.Normal(), 2), x, n_init=40, seed=0, init="random_from_data")
-    alone = GaussianMixture(2, n_init=10, random_state=0, tol=1e-8, max_iter=2000, reg_covar=1.0)
-    assert fit.status == Status.CONVERGED
-    assert fit.restarts.max() > fit.objective + 2, "the data show nothing"
-    likelihood = alone.fit(x[:, None]).score(x[:, None]) * len(x)
-    assert float(fit.objective) > likelihood - 1
+    assert fit.restarts.max() > fit.objective + 4, "the data show nothing"
+    known = GaussianMixture(2, n_init=5, random_state=0, tol=1e-8, max_iter=2000).fit(x[:, None])
+    assert known.covariances_.min() > 1, "the data show nothing"
+    assert float(fit.objective) > known.score(x[:, None]) * len(x) - 0.5
+    assert fit.params.components.scale.min() > 0.1
 
 
 def test_no_aircraft_is_fitted_by_a_collapse_where_another_restart_is_sound():
@@ -168,17 +156,17 @@ def test_no_aircraft_is_fitted_by_a_collapse_where_another_restart_is_sound():
     names, delays = (table[c].to_numpy() for c in ("tailnum", "arr_delay"))
     order = np.argsort(names, kind="stable")
     cuts = np.flatnonzero(names[order][1:] != names[order][:-1]) + 1
-    x = [own.astype(float) for own in np.split(delays[order], cuts)][:1500]
+    x = [own.astype(float) for own in np.split(delays[order], cuts)][:700]
     x = [own for own in x if 5 <= len(own) <= 60]
     model = xem.Mixture(xem.Normal(), 2)
-    each = [xem.fit(model, x, seed=seed) for seed in np.random.default_rng(0).spawn(6)]
+    each = [xem.fit(model, x, seed=seed) for seed in np.random.default_rng(0).spawn(5)]
     status = np.stack([fit.status for fit in each])
     sound = np.any(status == Status.CONVERGED, axis=0)
     collapsed = np.any(status == Status.ON_FLOOR, axis=0)
     value = np.stack([fit.objective - fit.floor_gain for fit in each])
     chosen = best(status, value, np.finfo(float).eps)
     kept = status[chosen, np.arange(len(x))]
-    assert np.sum(sound & collapsed) > 20, "the data show nothing"
+    assert np.sum(sound & collapsed) > 10, "the data show nothing"
     assert not np.any(sound & (kept == Status.ON_FLOOR))
 
 
@@ -190,15 +178,14 @@ def test_no_aircraft_is_fitted_by_a_collapse_where_another_restart_is_sound():
 def test_an_outlier_does_not_hide_the_groups(far, d):
     x, labels = beside(far, d)
     chosen = BestMixture(
-        range(1, 6), covariance_types=["full"], covariance_floor=1e-8, random_state=0
+        range(1, 5), covariance_types=["full"], covariance_floor=1e-8, random_state=0
     ).fit(x)
     assert Status(int(chosen.fit_.status)) == Status.ON_FLOOR, "the data show nothing"
     assert chosen.n_components_ == 3
     assert same_partition(chosen.predict(x), labels)
     model = xem.Mixture(xem.MultivariateNormal(covariance_floor=1e-8), 1)
     several = [
-        xem.fit(xem.Mixture(model.component, k), x[None], seed=0, n_init=2).sorted()
-        for k in range(1, 6)
+        xem.fit(xem.Mixture(model.component, k), x[None], seed=0).sorted() for k in range(1, 5)
     ]
     assert select(several, "bic").n_components.tolist() == [3]
 

@@ -12,7 +12,8 @@ import xem
 from tests.lanes import Lane, without_jax
 from xem._arrays import computing
 from xem.distances import near_vectors
-from xem.init import INITS, RANKS
+from xem.init import INITS, RANKS, assigned
+from xem.models.base import Tile
 
 on_inits = pytest.mark.parametrize("init", [i for i in INITS if 1 in RANKS.get(i, (1,))])
 
@@ -59,6 +60,19 @@ def test_the_first_of_equally_near_centres_beside_a_far_one(lane: Lane, shift):
 
 
 @without_jax
+def test_the_nearest_of_close_numbers_far_from_zero(lane: Lane):
+    """An eighth from half-way is some tens of roundings away in float32, at a hundred thousand."""
+    offset = 1e5 if lane.dtype_name == "float32" else 1e13
+    x, centres = np.arange(0.125, 10, 0.25), np.asarray([10.0, 0.0, 1e6])
+    x, centres = lane.asarray(offset + x)[None, :], lane.asarray(offset + centres)[None, :]
+    with computing(x):
+        near = lane.to_numpy(assigned(Tile(x, None), centres))[0]
+    known = nearest(lane.to_numpy(x), lane.to_numpy(centres).T)
+    assert_array_equal(near.argmax(axis=0), known)
+    assert_array_equal(near.sum(axis=0), 1)
+
+
+@without_jax
 def test_more_ties_than_a_byte_counts(lane: Lane):
     centres = lane.asarray(np.tile([[1.0, 2.0]], (1, 257, 1)))
     x = lane.asarray(np.ones((1, 2, 3)))
@@ -79,7 +93,6 @@ def assert_groups(lane: Lane, fit: xem.Fit, x: np.ndarray, labels: np.ndarray) -
     """Check that the means are those of the groups, to a small part of their width."""
     found = np.sort(lane.to_numpy(fit.params.components.loc).reshape(3, -1), axis=0)
     known = np.stack([x[labels == k].mean(axis=0) for k in range(3)]).reshape(3, -1)
-    # of 64 seeds, one would be enough to miss a group: what is left is rounding of the far mean
     assert_allclose(found, known, rtol=4 * float(np.finfo(lane.dtype_name).eps), atol=0.02)
 
 
