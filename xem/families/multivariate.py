@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace
+from xem._arrays import Array, Space, aligned, array_namespace, operand
 from xem._linalg import (
     cholesky,
     definite,
@@ -355,7 +355,8 @@ class MultivariateNormal(Family):
             sd = xp.sqrt(metric)
             factor = inverse_factor(cholesky(own / (sd[..., :, None] * sd[..., None, :])))
             precision = xp.sum(factor * factor, axis=(-2, -1))
-        directions = xp.clip(self.covariance_floor * precision, 0, own.shape[-1])
+        most = operand(float(own.shape[-1]), precision)
+        directions = xp.minimum(self.covariance_floor * precision, most)
         return xp.where(held, directions * gain_of(self.covariance_floor), 0.0)
 
     def _below(self, covariance: Array, metric: Array, level: Any) -> Array:

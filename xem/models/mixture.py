@@ -463,7 +463,8 @@ class Mixture(Model):
         each = xp.where(
             counts > 0, counts * self.component.floor_gain(params.components, context), 0.0
         )
-        places = 2 * xp.log(xp.clip(context.total_weight, 1, None))
+        weight = context.total_weight  # CuPy's clip asks the device
+        places = 2 * xp.log(xp.maximum(weight, operand(1.0, weight)))
         return xp.sum(each, axis=-1) + places
 
     def valid(self, params: MixtureParams) -> Array:
