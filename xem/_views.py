@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import aligned, is_array, to_numpy
+from xem._arrays import aligned, is_array, plain, to_numpy
 from xem._linalg import from_diagonal
 from xem._tree import leaves, tree_map
 from xem.families.multivariate import MultivariateNormal
@@ -280,8 +280,8 @@ def pair_of(fit: Fit, columns: Any = None, column_names: Any = None) -> Pair | N
     if len(names) != d:
         msg = f"column_names has {len(names)} entries; expected one for each of {d} columns"
         raise ValueError(msg)
-    chosen = (0, 1) if columns is None else tuple(columns)
-    known = all(isinstance(j, int | np.integer) and 0 <= j < d for j in chosen)
+    chosen = (0, 1) if columns is None else tuple(map(plain, columns))
+    known = all(isinstance(j, int) and 0 <= j < d for j in chosen)
     if len(chosen) != 2 or not known or chosen[0] == chosen[1]:
         msg = f"columns is {columns!r}; expected two different numbers from 0 to {d - 1}"
         raise ValueError(msg)

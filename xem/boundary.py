@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, device, is_array, to_numpy
+from xem._arrays import Array, Space, array_namespace, device, is_array, plain, to_numpy
 from xem._tree import named_leaves, tree_map
 from xem.execution import Source
 from xem.families.conjugate import log_gamma
@@ -73,7 +72,7 @@ def problems(x: Any, weights: Any, lengths: Any, rank: int) -> Problems:
         return Problems(
             [Source(flat, mass, None, None, n, space, rank)], order, batch, event, space
         )
-    cut = xp.reshape(lengths, (count,))
+    cut = xp.reshape(xp.astype(lengths, space.index_dtype, copy=False), (count,))
     sources, order = [], []
     for width, members in _buckets(counts.reshape(count)):
         rows = space.array(members, space.index_dtype)
@@ -283,6 +282,7 @@ def _method(init: Any, rank: int) -> str:
     if isinstance(init, MixtureParams):
         return INITS[0]
     known = [name for name in INITS if rank in RANKS.get(name, (0, 1))]
+    init = plain(init)
     if not isinstance(init, str) or init not in known:
         misplaced = isinstance(init, str) and init in INITS
         other = f" for {'vectors' if rank else 'numbers'}" if misplaced else ""
@@ -293,22 +293,26 @@ def _method(init: Any, rank: int) -> str:
 
 def whole(name: str, value: Any, least: int) -> int:
     """Return a checked whole number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
         msg = f"{name} is {value!r}; expected a whole number of at least {least}"
         raise ValueError(msg)
-    return int(value)
+    return int(number)
 
 
 def _tolerance(tol: Any) -> float:
-    if not isinstance(tol, numbers.Real) or not float(tol) >= 0 or math.isinf(float(tol)):
+    number = plain(tol)
+    real = isinstance(number, int | float) and not isinstance(number, bool)
+    if not real or not 0 <= float(number) < math.inf:
         msg = f"tol is {tol!r}; expected a number of at least 0 (0: max_iter iterations, no test)"
         raise ValueError(msg)
-    return float(tol)
+    return float(number)
 
 
 def generator(seed: Any) -> np.random.Generator:
     """Return the generator that a seed stands for."""
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    seed = plain(seed)
+    whole = isinstance(seed, int) and not isinstance(seed, bool)
     msg = (
         f"seed is {seed!r}; expected an int of at least 0, "
         "a numpy.random.Generator, or None for another start each time"
@@ -322,7 +326,7 @@ def generator(seed: Any) -> np.random.Generator:
 
 def check_switch(name: str, value: Any) -> None:
     """Check that something is True or False."""
-    if not isinstance(value, bool | np.bool):
+    if not isinstance(plain(value), bool):
         msg = f"{name} is {value!r}; expected True or False"
         raise TypeError(msg)
 
@@ -378,6 +382,7 @@ def prior(model: Mixture, given: Any, problems: Problems) -> GivenPrior | None:
     """Return a checked prior with an entry for each problem, or None."""
     if given is None:
         return None
+    given = plain(given)
     named = isinstance(given, str) and given == FRALEY_RAFTERY
     if named:
         model.component.conjugate(model.tied_components)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import numbers
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace
+from xem._arrays import Array, Space, array_namespace, plain
 from xem._tree import tree_map
 
 _HALF_AS_WIDE = 0.25
@@ -294,11 +293,12 @@ def gain_of(floor: float) -> float:
 
 def checked_floor(name: str, floor: Any, relative_to: str) -> float:
     """Return the floor of a family, which is relative to something of the data."""
-    real = isinstance(floor, numbers.Real) and not isinstance(floor, bool)
-    if not real or not 0 <= floor < 1:
+    number = plain(floor)
+    real = isinstance(number, int | float) and not isinstance(number, bool)
+    if not real or not 0 <= float(number) < 1:
         msg = (
             f"{name} is {floor!r}; it is relative to {relative_to} of the data and lies in "
             "[0, 1): 1e-6 is the default, 0 switches it off"
         )
         raise (ValueError if real else TypeError)(msg)
-    return float(floor)
+    return float(number)

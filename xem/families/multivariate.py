@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace, operand
+from xem._arrays import Array, Space, aligned, array_namespace, operand, plain
 from xem._linalg import (
     cholesky,
     definite,
@@ -74,10 +74,12 @@ class MultivariateNormal(Family):
     Prior: ClassVar[Any] = NormalInverseWishart
 
     def __post_init__(self) -> None:
-        if not isinstance(self.covariance, str) or self.covariance not in COVARIANCES:
-            later = " (its M-step iterates, and is not here yet)" * (self.covariance in ITERATIVE)
+        name = plain(self.covariance)
+        if not isinstance(name, str) or name not in COVARIANCES:
+            later = " (its M-step iterates, and is not here yet)" * (name in ITERATIVE)
             msg = f"covariance is {self.covariance!r}{later}; expected one of {list(COVARIANCES)}"
             raise ValueError(msg)
+        object.__setattr__(self, "covariance", str(name))
         floor = checked_floor("covariance_floor", self.covariance_floor, "the variances")
         object.__setattr__(self, "covariance_floor", floor)
 

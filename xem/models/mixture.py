@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xem._arrays import Array, Space, aligned, array_namespace, is_traced, operand
+from xem._arrays import Array, Space, aligned, array_namespace, is_traced, operand, plain
 from xem._linalg import total
 from xem._special import logsumexp, responsibilities, shares
 from xem._tree import tree_map
@@ -96,7 +96,7 @@ class Mixture(Model):
 
     def __post_init__(self) -> None:
         _check_component(self.component)
-        _check_count(self.n_components)
+        object.__setattr__(self, "n_components", _as_count(self.n_components))
         names = [f"components.{name}" for name in self.component.Params._fields]
         tieable = names if self.component.tieable else []
         for option, allowed in (("fixed", ["weights", *names]), ("tied", tieable)):
@@ -520,22 +520,28 @@ def _check_component(component: Any) -> None:
         raise TypeError(msg)
 
 
-def _check_count(n_components: Any) -> None:
-    if isinstance(n_components, bool) or not isinstance(n_components, int):
+def _as_count(n_components: Any) -> int:
+    """Return the number of components, checked."""
+    number = plain(n_components)
+    if isinstance(number, bool) or not isinstance(number, int):
         msg = f"n_components is {n_components!r}; pass a whole number, such as 2"
         raise TypeError(msg)
-    if n_components < 1:
+    if number < 1:
         msg = f"n_components is {n_components}; a mixture has at least 1 component"
         raise ValueError(msg)
+    return int(number)
 
 
 def _as_names(option: str, given: Any, allowed: list[str]) -> frozenset[str]:
     """Return an option's set of parameter names, checked."""
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    given = plain(given)
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    found = list(map(plain, given)) if several else []
+    if not several or not all(isinstance(name, str) for name in found):
         example = f", such as {{{allowed[-1]!r}}}" if allowed else ""
         msg = f"{option} is {given!r}; pass a set of names{example}"
         raise TypeError(msg)
-    names = frozenset(given)
+    names = frozenset(map(str, found))
     unknown = sorted(names - set(allowed))
     if unknown:
         has = f"the model has {allowed}" if allowed else "components of this family tie none"

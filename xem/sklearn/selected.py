@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array
+from xem._arrays import Array, plain
 from xem.em import fit
 from xem.families.multivariate import MultivariateNormal
 from xem.models.mixture import Mixture
@@ -103,7 +103,7 @@ class BestMixture(FittedEstimator):
 
     def _models(self) -> list[Mixture]:
         """Return the models to try."""
-        given = self.n_components
+        given = plain(self.n_components)
         kinds = list(self.covariance_types)
         counts = [given] if isinstance(given, int) else list(given)
         if isinstance(self.covariance_types, str) or not kinds or not counts:
