@@ -372,7 +372,7 @@ def given(model: Mixture, init: Any, n_init: int, problems: Problems) -> Any:
         raise ValueError(msg)
     batch, space = problems.batch, problems.space
     full = parameters(model, start, batch, problems.event, space)
-    _check_values(model, full)
+    _check_values(model, full, space)
     full = normalised(full)
     lead = (math.prod(batch),)
     return tree_map(lambda p: space.xp.reshape(p, (*lead, *p.shape[len(batch) :])), full)
@@ -511,8 +511,12 @@ def _parameter(name: str, value: Any, shape: tuple[int, ...], space: Space) -> A
         raise ValueError(msg) from error
 
 
-def _check_values(model: Mixture, params: MixtureParams) -> None:
-    """Check on the host that given parameters are ones that the model can have."""
+def _check_values(model: Mixture, params: MixtureParams, space: Space) -> None:
+    """Check on the host that given parameters are ones that the model can have.
+
+    They are judged in the dtype in which steps factor them: a thin covariance may have no factor
+    in a narrower one.
+    """
     if params.weights is not None:
         weights = to_numpy(params.weights)
         sound = np.all(np.isfinite(weights)) and weights.min(initial=0) >= 0
@@ -524,7 +528,7 @@ def _check_values(model: Mixture, params: MixtureParams) -> None:
             raise ValueError(msg)
     if all(p is None for p in params.components):
         return
-    valid = model.component.valid(params.components)
+    valid = model.component.valid(space.exact(params.components))
     if not to_numpy(array_namespace(valid).all(valid)):
         msg = (
             f"init holds parameters that {type(model.component).__name__} components cannot "

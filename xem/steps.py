@@ -171,6 +171,6 @@ def _settled(
 def following(model: Model, state: State, context: Context, space: Space) -> State:
     """Return the state with the parameters of one more M-step, where it makes valid ones."""
     params = maximisation(model, state.params, state.sums, context, space, exact=True)
-    valid = model.valid(params)
+    valid = model.valid(space.exact(params))
     kept = tree_map(lambda a, b: space.xp.where(aligned(valid, a), a, b), params, state.params)
     return state._replace(params=kept)

@@ -500,7 +500,8 @@ class Mixture(Model):
 
     def _log_joint(self, params: MixtureParams, x: Array) -> Array:
         """Return the log joint densities ``(..., K, n)``, in any one unit."""
-        ready = self.prepare(params, exact=True)
+        space = Space.of(x)
+        ready = space.rounded(self.prepare(space.exact(params), exact=True))  # as steps do it
         return self.component.log_prob(ready, self.component.features(ready, x))
 
     def _names(self, option: str) -> frozenset[str]:
