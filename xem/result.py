@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace, computing, take_rows, to_numpy
+from xem._arrays import (
+    Array,
+    Space,
+    aligned,
+    array_namespace,
+    computing,
+    device,
+    take_rows,
+    to_numpy,
+)
 from xem._tree import tree_map
 from xem.distribution import Distribution
 from xem.models.mixture import Mixture
@@ -231,9 +240,13 @@ def moved(fit: Fit, move: Callable[[Array], Array]) -> Fit:
 
 def _check_fits(fits: Any) -> None:
     """Check that fits go together."""
-    if not isinstance(fits, Sequence) or not all(isinstance(fit, Fit) for fit in fits):
-        msg = f"fits is {fits!r}; expected a sequence of fits"
+    if not isinstance(fits, Sequence) or isinstance(fits, str):
+        msg = f"fits is a {type(fits).__name__}; expected a sequence of fits, such as a list"
         raise TypeError(msg)
+    for i, fit in enumerate(fits):
+        if not isinstance(fit, Fit):
+            msg = f"fits[{i}] is a {type(fit).__name__}; expected a Fit, as xem.fit returns it"
+            raise TypeError(msg)
     if not fits or not all(fit.batch for fit in fits):
         msg = (
             f"fits are {list(fits)!r}; expected one or more fits, "
@@ -242,7 +255,9 @@ def _check_fits(fits: Any) -> None:
         raise ValueError(msg)
     _check_one(TypeError, "array namespace", [array_namespace(f.status).__name__ for f in fits])
     _check_one(TypeError, "dtype", [str(f.log_likelihood.dtype) for f in fits])
+    _check_one(ValueError, "device", [str(device(f.status)) for f in fits])
     _check_one(ValueError, "model", [f.model for f in fits])
+    _check_one(ValueError, "shape of an observation", [f.event for f in fits])
     _check_one(ValueError, "number of restarts", [int(f.restarts.shape[0]) for f in fits])
     if len({fit.batch[1:] for fit in fits}) > 1:
         msg = (
