@@ -286,14 +286,9 @@ def _overview(fit: Fit, groups: Groups, value: str) -> Figure:
 def _picture(
     fitted: Fitted, index: int, x: np.ndarray[Any, Any] | None, value: str | None
 ) -> Figure:
-    from matplotlib.figure import Figure
+    from xem.plot import picture
 
-    from xem.plot import densities
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = densities(fitted.alone(index), x, ax=figure.subplots())
-    axes.set(title=names(fitted.keys)[index], xlabel=value or "")
-    return figure
+    return picture(fitted.alone(index), x, name=names(fitted.keys)[index], xlabel=value)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -46,12 +46,7 @@ def save(fit: Fit, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     """
-    if not isinstance(fit, Fit):
-        msg = (
-            f"fit is a {type(fit).__name__}; expected a Fit, as xem.fit returns it: several of "
-            "them are one after xem.concat, or have a file each"
-        )
-        raise TypeError(msg)
+    _check_fit(fit)
     place = _as_path(path)
     arrays = {name: to_numpy(getattr(fit, name)) for name in _ARRAYS}
     arrays |= {f"params.{name}": to_numpy(leaf) for name, leaf in named_leaves(fit.params)}
@@ -59,6 +54,15 @@ def save(fit: Fit, path: str | os.PathLike[str]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, description=np.asarray(description), **arrays)
     _write(place, buffer.getvalue())
+
+
+def _check_fit(fit: Any) -> None:
+    if not isinstance(fit, Fit):
+        msg = (
+            f"fit is a {type(fit).__name__}; expected a Fit, as xem.fit returns it: several of "
+            "them are one after xem.concat, or have a file each"
+        )
+        raise TypeError(msg)
 
 
 def _as_path(path: Any) -> Path:

@@ -36,7 +36,8 @@ def select(fits: Sequence[Fit], criterion: str) -> Selected:
     Parameters
     ----------
     fits : sequence of Fit
-        Of one batch axis and one family, of NumPy arrays, with components in canonical order.
+        Of one batch axis, one family and one number of restarts, of NumPy arrays, with components
+        in canonical order.
     criterion : {"aic", "bic", "icl"}
         A method of `Fit`.
 
@@ -63,10 +64,7 @@ def best_of(fits: Sequence[Fit], criterion: str) -> np.ndarray[Any, Any]:
 
 
 def widened(fit: Fit, n_components: int) -> Fit:
-    """Return a fit with more components, which have weight 0 and else are as the first.
-
-    Its history and its restarts, which differ in length between fits, become its objective.
-    """
+    """Return a fit with more components, which have weight 0 and else are as the first."""
     axis, missing = len(fit.batch), n_components - fit.model.n_components
     params = fit.model.retied(fit.params)
 
@@ -75,11 +73,8 @@ def widened(fit: Fit, n_components: int) -> Fit:
         return np.concatenate([values, first], axis=axis)
 
     weights = np.pad(params.weights, [*[(0, 0)] * axis, (0, missing)])
-    own = fit.objective[None, ...]
     return replace(
         fit,
         model=Mixture(fit.model.component, n_components),
         params=MixtureParams(weights, tree_map(longer, params.components)),
-        history=own,
-        restarts=own,
     )
