@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable
 from functools import reduce
 from types import ModuleType
@@ -17,6 +18,10 @@ from xem.status import RUNNING, Status
 
 Tiles = Callable[[], Iterable[RawTile]]
 """Gives the tiles of some problems, anew for each pass over them."""
+
+
+Found = tuple[Array, Array] | None
+"""An observation ``(..., d)`` of each problem and whether it has one, or None before a look."""
 
 
 class Extent(NamedTuple):
@@ -111,7 +116,7 @@ def _judge(model: Model, extent: Extent, weight: Array, tiles: Tiles, space: Spa
     def of_columns(reduce_: Callable[..., Array], columns: Array) -> Array:
         return reduce_(columns, axis=-1) if model.event_rank else columns
 
-    n_distinct = _n_distinct(model, extent, tiles, space)
+    n_distinct = _n_distinct(model, tiles, space)
     status = mark(n_distinct < model.n_distinct, Status.TOO_FEW)
     if model.needs_spread:
         lone, flat = weight <= 1, extent.low == extent.high
@@ -123,48 +128,34 @@ def _judge(model: Model, extent: Extent, weight: Array, tiles: Tiles, space: Spa
     return mark(extent.not_finite, Status.NOT_FINITE)
 
 
-def _n_distinct(model: Model, extent: Extent, tiles: Tiles, space: Space) -> Array:
-    """Return how many distinct values each problem has, counting no further than it needs."""
-    xp = space.xp
+def _n_distinct(model: Model, tiles: Tiles, space: Space) -> Array:
+    """Return how many distinct observations each problem has, counting no further than it needs.
 
-    def observed(tile: RawTile) -> Array:
-        """Return one number for each observation, infinite where there is none."""
-        x = _projected(tile, extent, space)
-        return x if tile.valid is None else xp.where(tile.valid, x, math.inf)
-
-    kept = list(map(observed, tiles())) if model.event_rank else None
-
-    def least_above(value: Array) -> Array:
-        numbers = map(observed, tiles()) if kept is None else kept
-        above = (xp.where(x > value[..., None], x, math.inf) for x in numbers)
-        return reduce(xp.minimum, (xp.min(x, axis=-1) for x in above))
-
-    nothing = space.full(extent.not_finite.shape, -math.inf)
-    value = least_above(nothing) if extent.low.ndim > nothing.ndim else extent.low
-    count = xp.astype(xp.isfinite(value), xp.int32)
-    for _ in range(1, model.n_distinct):
-        value = least_above(value)
-        count = count + xp.astype(xp.isfinite(value), xp.int32)
-    return count
-
-
-def _projected(tile: RawTile, extent: Extent, space: Space) -> Array:
-    """Return one number for each observation ``(..., n)``, equal ones for equal vectors alone.
-
-    It is a sum of the columns, each shrunk to its range and taken a generic number of times.
+    One after the other is the first that equals none of those before it, in any column: nothing
+    is computed of the numbers, so that no rounding can make two of them equal.
     """
-    if not tile.rank:
-        return tile.x
+    found: list[Found] = [None] * model.n_distinct
+    for tile in tiles():
+        found = _looked_through(tile, found, space)
+    return reduce(operator.add, (space.xp.astype(there, space.xp.int32) for _, there in found))
+
+
+def _looked_through(tile: RawTile, found: list[Found], space: Space) -> list[Found]:
+    """Return distinct observations ``(..., d)`` with those that a tile adds, and which exist."""
     xp = space.xp
-    width = extent.high - extent.low
-    wide = xp.isfinite(width) & (width > 0)
-    factor = xp.where(wide, 1 / xp.where(wide, width, 1.0), 0.0)
-    generic = space.full(width.shape, 0.0) + xp.sqrt(
-        space.working(space.arange(width.shape[-1]) + 2)
-    )
-    low = xp.where(xp.isfinite(extent.low), extent.low, 0.0)
-    shrunk = (tile.x - low[..., None]) * (factor * generic)[..., None]
-    return xp.sum(shrunk, axis=-2)
+    x = tile.x if tile.rank else tile.x[..., None, :]
+    new = xp.ones_like(x[..., 0, :], dtype=xp.bool) if tile.valid is None else tile.valid
+    seen: list[Found] = []
+    for before in found:
+        if seen:
+            new = new & xp.any(x != seen[-1][0][..., None], axis=-2)
+        where = xp.argmax(xp.astype(new, xp.int8), axis=-1)[..., None, None]
+        where = xp.broadcast_to(where, (*x.shape[:-1], 1))
+        value, there = xp.take_along_axis(x, where, axis=-1)[..., 0], xp.any(new, axis=-1)
+        if before is not None:
+            value, there = xp.where(before[1][..., None], before[0], value), before[1] | there
+        seen.append((value, there))
+    return seen
 
 
 def _context(
