@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from xem._arrays import Array, Space, aligned
 from xem._linalg import total, vecdot
+from xem._special import power_of_two
 from xem.execution import RawTile, add, per_event
 from xem.families.base import Context
 from xem.models.base import Model
@@ -164,7 +165,7 @@ def _context(
     """Return the context, from sums of numbers that were scaled before they were squared."""
     xp, sums = space.xp, space.sums
     affine, scaled = model.standardization == "location-scale", model.standardization != "none"
-    unit = _power_of_two(high / 2 - low / 2, space)
+    unit = power_of_two(high / 2 - low / 2)
     if model.isotropic:
         unit = xp.broadcast_to(xp.max(unit, axis=-1, keepdims=True), unit.shape)
     share = aligned(1 / xp.where(weight > 0, weight, 1.0), low)
@@ -184,7 +185,7 @@ def _context(
     if not affine:
         spread = xp.maximum(xp.abs(low), xp.abs(high))
     spread = xp.clip(spread, model.least_spread, None)
-    scale = _power_of_two(spread, space) if scaled else xp.ones_like(unit)
+    scale = power_of_two(spread) if scaled else xp.ones_like(unit)
     largest = xp.maximum(xp.abs(low), xp.abs(high))
     return Context(
         sums(centre if affine else xp.zeros_like(centre)),
@@ -205,13 +206,3 @@ def _weighted(
         return total(function(z))
     z = xp.where(per_event(tile.valid, z), z, 0.0)
     return vecdot(function(z), per_event(tile.weights, z))
-
-
-def _power_of_two(x: Array, space: Space) -> Array:
-    """Return a power of two near each number, 1 for 0, such that its inverse is finite too."""
-    xp = space.xp
-    positive = (x > 0) & xp.isfinite(x)
-    exponent = xp.round(xp.log2(xp.where(positive, x, 1.0)))
-    limit = math.floor(math.log2(float(xp.finfo(space.dtype).max))) - 4
-    exponent = xp.clip(exponent, -limit, limit)
-    return space.full((), 2.0) ** exponent

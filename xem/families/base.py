@@ -133,6 +133,22 @@ class Family(ABC):
         first = params[0]
         return array_namespace(first).zeros_like(first)
 
+    def widest(self, params: Any) -> Array | None:
+        """Return the standard deviation of the widest component, ``(..., *event)``.
+
+        None, as here, if `scaled_log_prob` is not there to make use of it.
+        """
+        return None
+
+    def scaled_log_prob(self, ready: Any, x: Array, shrink: Array) -> Array:
+        """Return ``shrink²`` times the log densities plus log weights, ``(..., K, n)``.
+
+        It is for observations so far away that squares overflow. ``ready`` is in the exact form,
+        ``x`` is multiplied by ``shrink`` ``(..., n)`` already.
+        """
+        shape = shrink[..., None, :]
+        return shape * shape * self.log_prob(ready, self.features(ready, x / shrink))
+
     @property
     def floored(self) -> bool:
         """Whether a floor keeps the likelihood bounded."""

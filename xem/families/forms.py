@@ -300,6 +300,11 @@ class Whitened(NamedTuple):
         """Return the log densities plus log weights, ``(..., K, n)``."""
         return _from_peak(self.peak, features)
 
+    def scaled_log_prob(self, x: Array, shrink: Array) -> Array:
+        """Return ``shrink²`` times the log densities plus log weights, from ``shrink x``."""
+        y = matmul(self.inverse, _shrunk_away(x, self.loc, shrink))
+        return _from_scaled_peak(self.peak, y, shrink)
+
     def sums(self, responsibilities: Array, features: Array) -> Any:
         """Return the weighted sums of y and y yᵀ."""
         weighted = compute("multiply", features, responsibilities[..., None, :])
@@ -341,6 +346,12 @@ class AxisWhitened(NamedTuple):
         """Return the log densities plus log weights, ``(..., K, n)``."""
         return _from_peak(self.peak, features)
 
+    def scaled_log_prob(self, x: Array, shrink: Array) -> Array:
+        """Return ``shrink²`` times the log densities plus log weights, from ``shrink x``."""
+        away = _shrunk_away(x, self.loc, shrink)
+        y = overwrite(away, "multiply", away, self.inverse[..., None])
+        return _from_scaled_peak(self.peak, y, shrink)
+
     def sums(self, responsibilities: Array, features: Array) -> Any:
         """Return the weighted sums of y and y²."""
         weighted = compute("multiply", features, responsibilities[..., None, :])
@@ -351,7 +362,10 @@ class AxisWhitened(NamedTuple):
         return None
 
 
-Ready = Products | AxisProducts | Common | Whitened | AxisWhitened
+Exact = Whitened | AxisWhitened
+"""What a pass over the observations needs, in one of the exact forms."""
+
+Ready = Products | AxisProducts | Common | Exact
 """What a pass over the observations needs, in one of the forms."""
 
 
@@ -386,6 +400,18 @@ def _from_peak(peak: Array, y: Array) -> Array:
     """Return ``peak - ½ Σ y²``, ``(..., K, n)``."""
     squares = compute("multiply", y, y)
     return peak[..., None] - 0.5 * array_namespace(y).sum(squares, axis=-2)
+
+
+def _from_scaled_peak(peak: Array, y: Array, shrink: Array) -> Array:
+    """Return ``shrink² peak - ½ Σ y²``, ``(..., K, n)``."""
+    xp, shrink = array_namespace(y), shrink[..., None, :]
+    return peak[..., None] * shrink * shrink - 0.5 * xp.sum(compute("multiply", y, y), axis=-2)
+
+
+def _shrunk_away(x: Array, loc: Array, shrink: Array) -> Array:
+    """Return ``shrink (x - loc)`` from ``shrink x``, ``(..., K, d, n)``."""
+    away = compute("multiply", loc[..., None], shrink[..., None, None, :])
+    return overwrite(away, "subtract", x[..., None, :, :], away)
 
 
 def _with_squares(y: Array) -> Array:

@@ -171,6 +171,12 @@ class MultivariateNormal(Family):
         variances = xp.broadcast_to(self._metric(context), means.shape)
         return MultivariateNormalParams(means, self._matrices(variances))
 
+    def widest(self, params: MultivariateNormalParams) -> Array:
+        """Return the largest standard deviation of each column, ``(..., d)``."""
+        xp, own = array_namespace(params.covariance), params.covariance
+        variances = own if self.structure.is_diagonal else diagonal(own)
+        return xp.sqrt(xp.max(variances, axis=-2))
+
     def footprint(
         self, n_components: int, event: tuple[int, ...], *, exact: bool, on_host: bool
     ) -> int:
@@ -206,6 +212,10 @@ class MultivariateNormal(Family):
     def log_prob(self, ready: forms.Ready, features: Array) -> Array:
         """Return the log densities plus log weights, ``(..., K, n)``."""
         return ready.log_prob(features)
+
+    def scaled_log_prob(self, ready: forms.Exact, x: Array, shrink: Array) -> Array:
+        """Return ``shrink²`` times the log densities plus log weights, ``(..., K, n)``."""
+        return ready.scaled_log_prob(x, shrink)
 
     def sums(self, ready: forms.Ready, responsibilities: Array, features: Array) -> Any:
         """Return the form's sums over the observations."""

@@ -95,6 +95,10 @@ class Normal(Family):
         spread = xp.sqrt(context.variance)[..., None]
         return NormalParams(means, xp.broadcast_to(spread, means.shape))
 
+    def widest(self, params: NormalParams) -> Array:
+        """Return the largest scale, ``(...)``."""
+        return array_namespace(params.scale).max(params.scale, axis=-1)
+
     def prepare(self, params: NormalParams, log_weights: Array, *, exact: bool) -> NormalReady:
         """Return the components' own coordinates and the heights of their peaks."""
         xp = array_namespace(params.scale)
@@ -110,6 +114,12 @@ class Normal(Family):
         """Return ``log weight - log scale - log √2π - u²``, ``(..., K, n)``."""
         squares = compute("multiply", features, features)
         return overwrite(squares, "subtract", ready.peak[..., None], squares)
+
+    def scaled_log_prob(self, ready: NormalReady, x: Array, shrink: Array) -> Array:
+        """Return ``shrink² (log weight - log scale - log √2π - u²)``, ``(..., K, n)``."""
+        shrink = shrink[..., None, :]
+        u = (x[..., None, :] - ready.loc[..., None] * shrink) * ready.factor[..., None]
+        return ready.peak[..., None] * shrink * shrink - u * u
 
     def sums(self, ready: NormalReady, responsibilities: Array, features: Array) -> NormalSums:
         """Return the weighted sums of ``u`` and ``u²``, ``(..., K)``."""

@@ -12,6 +12,7 @@ from xem._special import logsumexp, responsibilities, shares
 from xem._tree import tree_map
 from xem.families.base import Context, Family, pooled
 from xem.models.base import Model, Tile
+from xem.models.evaluation import log_joint
 
 
 class MixtureParams(NamedTuple):
@@ -489,20 +490,18 @@ class Mixture(Model):
 
     def log_prob(self, params: MixtureParams, x: Array) -> Array:
         """Return the log density ``(..., n)`` of observations ``(..., *event, n)``."""
-        return logsumexp(self._log_joint(params, x))
+        away, top = self._log_joint(params, x)
+        return logsumexp(away) + top
 
     def log_posterior(self, params: MixtureParams, x: Array) -> Array:
         """Return the log posterior probabilities of the components, ``(..., K, n)``."""
-        xp, log_joint = array_namespace(x), self._log_joint(params, x)
-        top = xp.max(log_joint, axis=-2, keepdims=True)
-        away = log_joint - xp.where(xp.isinf(top), 0.0, top)  # or far observations lose digits
+        away, _ = self._log_joint(params, x)
         return away - logsumexp(away)[..., None, :]
 
-    def _log_joint(self, params: MixtureParams, x: Array) -> Array:
-        """Return the log joint densities ``(..., K, n)``, in any one unit."""
-        space = Space.of(x)
-        ready = space.rounded(self.prepare(space.exact(params), exact=True))  # as steps do it
-        return self.component.log_prob(ready, self.component.features(ready, x))
+    def _log_joint(self, params: MixtureParams, x: Array) -> tuple[Array, Array]:
+        """Return the log joint densities below their largest, ``(..., K, n)``, and that."""
+        log_weights = array_namespace(params.weights).log(params.weights)
+        return log_joint(self.component, params.components, log_weights, x)
 
     def _names(self, option: str) -> frozenset[str]:
         """Return the component parameters that an option names, without their prefix."""
