@@ -9,7 +9,7 @@ from functools import reduce
 from types import ModuleType
 from typing import NamedTuple
 
-from xem._arrays import Array, Space, aligned
+from xem._arrays import Array, Space, aligned, array_namespace
 from xem._linalg import total, vecdot
 from xem._special import power_of_two
 from xem.execution import RawTile, add, per_event
@@ -121,9 +121,9 @@ def _judge(model: Model, extent: Extent, weight: Array, tiles: Tiles, space: Spa
     status = mark(n_distinct < model.n_distinct, Status.TOO_FEW)
     if model.needs_spread:
         lone, flat = weight <= 1, extent.low == extent.high
-        constant = of_columns(xp.all if model.isotropic else xp.any, flat)
+        constant = of_columns(xp.all, flat)
         status = mark(constant, Status.CONSTANT)
-        status = mark(of_columns(xp.all, flat) & lone, Status.TOO_FEW)
+        status = mark(constant & lone, Status.TOO_FEW)
     status = mark(of_columns(xp.any, extent.low > extent.high), Status.TOO_FEW)
     status = mark(extent.unsupported, Status.OUT_OF_SUPPORT)
     return mark(extent.not_finite, Status.NOT_FINITE)
@@ -178,22 +178,47 @@ def _context(
     centre = space.working(sums(low) + mean * sums(unit))
     offset = mean_of(lambda z: z, centre)
     variance = xp.clip(mean_of(lambda z: z * z, centre) - offset * offset, 0, None)
-    spread = space.working(xp.sqrt(variance)) * unit
+    largest = xp.maximum(xp.abs(low), xp.abs(high))
+    deviation = _with_mean_spread(space.working(xp.sqrt(variance)) * unit, model, space)
+    spread = deviation if affine else largest
     if model.isotropic:
         common = xp.sqrt(xp.mean(variance, axis=-1, keepdims=True))
         spread = space.working(xp.broadcast_to(common, unit.shape)) * unit
-    if not affine:
-        spread = xp.maximum(xp.abs(low), xp.abs(high))
+    spread = xp.maximum(spread, _least_scale(largest, model))
     spread = xp.clip(spread, model.least_spread, None)
     scale = power_of_two(spread) if scaled else xp.ones_like(unit)
-    largest = xp.maximum(xp.abs(low), xp.abs(high))
+    variance = variance * sums(unit / scale) ** 2
     return Context(
         sums(centre if affine else xp.zeros_like(centre)),
         sums(scale),
         weight,
-        variance * sums(unit / scale) ** 2,
+        variance,
+        xp.where(variance > 0, variance, sums(deviation / scale) ** 2),
         sums(largest / scale) * space.epsilon,
     )
+
+
+def _least_scale(largest: Array, model: Model) -> Array:
+    """Return by what the largest numbers can be divided: the offset of a constant column is large.
+
+    What has some spread is not that much larger than it.
+    """
+    xp = array_namespace(largest)
+    if model.isotropic:
+        largest = xp.broadcast_to(xp.max(largest, axis=-1, keepdims=True), largest.shape)
+    return largest * (64 / float(xp.finfo(largest.dtype).max))
+
+
+def _with_mean_spread(deviation: Array, model: Model, space: Space) -> Array:
+    """Return standard deviations, the root mean square of the others for columns without one."""
+    if not model.event_rank:
+        return deviation
+    xp = space.xp
+    largest = xp.max(deviation, axis=-1, keepdims=True)
+    share = deviation / xp.where(largest > 0, largest, 1.0)
+    count = xp.sum(space.working(share > 0), axis=-1, keepdims=True)
+    square = xp.sum(share * share, axis=-1, keepdims=True) / xp.clip(count, 1, None)
+    return xp.where(share > 0, deviation, largest * xp.sqrt(square))
 
 
 def _weighted(

@@ -127,11 +127,13 @@ def _ones(tile: Tile) -> Array:
 def whitener(observations: Observations[Tile], like: Array) -> Array:
     """Return what makes vectors of each problem uncorrelated and of unit variance.
 
-    ``(rows, d, d)``. A direction in which the data have next to no spread is not blown up.
+    ``(rows, d, d)``. A direction in which the data have next to no spread is not blown up, and a
+    column that has none stays as it is.
     """
     own = covariance(observations)
     xp, variances = array_namespace(own), diagonal(own)
-    factor = inverse_factor(cholesky(own + from_diagonal(_LEAST * variances)))
+    least = xp.where(variances > 0, _LEAST * variances, 1.0)
+    factor = inverse_factor(cholesky(own + from_diagonal(least)))
     sound = xp.all(xp.isfinite(factor), axis=(-2, -1))[:, None, None]
     return Space.of(like).working(xp.where(sound, factor, identity_like(variances)))
 

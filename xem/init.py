@@ -62,8 +62,8 @@ def metric_of(
         return whitener(observations, context.total_weight)
     if not model.event_rank or model.isotropic:
         return None
-    xp, variance = array_namespace(context.variance), context.variance
-    return 1 / xp.sqrt(xp.where(variance > 0, variance, 1.0))
+    xp, unit = array_namespace(context.metric), context.metric
+    return 1 / xp.sqrt(xp.where(unit > 0, unit, 1.0))
 
 
 def seeded(

@@ -60,7 +60,8 @@ _ADVICE = {
     Status.ON_FLOOR: (
         "A component's variance is held up by the floor, which is relative to the variance of "
         "the data: it has collapsed onto an outlier, onto ties or onto a line, or is narrow "
-        "beside data that reach far. Leave an outlier out; use fewer components, more restarts or "
+        "beside data that reach far; or a column holds one value alone. Leave an outlier or such a "
+        "column out; use fewer components, more restarts or "
         "a prior; or set a lower floor, for a component that is so narrow in truth."
     ),
     Status.TOO_FEW: (
@@ -68,8 +69,8 @@ _ADVICE = {
         "use fewer components or leave the problem out."
     ),
     Status.CONSTANT: (
-        "All values, or all values of a column, are equal, so there is no spread to fit; "
-        "leave the problem or the column out."
+        "All observations of positive weight are equal, so there is no spread to fit; "
+        "leave the problem out."
     ),
     Status.NOT_FINITE: (
         "A value of positive weight is NaN or infinite; drop it, or give it weight 0."

@@ -34,6 +34,9 @@ class Context(NamedTuple):
     """``(*batch,)``."""
     variance: Array
     """Of the standardised observations, ``(*batch, *event)``."""
+    metric: Array
+    """What floors and the widths of starts are relative to, ``(*batch, *event)``: the variance, and
+    for a column without spread the mean one, in the units of the data, of those that have some."""
     resolution: Array
     """The rounding of the largest observation, in standardised units, ``(*batch, *event)``."""
     least_rise: Array | None = None
@@ -132,6 +135,10 @@ class Family(ABC):
         """
         first = params[0]
         return array_namespace(first).zeros_like(first)
+
+    def collapsed(self, params: Any, context: Context) -> Array:
+        """Return which components lie there though the data have spread, bool ``(..., K)``."""
+        return self.at_bound(params, context)
 
     def widest(self, params: Any) -> Array | None:
         """Return the standard deviation of the widest component, ``(..., *event)``.

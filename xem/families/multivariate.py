@@ -14,6 +14,7 @@ from xem._linalg import (
     definite,
     diagonal,
     eigh,
+    from_diagonal,
     identity_like,
     inverse_factor,
     matmul,
@@ -371,6 +372,18 @@ class MultivariateNormal(Family):
         directions = xp.minimum(self.covariance_floor * precision, most)
         return xp.where(held, directions * gain_of(self.covariance_floor), 0.0)
 
+    def collapsed(self, params: MultivariateNormalParams, context: Context) -> Array:
+        """Return which components lie on the bound in a direction in which the data have spread.
+
+        Without a floor nothing else holds a component up.
+        """
+        if not self.floored:
+            return self.at_bound(params, context)
+        xp, variance = array_namespace(params.covariance), context.variance[..., None, :]
+        missing = xp.where(variance > 0, 0.0, self._metric(context))
+        missing = missing if self.structure.is_diagonal else from_diagonal(missing)
+        return self.at_bound(params._replace(covariance=params.covariance + missing), context)
+
     def _below(self, covariance: Array, metric: Array, level: Any) -> Array:
         """Return whether an eigenvalue in the metric is below a level, bool ``(..., K)``."""
         xp = array_namespace(covariance)
@@ -381,11 +394,10 @@ class MultivariateNormal(Family):
 
     def _metric(self, context: Context) -> Array:
         """Return the variances that the floor is relative to, ``(..., 1, d)``."""
-        xp, variance = array_namespace(context.variance), context.variance
+        xp, metric = array_namespace(context.metric), context.metric
         if self.isotropic:
-            mean = xp.mean(variance, axis=-1, keepdims=True)
-            variance = xp.broadcast_to(mean, variance.shape)
-        return variance[..., None, :]
+            metric = xp.broadcast_to(xp.mean(metric, axis=-1, keepdims=True), metric.shape)
+        return metric[..., None, :]
 
     def _matrices(self, variances: Array) -> Array:
         """Return variances ``(..., K, d)`` as covariances of the steps."""

@@ -92,7 +92,7 @@ class Normal(Family):
     def initial(self, means: Array, context: Context) -> NormalParams:
         """Return components at the given means, each as wide as the data."""
         xp = array_namespace(means)
-        spread = xp.sqrt(context.variance)[..., None]
+        spread = xp.sqrt(context.metric)[..., None]
         return NormalParams(means, xp.broadcast_to(spread, means.shape))
 
     def widest(self, params: NormalParams) -> Array:
@@ -191,8 +191,8 @@ class Normal(Family):
 
     def _floor(self, context: Context) -> Array:
         """Return the smallest standard deviation, ``(..., 1)``."""
-        xp = array_namespace(context.variance)
-        return xp.sqrt(self.variance_floor * context.variance)[..., None]
+        xp = array_namespace(context.metric)
+        return xp.sqrt(self.variance_floor * context.metric)[..., None]
 
     def standardize(self, params: NormalParams, centre: Array, scale: Array) -> NormalParams:
         """Return the parameters of ``(x - centre) / scale``."""

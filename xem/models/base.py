@@ -151,7 +151,7 @@ class Model(ABC):
 
     @abstractmethod
     def lifted(self, params: Any, fallback: Any, context: Context) -> Any:
-        """Return ``params``, with ``fallback`` for the components that lie at a bound."""
+        """Return ``params``, with ``fallback`` for the components that have collapsed."""
 
     @abstractmethod
     def at_bound(self, params: Any, context: Context) -> Array:

@@ -397,9 +397,9 @@ class Mixture(Model):
     def lifted(
         self, params: MixtureParams, fallback: MixtureParams, context: Context
     ) -> MixtureParams:
-        """Return ``params``, with the components of ``fallback`` where they lie at a bound."""
+        """Return ``params``, with the components of ``fallback`` where they have collapsed."""
         xp = array_namespace(params.weights)
-        bound = self.component.at_bound(params.components, context)
+        bound = self.component.collapsed(params.components, context)
         components = tree_map(
             lambda own, other: xp.where(aligned(bound, own), other, own),
             params.components,
