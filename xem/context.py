@@ -194,7 +194,9 @@ def _context(
         weight,
         variance,
         xp.where(variance > 0, variance, sums(deviation / scale) ** 2),
+        xp.zeros_like(variance) if affine else sums(centre / scale),
         sums(largest / scale) * space.epsilon,
+        xp.full_like(weight, space.epsilon),
     )
 
 

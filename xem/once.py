@@ -10,7 +10,7 @@ from xem._tree import tree_map
 from xem.context import survey
 from xem.distances import covariance
 from xem.execution import Observations, Source, add
-from xem.families.base import Context
+from xem.families.base import Context, about_origin
 from xem.init import overlaid
 from xem.models.base import Tile
 from xem.models.mixture import Mixture, MixtureParams
@@ -21,6 +21,9 @@ from xem.steps import (
     prepared,
     standardised,
 )
+
+_PASSES = 3
+"""Means from sums about a far point are near: each pass is about those of the pass before."""
 
 
 def em_step(
@@ -73,13 +76,13 @@ def em_step(
     with computing(x, gradients=True):
         full = boundary.parameters(model, params, here.batch, here.event, space)
         full = boundary.normalised(full)
-        context, observations = here.look(model)
+        context, observations = here.about_origin(model)
         given = boundary.prior(
             model, prior, boundary.Problems([], [], here.batch, here.event, space)
         )
         if given is not None:
             lead = tree_map(lambda p: space.xp.reshape(p, (*here.batch, *p.shape[1:])), given)
-            pull = model.pull(lead, context, lambda: covariance(observations))
+            pull = model.pull(lead, context, lambda: covariance(here.look(model)[1]))
             context = context._replace(prior=pull)
         old = tree_map(space.working, model.standardize(full, context))
         ready = prepared(model, old, space, exact=True)
@@ -128,20 +131,29 @@ def m_step(
         "responsibilities", responsibilities, x, (*here.batch, here.n, n_components)
     )
     with computing(x, gradients=True):
-        xp, (context, observations) = space.xp, here.look(model)
-        first = model.initial(space.full((*here.batch, n_components, *here.event), 0.0), context)
-        ready = prepared(model, first, space, exact=True)
+        xp, (context, observations) = space.xp, here.about_origin(model)
+        mean = xp.expand_dims(space.working(context.mean), axis=len(here.batch))
+        means = xp.broadcast_to(mean, (*here.batch, n_components, *here.event))
         shares = xp.moveaxis(space.working(responsibilities), -1, -2)
 
-        def of(tile: Tile) -> Any:
-            own = shares
-            if tile.weights is not None:
-                mass = tile.weights[..., None, :]
-                own = xp.where(mass > 0, shares * mass, 0.0)
-            return space.exact(model.hard_sums(ready, tile, own))
+        def moved(means: Array) -> Any:
+            """Return the M-step on sums in coordinates about some means."""
+            first = model.initial(means, context)
+            ready = prepared(model, first, space, exact=True)
 
-        sums = add(observations.map(of))
-        new = maximisation(model, first, sums, context, space, exact=True)
+            def of(tile: Tile) -> Any:
+                own = shares + 0.0
+                if tile.weights is not None:
+                    mass = tile.weights[..., None, :]
+                    own = xp.where(mass > 0, shares * mass, 0.0)
+                return space.exact(model.hard_sums(ready, tile, own))
+
+            sums = add(observations.map(of))
+            return maximisation(model, first, sums, context, space, exact=True)
+
+        for _ in range(_PASSES):
+            new = moved(means)
+            means = model.centres(new)
         return model.untied(tree_map(space.working, model.unstandardize(new, context)))
 
 
@@ -167,6 +179,16 @@ class _Place(NamedTuple):
     def space(self) -> Space:
         """Where they are computed with."""
         return self.source.space
+
+    def about_origin(self, model: Mixture) -> tuple[Context, Observations[Tile]]:
+        """Return what `look` does of observations that are scaled alone.
+
+        Parameters that go in and come out in the units of the data know no better centre.
+        """
+        raw, (context, _) = self.source.raw(None, slice(0, self.n)), self.look(model)
+        context = about_origin(context, context.total_weight >= 0)
+        tile = standardised(raw, context, self.space)
+        return context, Observations(lambda _: tile, self.n, self.n + 1)
 
     def look(self, model: Mixture) -> tuple[Context, Observations[Tile]]:
         """Return what is known of each problem, and its observations in standardised units."""

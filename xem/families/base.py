@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, plain
+from xem._arrays import Array, Space, aligned, array_namespace, plain
 from xem._tree import tree_map
 
 _HALF_AS_WIDE = 0.25
@@ -18,11 +18,19 @@ _MOST_FUSED = 32
 """More components than this keep more sums than processors have registers for."""
 
 
+DIFFERENCE = 16
+"""So many roundings of a mean square the difference to the squared mean can be off by."""
+
+_LEAST_DIGITS = {32: 1e-3, 64: 1e-8}
+"""The rounding of the observations that a component stands, in its standard deviations."""
+
+
 class Context(NamedTuple):
     """What is constant for a problem during a fit.
 
     Observations are standardised before any step sees them, ``(x - centre) / scale``, so that
-    neither an offset nor a unit costs digits. ``scale`` is a power of two near the standard
+    neither an offset nor a unit costs digits. The centre is the mean, or the origin where that
+    would cost a narrow component digits. ``scale`` is a power of two near the standard
     deviation: dividing by it is exact. For vectors, each column has its own.
     """
 
@@ -37,12 +45,62 @@ class Context(NamedTuple):
     metric: Array
     """What floors and the widths of starts are relative to, ``(*batch, *event)``: the variance, and
     for a column without spread the mean one, in the units of the data, of those that have some."""
+    mean: Array
+    """Of the standardised observations, ``(*batch, *event)``: 0 but for rounding where they are
+    centred."""
     resolution: Array
-    """The rounding of the largest observation, in standardised units, ``(*batch, *event)``."""
+    """The rounding of the largest observation, in standardised units, ``(*batch, *event)``; 0 about
+    the origin, where observations near to a component are rounded as that is, and no more."""
+    epsilon: Array
+    """The rounding of 1 in the dtype that steps are made in, ``(*batch,)``."""
     least_rise: Array | None = None
     """A problem stops when its objective rises by less, ``(*batch,)``; None makes no test."""
     prior: Any = None
     """What the model made of a prior, in standardised units; None without one."""
+
+
+def about_origin(context: Context, where: Array) -> Context:
+    """Return the context of observations that are divided by the scale alone in some problems.
+
+    What is in standardised units belongs to another centre then: a prior is left out.
+    """
+    xp, move = array_namespace(where), aligned(where, context.centre)
+    return context._replace(
+        centre=xp.where(move, 0.0, context.centre),
+        mean=xp.where(move, context.mean + context.centre / context.scale, context.mean),
+        resolution=xp.where(move, 0.0, context.resolution),
+        prior=None,
+    )
+
+
+def loses_digits(
+    reach: Array, loc: Array, context: Context, space: Space, rank: int
+) -> Array | None:
+    """Return which components lose digits to the centring that they would not lose without it.
+
+    Parameters
+    ----------
+    reach : array (..., K)
+        How far from the centre the components are, in their own standard deviations.
+    loc : array (..., K, *event)
+        Their means.
+    context : Context
+    space : Space
+    rank : int
+        How many axes an event has.
+
+    Returns
+    -------
+    bool array (..., K), or None
+        None where there are none, if a look costs nothing.
+    """
+    xp = array_namespace(reach)
+    far = ~(reach * space.epsilon <= _LEAST_DIGITS[int(xp.finfo(space.dtype).bits)])
+    if isinstance(far, np.ndarray) and not far.any():
+        return None
+    offset = xp.expand_dims(context.centre / context.scale, axis=-1 - rank)
+    nearer = xp.abs(loc + offset) < xp.abs(loc) / 2
+    return far & (xp.any(nearer, axis=-1) if rank else nearer)
 
 
 class Family(ABC):
@@ -169,9 +227,10 @@ class Family(ABC):
     def strained(self, params: Any, ready: Any, context: Context, space: Space) -> Array | None:
         """Return which components the fast form of the step is not for.
 
-        Those that it would cost digits, and those below a floor that is dear. None, as here, if
-        there is one form alone; else bool ``(..., K)``. Problems with such a component go on in
-        the exact form.
+        Those that it would cost digits, and those below a floor that is dear. None if there are
+        none, as here; else bool ``(..., K)``. Problems with such a component go on in the exact
+        form. Of that form, those which the centring would cost digits: their problems go on
+        about the origin.
         """
         return None
 

@@ -70,7 +70,7 @@ class Conjugate:
         if own is None:
             spread = self._spread(context, unit)
             spread = spread if self.structure.is_diagonal else _regular(covariance(), context)
-        middle, d = array_namespace(unit).zeros_like(unit), unit.shape[-1]
+        middle, d = self._columns(context.mean), unit.shape[-1]
         return Pull(*filled(given, usual(middle, spread, n_components, context.total_weight, d)))
 
     def log_density(self, loc: Array, covariance: Array, pull: Pull) -> Array:

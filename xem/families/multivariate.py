@@ -21,7 +21,7 @@ from xem._linalg import (
     transposed,
 )
 from xem.families import forms
-from xem.families.base import Context, Family, checked_floor, gain_of
+from xem.families.base import Context, Family, checked_floor, gain_of, loses_digits
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES, ITERATIVE, Covariance
 from xem.families.priors import NormalInverseWishart, Pull, pulled
@@ -230,11 +230,13 @@ class MultivariateNormal(Family):
     def strained(
         self, params: MultivariateNormalParams, ready: forms.Ready, context: Context, space: Space
     ) -> Array | None:
-        """Return which components the products would cost digits, or have to be lifted."""
+        """Return which components the form costs digits or, if it is fast, are to be lifted."""
+        if isinstance(ready, forms.Exact):
+            return loses_digits(ready.reach(params.loc), params.loc, context, space, 1)
         own = params.covariance
         variances = own if self.structure.is_diagonal else diagonal(own)
         strained = ready.strained(params.loc, variances, space)
-        if strained is None or not self.dear_floor:
+        if not self.dear_floor:
             return strained
         return strained | self._below(own, self._metric(context), self.covariance_floor)
 
@@ -248,7 +250,7 @@ class MultivariateNormal(Family):
         tied: frozenset[str],
     ) -> MultivariateNormalParams:
         """Return means, and the covariances that the structure makes of the scatters."""
-        mean, scatter = sums.scatter(params.loc, params.covariance, counts)
+        mean, scatter = sums.scatter(params.loc, params.covariance, counts, context.epsilon)
         pull = None if context.prior is None else context.prior.components
         free = mean if pull is None else pulled(mean, counts, pull)
         loc = params.loc if "loc" in fixed else free
@@ -345,13 +347,14 @@ class MultivariateNormal(Family):
         metric = self._metric(context)
         epsilon = float(xp.finfo(own.dtype).eps)
         variances = own if self.structure.is_diagonal else diagonal(own)
-        width = xp.max(variances / metric, axis=-1)[..., None]
+        width = variances / metric
         if self.floored:
             level = self.covariance_floor * (1 + 1e-3) + 0 * width
         else:
-            level = context.resolution[..., None, :] ** 2 / metric + 0 * width
+            rounding = epsilon * xp.abs(params.loc)
+            level = xp.maximum(context.resolution[..., None, :], rounding) ** 2 / metric
         if self.structure.is_diagonal:
-            return xp.any(~(variances > level * metric), axis=-1)
+            return xp.any(~(width > level), axis=-1)
         return self._below(own, metric, level + 8 * epsilon * width)
 
     def floor_gain(self, params: MultivariateNormalParams, context: Context) -> Array:

@@ -8,9 +8,17 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace, compute, operand, overwrite
+from xem._arrays import Array, Space, array_namespace, compute, overwrite
 from xem._linalg import vecdot
-from xem.families.base import Context, Family, checked_floor, gain_of, pooled
+from xem.families.base import (
+    DIFFERENCE,
+    Context,
+    Family,
+    checked_floor,
+    gain_of,
+    loses_digits,
+    pooled,
+)
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES
 from xem.families.priors import NormalInverseWishart, Pull, pulled
@@ -127,6 +135,13 @@ class Normal(Family):
         weighted = overwrite(responsibilities, "multiply", responsibilities, features)
         return NormalSums(u, vecdot(weighted, features))
 
+    def strained(
+        self, params: NormalParams, ready: NormalReady, context: Context, space: Space
+    ) -> Array | None:
+        """Return which components the centring costs digits."""
+        reach = array_namespace(params.loc).abs(params.loc) / params.scale
+        return loses_digits(reach, params.loc, context, space, 0)
+
     def m_step(
         self,
         params: NormalParams,
@@ -140,9 +155,10 @@ class Normal(Family):
         xp = array_namespace(counts)
         mean = sums.u / counts
         square = sums.uu / counts - mean * mean
+        square = xp.maximum(square, DIFFERENCE * context.epsilon[..., None] * mean * mean)
         width = params.scale / _SQRT_HALF
         mean = params.loc + mean * width
-        variance = xp.maximum(square, operand(0.0, square)) * width * width
+        variance = square * width * width
         pull = None if context.prior is None else context.prior.components
         loc = mean if pull is None else pulled(mean[..., None], counts, pull)[..., 0]
         if "loc" in fixed or "loc" in tied:
@@ -179,10 +195,11 @@ class Normal(Family):
     def at_bound(self, params: NormalParams, context: Context) -> Array:
         """Return which scales lie on the floor or, without one, below what rounding resolves."""
         xp = array_namespace(params.scale)
-        slack = 1 + 16 * float(xp.finfo(params.scale.dtype).eps)
+        epsilon = float(xp.finfo(params.scale.dtype).eps)
         if self.floored:
-            return params.scale <= self._floor(context) * slack
-        return params.scale <= context.resolution[..., None]
+            return params.scale <= self._floor(context) * (1 + 16 * epsilon)
+        rounding = epsilon * xp.abs(params.loc)
+        return params.scale <= xp.maximum(context.resolution[..., None], rounding)
 
     def floor_gain(self, params: NormalParams, context: Context) -> Array:
         """Return what the floor adds to the log density of a component's observations."""
