@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from types import ModuleType
 from typing import NamedTuple
@@ -21,8 +21,8 @@ Tiles = Callable[[], Iterable[RawTile]]
 """Gives the tiles of some problems, anew for each pass over them."""
 
 
-Found = tuple[Array, Array] | None
-"""An observation ``(..., d)`` of each problem and whether it has one, or None before a look."""
+Found = tuple[Array, Array]
+"""An observation ``(..., d)`` of each problem, and whether it has one."""
 
 
 class Extent(NamedTuple):
@@ -135,13 +135,13 @@ def _n_distinct(model: Model, tiles: Tiles, space: Space) -> Array:
     One after the other is the first that equals none of those before it, in any column: nothing
     is computed of the numbers, so that no rounding can make two of them equal.
     """
-    found: list[Found] = [None] * model.n_distinct
+    found: list[Found] = []
     for tile in tiles():
-        found = _looked_through(tile, found, space)
+        found = _looked_through(tile, found or [None] * model.n_distinct, space)
     return reduce(operator.add, (space.xp.astype(there, space.xp.int32) for _, there in found))
 
 
-def _looked_through(tile: RawTile, found: list[Found], space: Space) -> list[Found]:
+def _looked_through(tile: RawTile, found: Sequence[Found | None], space: Space) -> list[Found]:
     """Return distinct observations ``(..., d)`` with those that a tile adds, and which exist."""
     xp = space.xp
     x = tile.x if tile.rank else tile.x[..., None, :]
