@@ -203,15 +203,10 @@ def test_ties_are_no_component_of_their_own(criterion):
     """A twelfth of the observations repeat one that lies amid the others."""
     rng = np.random.default_rng(1)
     x = np.concatenate([rng.normal(0, 1, 110), np.full(10, 0.3)])
-    several = [
-        xem.fit(xem.Mixture(xem.Normal(), k), x[None], seed=0, n_init=8).sorted() for k in (1, 2)
-    ]
-    on_ties = xem.fit(
-        several[1].model,
-        x[None],
-        init=several[1].model.params([0.9, 0.1], loc=[0.0, 0.3], scale=[1.0, 1e-3]),
-    ).sorted()
+    one, two = (xem.Mixture(xem.Normal(), k) for k in (1, 2))
+    start = two.params([0.9, 0.1], loc=[0.0, 0.3], scale=[1.0, 1e-3])
+    alone, on_ties = xem.fit(one, x[None], seed=0), xem.fit(two, x[None], init=start).sorted()
     assert on_ties.status.tolist() == [Status.ON_FLOOR], "the data show nothing"
-    assert on_ties.bic() < several[0].bic() - 20, "the data show nothing"
-    chosen = select([several[0], on_ties], criterion)
+    assert on_ties.bic() < alone.bic() - 20, "the data show nothing"
+    chosen = select([alone, on_ties], criterion)
     assert chosen.n_components.tolist() == [1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xem._arrays import Array, array_namespace
+from xem._arrays import Array, Space, array_namespace
 from xem._special import magnitude, power_of_two, shrinkage
 from xem.families.base import Family
 
@@ -17,21 +17,27 @@ def log_joint(family: Family, components: Any, log_weights: Array, x: Array) -> 
     with the components, by a power of two, which rounds nothing. What overflows even then is
     nothing beside the nearest component.
     """
-    xp, widest = array_namespace(x), family.widest(components)
+    xp, widest, space = array_namespace(x), family.widest(components), Space.of(x)
+
+    def prepared(unit: Array | None) -> Any:
+        """Return what the family needs of the components, factored in the dtype of the steps."""
+        own, logs = space.exact((components, log_weights))
+        if unit is not None:
+            own = family.standardize(own, xp.zeros_like(space.sums(unit)), space.sums(unit))
+        return space.rounded(family.prepare(own, logs, exact=True))
+
     if widest is None:
-        ready = family.prepare(components, log_weights, exact=True)
+        ready = prepared(None)
         return _below_largest(family.log_prob(ready, family.features(ready, x)))
     unit = power_of_two(widest)
-    ready = family.prepare(
-        family.standardize(components, xp.zeros_like(unit), unit), log_weights, exact=True
-    )
+    ready = prepared(unit)
     shrink = shrinkage(_distance(family, components, x, unit))
     factor = shrink[..., None, :] if family.event_rank else shrink
     joint = family.scaled_log_prob(ready, x * (factor / unit[..., None]), shrink)
     unknown, log_unit = xp.isnan(x), xp.log(unit)[..., None]
     if family.event_rank:
         unknown, log_unit = xp.any(unknown, axis=-2), xp.sum(log_unit, axis=-2)
-    known = family.valid(components)[..., None] & ~unknown[..., None, :]
+    known = family.valid(space.exact(components))[..., None] & ~unknown[..., None, :]
     away, top = _below_largest(xp.where(known & xp.isnan(joint), -math.inf, joint))
     factor = shrink[..., None, :]
     return away / factor / factor, top / shrink / shrink - log_unit
