@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xem._jobs import Outcome
 
 _N_NAMED, _N_ROWS, _INDENT = 3, 6, " " * 28
-_WIDE = 10_000
+_WIDE, _HIGH = 10_000, 100  # both are told: a dumb terminal would have 80 columns
 _LONG, _LONGEST = 1e4, 1e15  # numbers between these are written out
 _COLOURS = {Status.CONVERGED: "green", Status.MAX_ITER: "yellow", Status.ON_FLOOR: "yellow"}
 
@@ -84,7 +84,9 @@ def _print_statuses(console: Console, outcome: Outcome) -> None:
 
 
 def _console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, emoji=False, width=_WIDE)
+    return Console(
+        stderr=stderr, soft_wrap=True, highlight=False, emoji=False, width=_WIDE, height=_HIGH
+    )
 
 
 def _table(rows: pa.Table) -> Table:

@@ -6,8 +6,10 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,7 +55,8 @@ def save(fit: Fit, path: str | os.PathLike[str]) -> None:
     description = json.dumps({"format": _FORMAT, "model": _described(fit.model)})
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, description=np.asarray(description), **arrays)
-    _write(place, buffer.getvalue())
+    with replacing(place) as target:
+        target.write_bytes(buffer.getvalue())
 
 
 def _check_fit(fit: Any) -> None:
@@ -77,17 +80,28 @@ def _as_path(path: Any) -> Path:
     return place
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file at once: all of it, or nothing."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}")
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a new file that takes the place of another once it is whole.
+
+    A file that was there keeps its mode, and a link stays a link.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace; the new one's name has the same suffix.
+    """
+    target = path.resolve()
+    temporary = target.with_name(f".xem-{uuid.uuid4().hex}{target.suffix}")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
     except OSError as error:
-        if error.filename is None:
+        if error.filename != str(temporary):
             raise
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
