@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import io
 import itertools
 import json
 import math
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -569,7 +571,6 @@ def test_progress_and_summary_go_to_stderr(tmp_path, source):
     n_all = f"{len(GROUPS) * N_EACH:,}"
     assert f"{len(GROUPS)} problems of {n_all} observations; 0 missing left out" in loud
     assert re.search(rf"^ +CONVERGED +{len(GROUPS)}$", loud, re.MULTILINE)
-    assert "iteration/s" in loud, "no progress bar"
     assert "series per second" in loud
     assert "written to out.csv" in loud
     assert "6 more rows" in loud
@@ -667,8 +668,8 @@ ARGUMENTS = {
     "--components": "2",
     "--out": "out.csv",
 }
-KINDS = "its name must end in .csv, .parquet, .json or .npy"
-TABLES = "its name must end in .csv, .parquet or .json"
+KINDS = "its name must end in .csv, .tsv, .parquet, .json, .jsonl, .ndjson or .npy"
+TABLES = "its name must end in .csv, .tsv, .parquet, .json, .jsonl or .ndjson"
 
 ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     "missing file": ({"source": "none.csv"}, "there is no file none.csv"),
@@ -692,15 +693,17 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     "no rows of CSV": ({"source": "header.csv"}, "header.csv has no rows"),
     "no rows of Parquet": ({"source": "header.parquet"}, "header.parquet has no rows"),
     "no rows of NumPy": ({"source": "none.npy", "--by": None, "--value": None}, "has no rows"),
-    "no records": ({"source": "none.json"}, "none.json has no column 'who'; it has none"),
+    "no records": ({"source": "none.json"}, "none.json has no column 'who'; its columns are none"),
     "ragged CSV": ({"source": "ragged.csv"}, "Expected 2 columns, got 3"),
     "CSV that is no UTF-8": ({"source": "latin.csv"}, "cannot read latin.csv: "),
-    "other separator": ({"source": "other.csv"}, "no column 'who'; its columns are who;size"),
+    "other separator": ({"source": "other.csv"}, "no column 'who'; its columns are 'who;size'"),
     "JSON object": ({"source": "object.json"}, "expected a list of objects, one a row"),
     "JSON numbers": ({"source": "numbers.json"}, "expected a list of objects, one a row"),
     "deep JSON": ({"source": "deep.json"}, "cannot read deep.json: "),
-    "huge JSON": ({"source": "huge.json"}, "cannot read huge.json: "),
-    "mixed JSON": ({"source": "mixed.json"}, "cannot read mixed.json: "),
+    "mixed JSON": (
+        {"source": "mixed.json"},
+        "column 'size' is not numbers but String, such as 'x'",
+    ),
     "nested JSON": ({"source": "nested.json"}, "column 'size' is not numbers but List"),
     "pickled objects": ({"source": "objects.npy"}, "cannot read objects.npy: "),
     "archive": ({"source": "archive.npy"}, "cannot read archive.npy: "),
@@ -715,12 +718,18 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     "unknown column of an array": ({"source": "good.npy", "--by": None}, "no column 'size'"),
     "unknown input": ({"source": "in.xls"}, f"format of in.xls is unknown: {KINDS}"),
     "input without suffix": ({"source": "in"}, f"format of in is unknown: {KINDS}"),
-    "no value": ({"--value": None}, "name the column of observations: --value NAME, of who, size"),
+    "no value": (
+        {"--value": None},
+        "name the column of observations: --value NAME, of 'who', 'size'",
+    ),
     "missing value column": (
         {"--value": "sise"},
-        "has no column 'sise'; its columns are who, size",
+        "has no column 'sise'; did you mean 'size'? Its columns are 'who', 'size'",
     ),
-    "missing by column": ({"--by": "whom"}, "in.parquet has no column 'whom'; its columns are who"),
+    "missing by column": (
+        {"--by": "whom"},
+        "in.parquet has no column 'whom'; did you mean 'who'? Its",
+    ),
     "missing weights column": ({"--weights": "w"}, "in.parquet has no column 'w'; its columns are"),
     "two columns of a name": ({"source": "twice.csv"}, "more than one column 'size'"),
     "value for by": ({"--by": "size"}, "column 'size' is named twice"),
@@ -850,7 +859,6 @@ def fill_with_text(path):
         "object.json": '{"who": ["a"], "size": [3]}',
         "numbers.json": "[1, 2, 3]",
         "deep.json": "[" * 100_000,
-        "huge.json": json.dumps([{"who": "a", "size": 10**40}]),
         "mixed.json": '[{"who": "a", "size": 3}, {"who": "a", "size": "x"}]',
         "nested.json": '[{"who": "a", "size": [3]}]',
     }
@@ -1035,13 +1043,18 @@ def test_a_full_disk_under_a_file_leaves_nothing(tmp_path, plot):
 @pytest.mark.parametrize("plot", [(), ("--plot", "page.png")], ids=["table", "table and page"])
 def test_interrupt_exits_130_and_writes_nothing(tmp_path, source, plot):
     args = ["fit", source, *OF_GROUPS, *ENDLESS, *plot, "--out", "out.csv"]
+    reader, terminal = pty.openpty()
     process = subprocess.Popen(
-        [str(PROGRAM), *map(str, args)], cwd=tmp_path, stderr=subprocess.PIPE, env=environment()
+        [str(PROGRAM), *map(str, args)], cwd=tmp_path, stderr=terminal, env=environment()
     )
-    with process:
-        process.stderr.read(1)  # the progress bar: the fit has begun
+    os.close(terminal)
+    with process, open(reader, "rb", buffering=0) as shown:  # noqa: PTH123
+        message = shown.read(1)  # the progress bar: the fit has begun
         process.send_signal(signal.SIGINT)
-        message = process.stderr.read().decode()
+        with contextlib.suppress(OSError):  # the terminal is closed
+            while part := shown.read(1024):
+                message += part
+    message = message.decode()
     assert process.returncode == 130
     assert message.rstrip().endswith("xem: interrupted; nothing was written")
     assert "Traceback" not in message

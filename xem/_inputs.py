@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -19,6 +18,8 @@ from xem._formats.csv import CSV
 from xem._formats.numpy import SERIES, VALUE, NumPy
 from xem._formats.parquet import ParquetFolder
 from xem._words import known_names, listed
+
+S = TypeVar("S", Path, bytes)
 
 STREAM = "-"
 """The name of stdin among inputs, of stdout among outputs."""
@@ -159,7 +160,7 @@ def _file(path: Path) -> tuple[Format, Source]:
     if not path.exists():
         msg = f"there is no file {path}: check the path"
         raise TableError(msg)
-    return kind, _plain_source(str(path), path, codec)
+    return kind, _decompressed(str(path), path, codec)
 
 
 def _stdin(dialect: Mapping[str, Any] | None) -> tuple[Format, Source]:
@@ -172,17 +173,16 @@ def _stdin(dialect: Mapping[str, Any] | None) -> tuple[Format, Source]:
         data = sys.stdin.buffer.read()
     except OSError as error:
         raise _unreadable(name, error) from error
-    source = _plain_source(name, data, codec_of(data))
-    assert isinstance(source, io.BytesIO)
-    return CSV() if dialect else of_content(source.getvalue()), source
+    data = _decompressed(name, data, codec_of(data))
+    return CSV() if dialect else of_content(data), data
 
 
-def _plain_source(name: str, data: Path | bytes, codec: str | None) -> Source:
-    """Return what to read a table from, no longer compressed."""
+def _decompressed(name: str, source: S, codec: str | None) -> S | bytes:
+    """Return what a table is read from, no longer compressed."""
     if codec is None:
-        return data if isinstance(data, Path) else io.BytesIO(data)
+        return source
     try:
-        return io.BytesIO(decompressed(data, codec))
+        return decompressed(source, codec)
     except _UNREADABLE as error:
         raise _unreadable(name, error) from error
 

@@ -47,7 +47,7 @@ class _Command(TyperCommand):
 def main() -> None:
     """Run the program; what a user can mend ends it with one line on stderr and status 2."""
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="xem", standalone_mode=False))
     except _UsageError as error:
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         command = "xem" if error.ctx is None else error.ctx.command_path

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.csv import write_csv
 
-from xem._formats.base import Format, TableError
+from xem._formats.base import Format, Source, TableError, opened
 from xem._formats.csv import CSV, write_tsv
 from xem._formats.json import JSON, write_json, write_json_lines
 from xem._formats.numpy import NumPy
@@ -80,8 +80,7 @@ def codec_of(data: bytes) -> str | None:
     return next((codec for codec, start in _CODEC_STARTS.items() if data.startswith(start)), None)
 
 
-def decompressed(data: Path | bytes, codec: str) -> bytes:
-    """Return what a compressed file, or data from elsewhere, holds."""
-    source = str(data) if isinstance(data, Path) else pa.BufferReader(data)
-    with pa.input_stream(source, compression=codec) as stream:
+def decompressed(source: Source, codec: str) -> bytes:
+    """Return what compressed data hold."""
+    with pa.input_stream(opened(source), compression=codec) as stream:
         return bytes(stream.read())

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-Source = Path | io.BytesIO
-"""What a table is read from."""
+Source = Path | bytes
+"""What a table is read from: a file, a folder, or all of a file's contents."""
 
 
 class TableError(Exception):
@@ -29,8 +29,6 @@ class Format(ABC):
         """Return some columns; those of ``text`` digit for digit where the file has no types."""
 
 
-def rewound(source: Source) -> Source:
-    """Return what a table is read from, at its beginning."""
-    if isinstance(source, io.BytesIO):
-        source.seek(0)
-    return source
+def opened(source: Source) -> Any:
+    """Return what Arrow reads from: anew, since for the last reading it may still read ahead."""
+    return source if isinstance(source, Path) else pa.BufferReader(source)

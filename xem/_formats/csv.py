@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.csv
 
-from xem._formats.base import Format, Source, rewound
+from xem._formats.base import Format, Source, opened
 
 _BLOCK, _LARGEST_BLOCK = 1 << 20, (1 << 31) - 1  # bytes that are read at a time
 
@@ -53,7 +53,7 @@ class CSV(Format):
 
     def names(self, source: Source) -> list[str]:
         """Return the names of the header."""
-        with self._opened(pa.csv.open_csv, source, pa.csv.ConvertOptions()) as stream:
+        with self._begun(pa.csv.open_csv, source, pa.csv.ConvertOptions()) as stream:
             return list(stream.schema.names)
 
     def read(self, source: Source, columns: Sequence[str], text: Collection[str]) -> pa.Table:
@@ -64,28 +64,28 @@ class CSV(Format):
             decimal_point=self.decimal,
         )
         convert.null_values = [*convert.null_values, *self.null]
-        return self._opened(pa.csv.read_csv, source, convert)
+        return self._begun(pa.csv.read_csv, source, convert)
 
-    def _opened(self, reader: Callable[..., Any], source: Source, convert: Any) -> Any:
+    def _begun(self, reader: Callable[..., Any], source: Source, convert: Any) -> Any:
         """Read by blocks; all at once where that fails, as at a row that is longer than one."""
-        size = source.stat().st_size if isinstance(source, Path) else source.getbuffer().nbytes
+        size = source.stat().st_size if isinstance(source, Path) else len(source)
         parse = pa.csv.ParseOptions(delimiter=self.sep, newlines_in_values=True)
         is_utf8 = codecs.lookup(self.encoding).name == "utf-8"
 
-        def opened(block: int) -> Any:
+        def begun(block: int) -> Any:
             return reader(
-                rewound(source),
+                opened(source),
                 pa.csv.ReadOptions(block_size=block, encoding="utf8" if is_utf8 else self.encoding),
                 parse,
                 convert,
             )
 
         try:
-            return opened(_BLOCK)
+            return begun(_BLOCK)
         except pa.ArrowInvalid:
             if size <= _BLOCK:
                 raise
-        return opened(min(2 * size, _LARGEST_BLOCK))  # letters are longer in UTF-8
+        return begun(min(2 * size, _LARGEST_BLOCK))  # letters are longer in UTF-8
 
 
 def write_tsv(table: pa.Table, sink: BinaryIO) -> None:

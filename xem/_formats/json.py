@@ -29,7 +29,7 @@ class JSON(Format):
         return pa.table(arrays)
 
     def _rows(self, source: Source) -> list[dict[str, Any]]:
-        data = source.read_bytes() if isinstance(source, Path) else source.getvalue()
+        data = source.read_bytes() if isinstance(source, Path) else source
         text = data.decode(json.detect_encoding(data)).strip()
         rows = json.loads(text) if text.startswith("[") else _json_lines(text)
         columns = len(rows) == 1 and isinstance(rows[0], dict) and _holds_columns(rows[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from xem._formats.base import Format, Source, rewound
+from xem._formats.base import Format, Source
 
 SERIES, VALUE = "series", "value"
 """The columns that a NumPy file is read as: the number of the row, and what it holds."""
@@ -39,7 +40,7 @@ class NumPy(Format):
         if isinstance(source, Path):
             array = form.open_memmap(source, mode="r")
         else:
-            array = form.read_array(rewound(source), allow_pickle=False)
+            array = form.read_array(io.BytesIO(source), allow_pickle=False)
         if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
             msg = f"it holds {array.dtype} of shape {array.shape}; expected numbers, a series a row"
             raise ValueError(msg)

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xem._formats.base import Format, Source, rewound
+from xem._formats.base import Format, Source, opened
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"  # in the name of a folder
 
@@ -20,11 +20,11 @@ class Parquet(Format):
 
     def names(self, source: Source) -> list[str]:
         """Return the names of the schema."""
-        return list(pq.read_schema(rewound(source)).names)
+        return list(pq.read_schema(opened(source)).names)
 
     def read(self, source: Source, columns: Sequence[str], text: Collection[str]) -> pa.Table:
         """Return some columns."""
-        with pq.ParquetFile(rewound(source)) as file:
+        with pq.ParquetFile(opened(source)) as file:
             return file.read(columns=columns).select(columns)
 
 
