@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -36,12 +37,11 @@ ITERABLES: dict[str, Callable[[list[str]], Any]] = {
 def test_columns_are_named_by_any_iterable(kind, make):
     columns, by = ITERABLES[kind](["y", "x"]), ITERABLES[kind](["who"])
     found = fit_groups(make(DATA), by=by, columns=columns, model=ONE).frame
+    rows = nw.from_native(found, eager_only=True).rows(named=True)
     expected = {(w, c): DF[c][DF["who"] == w].mean() for c in "yx" for w in "ab"}
-    keys = zip(found["who"].to_pylist() if make is pa.table else found["who"],
-               found["column"].to_pylist() if make is pa.table else found["column"], strict=True)  # fmt: skip
-    loc = np.asarray(found["loc"].to_pylist() if make is pa.table else found["loc"])
-    np.testing.assert_allclose(loc, [expected[key] for key in keys], rtol=1e-12)
-    assert len(loc) == len(expected)
+    assert {(row["who"], row["column"]) for row in rows} == set(expected)
+    wanted = [expected[row["who"], row["column"]] for row in rows]
+    np.testing.assert_allclose([row["loc"] for row in rows], wanted, rtol=1e-12)
 
 
 def test_slices_of_the_columns_of_a_frame():

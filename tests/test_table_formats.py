@@ -379,7 +379,7 @@ def test_whole_numbers_of_any_length_are_keys_letter_for_letter_and_values_to_ro
 
 JSON_ERRORS = {
     "line": ('{"who": "a", "size": 1}\n{"who": "a",, "size": 2}\n', "line 2, column 13: "),
-    "value": ('[{"who": "a", "size": 1}, {"who": "a", "size": "x"}]', "not numbers but String, such"),
+    "value": ('[{"who": "a", "size": 1}, {"who": "a", "size": "x"}]', "not numbers but String, "),
     "columns": ('{"who": ["a"], "size": [3]}', "expected a list of objects, one a row, or an obj"),
     "numbers": ("1\n2\n", "expected a list of objects, one a row, or an object a line"),
     "blank": (" \n\n", "expected a list of objects"),
@@ -396,19 +396,19 @@ def test_what_is_wrong_with_json(tmp_path, case):
 # Remedies
 
 REMEDIES: dict[str, tuple[str, tuple[Any, ...], str]] = {
-    "separator": ("who;size\na;1\n", (), "its columns are 'who;size': separate them with --sep ';'"),
+    "separator": ("who;size\na;1\n", (), "are 'who;size': separate them with --sep ';'"),
     "tab": ("who\tsize\na\t1\n", (), r"separate them with --sep '\t'"),
     "encoding": ("who,size\nZo\xeb,1\n", (), "such as --encoding latin-1"),
     "header": ("wh\xf6,size\na,1\n", (), "such as --encoding latin-1"),
     "decimal": ("who,size\na,\"1,5\"\n", (), "such as '1,5'; expected a column of numbers"),
     "null": ("who,size\na,1\na,?\n", (), "such as '?'; expected"),
-    "options": ("who,size\na,1\na,?\n", (), "--null names what stands for a missing one, --decimal"),
+    "options": ("who,size\na,1\na,?\n", (), "--null names what stands for a missing one"),
     "weights": ("who,size,w\na,1,?\n", ("--weights", "w"), "--null names what stands for"),
     "thousands": ("who,size\na,1\na,1_000\n", (), "such as '1_000'; expected"),
     "long mark": ("who,size\n", ("--sep", "::"), "--sep is '::'; expected one character of ASCII"),
     "no mark": ("who,size\n", ("--decimal", ""), "--decimal is ''; expected one character"),
     "one mark": ("who,size\n", ("--decimal", ","), "cannot be both the separator and the decimal"),
-    "unknown encoding": ("who,size\n", ("--encoding", "utf-99"), "--encoding is 'utf-99'; expected"),
+    "unknown encoding": ("who,size\n", ("--encoding", "utf-99"), "--encoding is 'utf-99'; exp"),
 }  # fmt: skip
 
 

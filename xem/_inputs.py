@@ -79,7 +79,7 @@ class Input:
         try:
             return cls(name, kind.names(opened), path, kind, opened)
         except _UNREADABLE as error:
-            raise _unreadable(name, error) from error
+            raise _unreadable(name, error, kind) from error
 
     @property
     def keys(self) -> list[str]:
@@ -122,7 +122,7 @@ class Input:
         try:
             table = self._format.read(self._source, wanted, text)
         except _UNREADABLE as error:
-            raise _unreadable(self.name, error) from error
+            raise _unreadable(self.name, error, self._format) from error
         if table.num_rows == 0:
             msg = f"{self.name} has no rows: there is nothing to do"
             raise TableError(msg)
@@ -198,7 +198,8 @@ def _plain(table: pa.Table) -> pa.Table:
     return table
 
 
-def _unreadable(name: str, error: Exception) -> TableError:
+def _unreadable(name: str, error: Exception, kind: Format | None = None) -> TableError:
     is_coded = isinstance(error, UnicodeDecodeError) or "UTF8" in str(error)
-    remedy = "; name the encoding of a CSV file, such as --encoding latin-1" if is_coded else ""
-    return TableError(f"cannot read {name}: {first_line(error)}{remedy}")
+    remedy = "; name its encoding, such as --encoding latin-1"
+    mended = remedy if is_coded and isinstance(kind, CSV) else ""
+    return TableError(f"cannot read {name}: {first_line(error)}{mended}")
