@@ -67,13 +67,12 @@ def fitted(folder: Path, source: Any, *options: Any, stdin: bytes = b"") -> list
 
 # CSV
 
-BREAK = "in\nz,1\nthree lines, with a row's look"
+LINES = "with lines" + "\nz,1,that look like rows" * 40
 
 
 def with_breaks() -> list[tuple[str, float, str]]:
     """Return rows whose last column is mostly quoted line breaks, of more than two blocks."""
-    long = BREAK * 20
-    rows = [(who, size, long + "." * (i % 50)) for i, (who, size) in enumerate(rows_of(3_000))]
+    rows = [(who, size, LINES + "." * (i % 50)) for i, (who, size) in enumerate(rows_of(3_000))]
     assert len(as_csv(rows)) > 2 * BLOCK
     return rows
 
@@ -93,7 +92,7 @@ def test_quoted_line_breaks_at_the_end_of_a_block_tear_no_row(tmp_path):
 
 
 def test_keys_with_line_breaks_are_keys(tmp_path):
-    rows = [(f"{who}\nof {BREAK * 20}", size) for who, size in rows_of(3_000)]
+    rows = [(f"{who}\nof {LINES}", size) for who, size in rows_of(3_000)]
     found = fitted(tmp_path, "-", stdin=as_csv([("who", "size"), *rows]).encode())
     assert_fitted(found, gathered(rows))
 
