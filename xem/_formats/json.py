@@ -51,8 +51,8 @@ def _json_lines(text: str) -> list[Any]:
 
 
 def _holds_columns(row: dict[str, Any]) -> bool:
-    """Whether a lone object holds whole columns instead of one row."""
-    return bool(row) and all(isinstance(value, list | dict) for value in row.values())
+    """Whether a lone object holds whole columns, or nothing, instead of one row."""
+    return all(isinstance(value, list | dict) for value in row.values())
 
 
 def _json_column(values: list[Any], *, exact: bool) -> pa.Array:
