@@ -13,6 +13,7 @@ import pty
 import re
 import signal
 import subprocess
+import termios
 from typing import Any
 
 import numpy as np
@@ -1044,6 +1045,7 @@ def test_a_full_disk_under_a_file_leaves_nothing(tmp_path, plot):
 def test_interrupt_exits_130_and_writes_nothing(tmp_path, source, plot):
     args = ["fit", source, *OF_GROUPS, *ENDLESS, *plot, "--out", "out.csv"]
     reader, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     process = subprocess.Popen(
         [str(PROGRAM), *map(str, args)], cwd=tmp_path, stderr=terminal, env=environment()
     )
@@ -1056,6 +1058,6 @@ def test_interrupt_exits_130_and_writes_nothing(tmp_path, source, plot):
                 message += part
     message = message.decode()
     assert process.returncode == 130
-    assert message.rstrip().endswith("xem: interrupted; nothing was written")
+    assert message.rstrip().endswith("interrupted; nothing was written")
     assert "Traceback" not in message
     assert [path.name for path in tmp_path.iterdir()] == [source.name]

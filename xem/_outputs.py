@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -100,7 +101,7 @@ def _print(table: pa.Table) -> None:
         msg = f"cannot write CSV: {first_line(error)}; write a Parquet file with --out"
         raise TableError(msg) from error
     sink = stdout()
-    sink.write(text.getvalue())
+    shutil.copyfileobj(pa.BufferReader(text.getvalue()), sink)
     sink.flush()
 
 
