@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
 import xem
-from tests.in_process import run
 from tests.program import ENDLESS, PROGRAM, Ran, assert_refused, contents, environment, two_humps
+from tests.program import xem as run
+from xem.cli import main
 
 OF_GROUPS = ("--by", "who", "--value", "size", "-k")
 
@@ -62,15 +67,39 @@ def test_closed_streams_that_are_not_needed_are_no_trouble(folder):
 # Terminals
 
 
+class _Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def on_terminal(folder: Path, *args: Any) -> Ran:
+    """Run the program in the tests' own process, which it takes for a terminal."""
+    streams = {name: _Terminal(io.BytesIO(), "utf-8") for name in ("stdin", "stdout", "stderr")}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.chdir(folder))
+        stack.enter_context(mock.patch.object(sys, "argv", ["xem", *map(str, args)]))
+        for name, stream in streams.items():
+            stack.enter_context(mock.patch.object(sys, name, stream))
+        try:
+            main()
+            code: Any = 0
+        except SystemExit as end:
+            code = end.code or 0
+    for stream in streams.values():
+        stream.flush()
+    out, err = (streams[name].buffer.getvalue().decode() for name in ("stdout", "stderr"))
+    return Ran(code, out, err)
+
+
 def test_a_dumb_terminal_has_all_numbers(folder, monkeypatch):
     """The last columns of a wide table are those that would be cut first."""
     name = "a name that alone is as wide as a dumb terminal of eighty columns " * 2
     text = (folder / "in.csv").read_text()
     (folder / "in.csv").write_text(text.replace("a,", f"{name},"))
     monkeypatch.setenv("TERM", "dumb")
-    fitted = run(folder, "fit", "in.csv", *OF_GROUPS, 2, "-o", "fits.csv", terminal=True)
+    fitted = on_terminal(folder, "fit", "in.csv", *OF_GROUPS, 2, "-o", "fits.csv")
     assert fitted.code == 0, fitted.err
-    shown = run(folder, "show", "fits.csv", name, terminal=True)
+    shown = on_terminal(folder, "show", "fits.csv", name)
     _, loc, scale = (folder / "fits.csv").read_text().splitlines()[1].split(",")[2:5]
     for words in (fitted.err.split(), shown.out.split()):
         assert {f"{float(loc):.4g}", f"{float(scale):.4g}"} <= set(words)
@@ -87,11 +116,11 @@ def bars(text: str) -> list[str]:
 @pytest.mark.parametrize("components", ["2", "1:4"])
 def test_one_bar_that_ends_when_all_is_done(folder, components):
     options = (*OF_GROUPS, components, "-o", "out.csv")
-    ran = run(folder, "fit", "in.csv", *options, terminal=True)
+    ran = on_terminal(folder, "fit", "in.csv", *options)
     [bar] = bars(ran.err)
     assert bar.startswith("EM: 100%|")
     assert "active=0" in bar
-    assert bars(run(folder, "fit", "in.csv", *options, "-q", terminal=True).err) == []
+    assert bars(on_terminal(folder, "fit", "in.csv", *options, "-q").err) == []
 
 
 def test_no_bar_off_a_terminal(folder):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import xem
-from tests.in_process import run, succeeded
-from tests.program import assert_refused, contents
+from tests.program import assert_refused, contents, succeeded
+from tests.program import xem as run
 
 OF_GROUPS = ("--by", "who", "--value", "size", "-k", 1)
 

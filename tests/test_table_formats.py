@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose
 
-from tests.in_process import run, succeeded
-from tests.program import assert_refused, contents
+from tests.program import assert_refused, contents, succeeded
+from tests.program import xem as run
 
 OF_GROUPS = ("--by", "who", "--value", "size", "-k", 1, "-q")
 BLOCK = 1 << 20  # bytes that Arrow reads at a time
