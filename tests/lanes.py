@@ -77,8 +77,19 @@ class Lane(ABC):
 
     @property
     def needs_gpu(self) -> bool:
-        """Whether the lane skips where there is no NVIDIA GPU."""
+        """Whether the lane runs only where there is an NVIDIA GPU."""
         return False
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the lane is left to the slow run."""
+        return False
+
+    @property
+    def marks(self) -> list[pytest.MarkDecorator]:
+        """The marks by which runs of the tests choose among the lanes."""
+        wanted = {"gpu": self.needs_gpu, "slow": self.is_slow}
+        return [getattr(pytest.mark, name) for name, is_so in wanted.items() if is_so]
 
     def active(self) -> AbstractContextManager[Any]:
         """Return the context in which the backend is in the lane's state."""
@@ -180,6 +191,11 @@ class JaxLane(Lane):
     def index_name(self) -> str:
         return "int64" if self.x64 else "int32"
 
+    @property
+    def is_slow(self) -> bool:
+        """That it is: eager JAX compiles each operation anew for each shape."""
+        return True
+
     def active(self) -> AbstractContextManager[Any]:
         jax = importlib.import_module("jax")
         if hasattr(jax, "enable_x64"):
@@ -270,12 +286,7 @@ LANES: tuple[Lane, ...] = (
 
 def lane_params(wanted: Callable[[Lane], bool] = lambda _: True) -> list[Any]:
     """Return the wanted lanes as parameters of a fixture or of a test."""
-    marks = {True: [pytest.mark.gpu], False: []}
-    return [
-        pytest.param(lane, id=lane.name, marks=marks[lane.needs_gpu])
-        for lane in LANES
-        if wanted(lane)
-    ]
+    return [pytest.param(lane, id=lane.name) for lane in LANES if wanted(lane)]
 
 
 def on_lanes(wanted: Callable[[Lane], bool]) -> pytest.MarkDecorator:

@@ -327,6 +327,19 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     return np.asarray(to_device(x, host))
 
 
+def plain(value: Any) -> Any:
+    """Return a number, a bool or text of an array library, which has no axes, as Python's own.
+
+    Anything else comes back as it is.
+    """
+    if not is_array(value) or value.ndim or "key" in str(value.dtype):  # JAX's keys are no numbers
+        return value
+    host = to_numpy(value)
+    if host.dtype.kind == "f":
+        return float(host)  # a long double's own item is one again
+    return host.item() if host.dtype.kind in "biuU" else value
+
+
 def overwrite(target: Array, name: str, *args: Array) -> Array:
     """Return ``xp.name(*args)``, written over ``target`` where that is allowed.
 
@@ -789,6 +802,7 @@ __all__ = [
     "is_array",
     "is_numpy_namespace",
     "overwrite",
+    "plain",
     "samples_last",
     "take_rows",
     "to_numpy",

@@ -12,6 +12,7 @@ from xem._arrays import (
     Space,
     array_namespace,
     compute,
+    detached,
     is_differentiated,
     is_launched,
     is_traced,
@@ -219,3 +220,38 @@ def _exp(x: Array) -> Array:
     xp = array_namespace(x)
     lowest = float(_LOWEST[int(xp.finfo(x.dtype).bits)])
     return xp.exp2(xp.clip(x * _LOG2_E, lowest, None)) - 2.0**lowest
+
+
+def power_of_two(x: Array) -> Array:
+    """Return a power of two near each number, 1 for 0, such that its inverse is finite too.
+
+    Nothing follows from which one it is, so it has no derivative.
+    """
+    xp, x, limit = array_namespace(x), detached(x), _largest_exponent(x) - 4
+    exponent = xp.where(x > 0, xp.round(magnitude(x)), 0.0)
+    return Space.of(x).full((), 2.0, x.dtype) ** xp.clip(exponent, -limit, limit)
+
+
+def magnitude(x: Array) -> Array:
+    """Return the binary logarithm of the size of finite numbers, and a low number for 0.
+
+    What is not finite has magnitude 0. It has no derivative.
+    """
+    xp, size = array_namespace(x), abs(detached(x))
+    finite = xp.isfinite(size)
+    lowest = -2.0 * _largest_exponent(x)
+    return xp.where(size == 0, lowest, xp.log2(xp.where(finite & (size > 0), size, 1.0)))
+
+
+def shrinkage(magnitude: Array) -> Array:
+    """Return powers of two, at most 1, that bring numbers to a third of the dtype's exponents.
+
+    Their squares do not overflow then, and neither do those of some thousand times them.
+    """
+    xp, room = array_namespace(magnitude), _largest_exponent(magnitude) // 3
+    excess = xp.clip(xp.ceil(magnitude) - room, 0, None)
+    return Space.of(magnitude).full((), 2.0, magnitude.dtype) ** -excess
+
+
+def _largest_exponent(x: Array) -> int:
+    return math.floor(math.log2(float(array_namespace(x).finfo(x.dtype).max)))

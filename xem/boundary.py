@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -18,6 +17,7 @@ from xem._arrays import (
     check_dense,
     device,
     is_array,
+    plain,
     to_numpy,
     whole_seed,
 )
@@ -81,7 +81,7 @@ def problems(x: Any, weights: Any, lengths: Any, rank: int) -> Problems:
         return Problems(
             [Source(flat, mass, None, None, n, space, rank)], order, batch, event, space
         )
-    cut = xp.reshape(lengths, (count,))
+    cut = xp.reshape(xp.astype(lengths, space.index_dtype, copy=False), (count,))
     sources, order = [], []
     for width, members in _buckets(counts.reshape(count)):
         rows = space.array(members, space.index_dtype)
@@ -292,6 +292,7 @@ def _method(init: Any, rank: int) -> str:
     if isinstance(init, MixtureParams):
         return INITS[0]
     known = [name for name in INITS if rank in RANKS.get(name, (0, 1))]
+    init = plain(init)
     if not isinstance(init, str) or init not in known:
         misplaced = isinstance(init, str) and init in INITS
         other = f" for {'vectors' if rank else 'numbers'}" if misplaced else ""
@@ -302,23 +303,26 @@ def _method(init: Any, rank: int) -> str:
 
 def whole(name: str, value: Any, least: int) -> int:
     """Return a checked whole number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
         msg = f"{name} is {value!r}; expected a whole number of at least {least}"
         raise ValueError(msg)
-    return int(value)
+    return int(number)
 
 
 def _tolerance(tol: Any) -> float:
-    if not isinstance(tol, numbers.Real) or not float(tol) >= 0 or math.isinf(float(tol)):
+    number = plain(tol)
+    real = isinstance(number, int | float) and not isinstance(number, bool)
+    if not real or not 0 <= float(number) < math.inf:
         msg = f"tol is {tol!r}; expected a number of at least 0 (0: max_iter iterations, no test)"
         raise ValueError(msg)
-    return float(tol)
+    return float(number)
 
 
 def generator(seed: Any) -> np.random.Generator:
     """Return the generator that a seed stands for."""
     seed = whole_seed(seed)
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    whole = isinstance(plain(seed), int) and not isinstance(plain(seed), bool)
     msg = (
         f"seed is {seed!r}; expected an int of at least 0, a "
         "numpy.random.Generator or torch.Generator, or None for another start each time"
@@ -332,7 +336,7 @@ def generator(seed: Any) -> np.random.Generator:
 
 def check_switch(name: str, value: Any) -> None:
     """Check that something is True or False."""
-    if not isinstance(value, bool | np.bool):
+    if not isinstance(plain(value), bool):
         msg = f"{name} is {value!r}; expected True or False"
         raise TypeError(msg)
 
@@ -378,7 +382,7 @@ def given(model: Mixture, init: Any, n_init: int, problems: Problems) -> Any:
         raise ValueError(msg)
     batch, space = problems.batch, problems.space
     full = parameters(model, start, batch, problems.event, space)
-    _check_values(model, full)
+    _check_values(model, full, space)
     return flattened(normalised(full), batch, space)
 
 
@@ -425,6 +429,7 @@ def prior(
 
 def _prior_of(model: Mixture, given: Any) -> MixturePrior:
     """Return a prior that is given by name or as one."""
+    given = plain(given)
     if isinstance(given, str) and given == FRALEY_RAFTERY:
         model.component.conjugate(model.tied_components)
         return MixturePrior(None, model.component.Prior())
@@ -541,8 +546,12 @@ def _parameter(
         raise ValueError(msg) from error
 
 
-def _check_values(model: Mixture, params: MixtureParams) -> None:
-    """Check on the host that given parameters are ones that the model can have."""
+def _check_values(model: Mixture, params: MixtureParams, space: Space) -> None:
+    """Check on the host that given parameters are ones that the model can have.
+
+    They are judged in the dtype in which steps factor them: a thin covariance may have no factor
+    in a narrower one.
+    """
     if params.weights is not None:
         weights = to_numpy(params.weights)
         sound = np.all(np.isfinite(weights)) and weights.min(initial=0) >= 0
@@ -554,7 +563,7 @@ def _check_values(model: Mixture, params: MixtureParams) -> None:
             raise ValueError(msg)
     if all(p is None for p in params.components):
         return
-    valid = model.component.valid(params.components)
+    valid = model.component.valid(space.exact(params.components))
     if not to_numpy(array_namespace(valid).all(valid)):
         msg = (
             f"init holds parameters that {type(model.component).__name__} components cannot "

@@ -146,13 +146,13 @@ def _from_python(values: Sequence[Any], name: str) -> np.ndarray[Any, Any]:
 
 
 def widths(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return for each length the width that its series is padded to.
+    """Return for each length, of any integer dtype, the width that its series is padded to.
 
     It depends on nothing else, so that a series is summed in the same order in any company.
     Short series, whose cost is the number of array calls, take powers of 2; longer ones, whose
     cost is arithmetic, have two widths an octave, at most half more than their own length.
     """
-    lengths = np.maximum(lengths, _NARROWEST)
+    lengths = np.maximum(lengths, _NARROWEST).astype(np.intp)  # widths are larger than lengths
     octave = np.frexp((lengths - 1).astype(np.float64))[1]
     step = (2 ** (octave - np.where(octave > _FINER, 2, 1))).astype(lengths.dtype)
     rounded: np.ndarray[Any, Any] = -(-lengths // step) * step

@@ -57,7 +57,8 @@ def with_density(model: Model, params: Any, event: tuple[int, ...], space: Space
     held = [xp.all(leaf < math.inf, axis=a) for leaf, a in zip(ready, axes, strict=True)]
     sound = reduce(and_, held)
     zero, one = space.full((*lead, *event), 0.0), space.full((*lead, *event), 1.0)
-    like_data = Context(zero, one, space.full(lead, 1.0), one, zero)
+    each, rounding = space.full(lead, 1.0), space.full(lead, space.epsilon)
+    like_data = Context(zero, one, each, one, one, zero, zero, rounding)
     other = model.initial(space.full((*lead, model.n_clusters, *event), 0.0), like_data)
     return tree_map(lambda p, o: xp.where(aligned(sound, p), p, o), params, other), sound
 
@@ -191,6 +192,6 @@ def _settled(
 def following(model: Model, state: State, context: Context, space: Space) -> State:
     """Return the state with the parameters of one more M-step, where it makes valid ones."""
     params = maximisation(model, state.params, state.sums, context, space, exact=True)
-    valid = model.valid(params)
+    valid = model.valid(space.exact(params))
     kept = tree_map(lambda a, b: space.xp.where(aligned(valid, a), a, b), params, state.params)
     return state._replace(params=kept)

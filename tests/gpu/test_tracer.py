@@ -14,7 +14,7 @@ from tests.gpu.programs import KINDS, data_of, model_of, params_of
 from tests.lanes import JaxLane
 from xem._tree import leaves
 
-jax = importlib.import_module("jax")
+pytestmark = pytest.mark.slow
 
 LANE = JaxLane("float32", x64=True)
 """Float32 data where float64 is to be had: a constant of NumPy's would widen them unseen."""
@@ -31,6 +31,7 @@ def compiled(kind: str, *batch: int) -> tuple[Any, Any]:
     x, params = LANE.asarray(data_of(kind, *batch)), params_of(kind, LANE.asarray)
     model = model_of(kind)
     weights = LANE.asarray(np.ones(x.shape[: len(batch) + 1]))
+    jax = importlib.import_module("jax")
     step = jax.jit(lambda params, x, weights: xem.em_step(model, params, x, weights=weights))
     return step.lower(params, x, weights).compile()(params, x, weights)
 
@@ -53,6 +54,7 @@ def test_a_hidden_read_is_caught(read: Any, monkeypatch: pytest.MonkeyPatch) -> 
         return sums, log_likelihood
 
     monkeypatch.setattr(xem.Mixture, "e_step", reading)
+    jax = importlib.import_module("jax")
     with pytest.raises((jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)):
         compiled("normal")
 

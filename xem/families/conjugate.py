@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xem._arrays import Array, array_namespace
-from xem._linalg import cholesky, diagonal, inverse_factor, matmul, transposed
+from xem._linalg import cholesky, diagonal, from_diagonal, inverse_factor, matmul, transposed
 from xem._special import log_gamma
 from xem.families.base import Context
 from xem.families.covariances import Covariance
@@ -69,8 +69,9 @@ class Conjugate:
         given = NormalInverseWishart(loc, prior.shrinkage, prior.df, own)
         spread = own
         if own is None:
-            spread = self._spread(context, unit) if self.structure.is_diagonal else covariance()
-        middle, d = array_namespace(unit).zeros_like(unit), unit.shape[-1]
+            spread = self._spread(context, unit)
+            spread = spread if self.structure.is_diagonal else _regular(covariance(), context)
+        middle, d = self._columns(context.mean), unit.shape[-1]
         return Pull(*filled(given, usual(middle, spread, n_components, context.total_weight, d)))
 
     def log_density(self, loc: Array, covariance: Array, pull: Pull) -> Array:
@@ -133,7 +134,13 @@ class Conjugate:
         """Return the mean variance of the data's columns, in the unit of each, ``(..., d)``."""
         xp = array_namespace(unit)
         ratio = unit[..., None, :] / unit[..., :, None]
-        return xp.mean(self._columns(context.variance)[..., None, :] * ratio * ratio, axis=-1)
+        return xp.mean(self._columns(context.metric)[..., None, :] * ratio * ratio, axis=-1)
+
+
+def _regular(covariance: Array, context: Context) -> Array:
+    """Return a covariance with the metric of the columns that have no spread."""
+    xp = array_namespace(covariance)
+    return covariance + from_diagonal(xp.where(context.variance > 0, 0.0, context.metric))
 
 
 def _check(name: str, values: Any, wanted: str, sound: Callable[[Any], Any]) -> None:

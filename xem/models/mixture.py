@@ -15,6 +15,7 @@ from xem._arrays import (
     is_traced,
     moveaxis,
     operand,
+    plain,
 )
 from xem._linalg import total
 from xem._special import (
@@ -28,6 +29,7 @@ from xem._special import (
 from xem._tree import tree_map
 from xem.families.base import Context, Family, pooled
 from xem.models.base import Model, Tile
+from xem.models.evaluation import log_joint
 
 
 class MixtureReady(NamedTuple):
@@ -108,7 +110,7 @@ class Mixture(Model):
 
     def __post_init__(self) -> None:
         _check_component(self.component)
-        _check_count(self.n_components)
+        object.__setattr__(self, "n_components", _as_count(self.n_components))
         names = [f"components.{name}" for name in self.component.Params._fields]
         tieable = names if self.component.tieable else []
         for option, allowed in (("fixed", ["weights", *names]), ("tied", tieable)):
@@ -243,6 +245,11 @@ class Mixture(Model):
     def fuses(self, event: tuple[int, ...]) -> bool:
         """Whether a compiled step stores nothing of the size of a tile."""
         return self.component.fuses(self.n_components, event)
+
+    @property
+    def least_spread(self) -> float:
+        """The standard deviation that no component is below, in the units of the data."""
+        return self.component.least_spread
 
     def n_parameters(self, event: tuple[int, ...] = ()) -> int:
         """Return the number of free parameters, for observations of shape ``event``."""
@@ -407,9 +414,9 @@ class Mixture(Model):
     def lifted(
         self, params: MixtureParams, fallback: MixtureParams, context: Context
     ) -> MixtureParams:
-        """Return ``params``, with the components of ``fallback`` where they lie at a bound."""
+        """Return ``params``, with the components of ``fallback`` where they have collapsed."""
         xp = array_namespace(params.weights)
-        bound = self.component.at_bound(params.components, context)
+        bound = self.component.collapsed(params.components, context)
         components = tree_map(
             lambda own, other: xp.where(aligned(bound, own), other, own),
             params.components,
@@ -459,6 +466,25 @@ class Mixture(Model):
             bound = xp.zeros_like(bound)
         return xp.any(bound & (params.weights > 0), axis=-1)
 
+    def floor_gain(self, params: MixtureParams, counts: Array, context: Context) -> Array:
+        """Return what makes fits on the floor comparable with others, in nats ``(...)``.
+
+        It is taken off the log likelihood. With it off, and but for the 2 log W, what is left
+        is less than the log likelihood of the same mixture whose components are half as wide
+        as the data in the directions in which the floor holds them: a component is worth what
+        it is worth without its collapse. W is the total weight: there are about W² places, the
+        stretches of the ordered data, for a component to collapse on, and EM keeps the best.
+
+        ``counts`` ``(..., K)`` are the summed responsibilities.
+        """
+        xp = array_namespace(counts)
+        each = xp.where(
+            counts > 0, counts * self.component.floor_gain(params.components, context), 0.0
+        )
+        weight = context.total_weight  # CuPy's clip asks the device
+        places = 2 * xp.log(xp.maximum(weight, operand(1.0, weight)))
+        return xp.sum(each, axis=-1) + places
+
     def valid(self, params: MixtureParams) -> Array:
         """Return which problems have parameters that the model allows, bool ``(...)``."""
         xp, weights = array_namespace(params.weights), params.weights
@@ -481,23 +507,23 @@ class Mixture(Model):
 
     def log_prob(self, params: MixtureParams, x: Array) -> Array:
         """Return the log density ``(..., n)`` of observations ``(..., *event, n)``."""
-        return logsumexp(*self._log_joint(params, x))
+        away, top, left = self._log_joint(params, x)
+        return logsumexp(away, left) + top
 
     def posterior(self, params: MixtureParams, x: Array) -> Array:
         """Return the posterior probabilities of the components, ``(..., K, n)``."""
-        return posterior(*self._log_joint(params, x))
+        away, _, left = self._log_joint(params, x)
+        return posterior(away, left)
 
     def log_posterior(self, params: MixtureParams, x: Array) -> Array:
         """Return their logarithms, which tell apart what is too small to be a probability."""
-        xp, (log_joint, _) = array_namespace(x), self._log_joint(params, x)
-        top = xp.max(log_joint, axis=-2, keepdims=True)
-        away = log_joint - xp.where(xp.isinf(top), 0.0, top)  # or far observations lose digits
+        away, _, _ = self._log_joint(params, x)
         return away - logsumexp(away)[..., None, :]
 
-    def _log_joint(self, params: MixtureParams, x: Array) -> tuple[Array, Array | None]:
-        """Return the log joint densities ``(..., K, n)``, and what is left to multiply by."""
-        own, left = self.prepare(params, exact=True)
-        return self.component.log_prob(own, self.component.features(own, x)), left
+    def _log_joint(self, params: MixtureParams, x: Array) -> tuple[Array, Array, Array | None]:
+        """Return the log joint densities below their largest, and that, and what is left."""
+        log_weights, left = log_of_share(params.weights)
+        return *log_joint(self.component, params.components, log_weights, x), left
 
     def _names(self, option: str) -> frozenset[str]:
         """Return the component parameters that an option names, without their prefix."""
@@ -525,22 +551,28 @@ def _check_component(component: Any) -> None:
         raise TypeError(msg)
 
 
-def _check_count(n_components: Any) -> None:
-    if isinstance(n_components, bool) or not isinstance(n_components, int):
+def _as_count(n_components: Any) -> int:
+    """Return the number of components, checked."""
+    number = plain(n_components)
+    if isinstance(number, bool) or not isinstance(number, int):
         msg = f"n_components is {n_components!r}; pass a whole number, such as 2"
         raise TypeError(msg)
-    if n_components < 1:
+    if number < 1:
         msg = f"n_components is {n_components}; a mixture has at least 1 component"
         raise ValueError(msg)
+    return int(number)
 
 
 def _as_names(option: str, given: Any, allowed: list[str]) -> frozenset[str]:
     """Return an option's set of parameter names, checked."""
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    given = plain(given)
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    found = list(map(plain, given)) if several else []
+    if not several or not all(isinstance(name, str) for name in found):
         example = f", such as {{{allowed[-1]!r}}}" if allowed else ""
         msg = f"{option} is {given!r}; pass a set of names{example}"
         raise TypeError(msg)
-    names = frozenset(given)
+    names = frozenset(map(str, found))
     unknown = sorted(names - set(allowed))
     if unknown:
         has = f"the model has {allowed}" if allowed else "components of this family tie none"
