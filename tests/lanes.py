@@ -286,7 +286,7 @@ LANES: tuple[Lane, ...] = (
 
 def lane_params(wanted: Callable[[Lane], bool] = lambda _: True) -> list[Any]:
     """Return the wanted lanes as parameters of a fixture or of a test."""
-    return [pytest.param(lane, id=lane.name, marks=lane.marks) for lane in LANES if wanted(lane)]
+    return [pytest.param(lane, id=lane.name) for lane in LANES if wanted(lane)]
 
 
 def on_lanes(wanted: Callable[[Lane], bool]) -> pytest.MarkDecorator:

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,8 @@ import pyarrow.parquet as pq
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp
 from scipy.stats import norm
+
+from tests import forked
 
 PROGRAM = Path(sys.executable).with_name("xem")
 PARAMS = ["weight", "loc", "scale"]
@@ -46,14 +47,8 @@ def environment(**extra: str) -> dict[str, str]:
 
 def xem(folder: Path, *args: Any, stdin: bytes = b"", **variables: str) -> Ran:
     """Run the program in a folder."""
-    done = subprocess.run(
-        [str(PROGRAM), *map(str, args)],
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        timeout=_TIME,
-        env=environment(**variables),
-    )
+    words, own = [*map(str, args)], environment(**variables)
+    done = forked.run(PROGRAM, words, folder, own, stdin, _TIME)
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 

@@ -105,6 +105,7 @@ def test_the_setting_of_torch_comes_back_after_an_error() -> None:
         assert torch.get_float32_matmul_precision() == "medium"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["default", "high"])
 def test_products_are_full_float32_whatever_jax_is_set_to(name: str) -> None:
     jax = importlib.import_module("jax")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
-import importlib.util
 import io
 import itertools
 import json
 import math
+import os
+import pty
 import re
 import signal
 import subprocess
+import termios
 from typing import Any
 
 import numpy as np
@@ -340,8 +343,8 @@ def test_weights_that_are_all_zero_leave_too_few(tmp_path):
 
 # How many components
 
-RANK = {"CONVERGED": 0, "MAX_ITER": 0, "ON_FLOOR": 1, "DEGENERATE": 2}
-HOPELESS = 3
+RANK = {"CONVERGED": 0, "MAX_ITER": 0, "ON_FLOOR": 0, "DEGENERATE": 1}
+HOPELESS = 2
 MOST = 4
 
 
@@ -369,7 +372,13 @@ def costs(table: pa.Table, groups: dict[str, np.ndarray], criterion: str) -> dic
     for key, x in groups.items():
         rows = rows_of(table, who=key)
         rank = RANK.get(rows["status"][0].as_py(), HOPELESS)
-        cost = Mixture.of(rows).criterion(criterion, x) if rank < HOPELESS else math.inf
+        cost = math.inf
+        if rank < HOPELESS:
+            cost = Mixture.of(rows).criterion(criterion, x)
+        if rows["status"][0].as_py() == "ON_FLOOR":  # as if the component were half as wide as all
+            held = Mixture.of(rows).scale <= 1e-3 * x.std() * (1 + 1e-9)
+            mass = Mixture.of(rows).posterior(x).sum(axis=0) @ held
+            cost += 2 * (mass * math.log(0.5 / 1e-3) + 2 * math.log(len(x)))
         found[key] = rank, cost
     return found
 
@@ -407,7 +416,8 @@ def test_the_groups_of_the_next_test_tell_the_criteria_and_the_ranks_apart(apart
     best = [chosen(groups, tables, name) for name in ("aic", "bic", "icl")]
     for one, other in itertools.combinations(best, 2):
         assert one != other
-    assert chosen(groups, tables, "bic") != chosen(groups, tables, "bic", ranked=False)
+    assert best[1]["tied"] == 2
+    assert best[1]["two values"] == 1, "likelier by far with a component on each"
     found = {status for table in tables.values() for status in table["status"].to_pylist()}
     assert found >= {"CONVERGED", "MAX_ITER", "ON_FLOOR", "TOO_FEW", "CONSTANT"}
 
@@ -534,7 +544,7 @@ def test_more_starts_find_no_worse_and_sometimes_better(tmp_path, source):
 BACKENDS = [
     pytest.param("numpy", "cpu", id="numpy"),
     pytest.param("torch", "cpu", id="torch"),
-    pytest.param("jax", "cpu:0", id="jax"),
+    pytest.param("jax", "cpu:0", id="jax", marks=pytest.mark.slow),
     pytest.param("torch", "cuda", id="torch-cuda", marks=pytest.mark.gpu),
     pytest.param("cupy", "cuda:0", id="cupy", marks=pytest.mark.gpu),
 ]
@@ -563,7 +573,6 @@ def test_progress_and_summary_go_to_stderr(tmp_path, source):
     n_all = f"{len(GROUPS) * N_EACH:,}"
     assert f"{len(GROUPS)} problems of {n_all} observations; 0 missing left out" in loud
     assert re.search(rf"^ +CONVERGED +{len(GROUPS)}$", loud, re.MULTILINE)
-    assert "iteration/s" in loud, "no progress bar"
     assert "series per second" in loud
     assert "written to out.csv" in loud
     assert "6 more rows" in loud
@@ -661,8 +670,8 @@ ARGUMENTS = {
     "--components": "2",
     "--out": "out.csv",
 }
-KINDS = "its name must end in .csv, .parquet, .json or .npy"
-TABLES = "its name must end in .csv, .parquet or .json"
+KINDS = "its name must end in .csv, .tsv, .parquet, .json, .jsonl, .ndjson or .npy"
+TABLES = "its name must end in .csv, .tsv, .parquet, .json, .jsonl or .ndjson"
 
 ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     "missing file": ({"source": "none.csv"}, "there is no file none.csv"),
@@ -686,15 +695,17 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     "no rows of CSV": ({"source": "header.csv"}, "header.csv has no rows"),
     "no rows of Parquet": ({"source": "header.parquet"}, "header.parquet has no rows"),
     "no rows of NumPy": ({"source": "none.npy", "--by": None, "--value": None}, "has no rows"),
-    "no records": ({"source": "none.json"}, "none.json has no column 'who'; it has none"),
+    "no records": ({"source": "none.json"}, "none.json has no column 'who'; its columns are none"),
     "ragged CSV": ({"source": "ragged.csv"}, "Expected 2 columns, got 3"),
     "CSV that is no UTF-8": ({"source": "latin.csv"}, "cannot read latin.csv: "),
-    "other separator": ({"source": "other.csv"}, "no column 'who'; its columns are who;size"),
+    "other separator": ({"source": "other.csv"}, "no column 'who'; its columns are 'who;size'"),
     "JSON object": ({"source": "object.json"}, "expected a list of objects, one a row"),
     "JSON numbers": ({"source": "numbers.json"}, "expected a list of objects, one a row"),
     "deep JSON": ({"source": "deep.json"}, "cannot read deep.json: "),
-    "huge JSON": ({"source": "huge.json"}, "cannot read huge.json: "),
-    "mixed JSON": ({"source": "mixed.json"}, "cannot read mixed.json: "),
+    "mixed JSON": (
+        {"source": "mixed.json"},
+        "column 'size' is not numbers but String, such as 'x'",
+    ),
     "nested JSON": ({"source": "nested.json"}, "column 'size' is not numbers but List"),
     "pickled objects": ({"source": "objects.npy"}, "cannot read objects.npy: "),
     "archive": ({"source": "archive.npy"}, "cannot read archive.npy: "),
@@ -709,12 +720,18 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     "unknown column of an array": ({"source": "good.npy", "--by": None}, "no column 'size'"),
     "unknown input": ({"source": "in.xls"}, f"format of in.xls is unknown: {KINDS}"),
     "input without suffix": ({"source": "in"}, f"format of in is unknown: {KINDS}"),
-    "no value": ({"--value": None}, "name the column of observations: --value NAME, of who, size"),
+    "no value": (
+        {"--value": None},
+        "name the column of observations: --value NAME, of 'who', 'size'",
+    ),
     "missing value column": (
         {"--value": "sise"},
-        "has no column 'sise'; its columns are who, size",
+        "has no column 'sise'; did you mean 'size'? Its columns are 'who', 'size'",
     ),
-    "missing by column": ({"--by": "whom"}, "in.parquet has no column 'whom'; its columns are who"),
+    "missing by column": (
+        {"--by": "whom"},
+        "in.parquet has no column 'whom'; did you mean 'who'? Its",
+    ),
     "missing weights column": ({"--weights": "w"}, "in.parquet has no column 'w'; its columns are"),
     "two columns of a name": ({"source": "twice.csv"}, "more than one column 'size'"),
     "value for by": ({"--by": "size"}, "column 'size' is named twice"),
@@ -844,7 +861,6 @@ def fill_with_text(path):
         "object.json": '{"who": ["a"], "size": [3]}',
         "numbers.json": "[1, 2, 3]",
         "deep.json": "[" * 100_000,
-        "huge.json": json.dumps([{"who": "a", "size": 10**40}]),
         "mixed.json": '[{"who": "a", "size": 3}, {"who": "a", "size": "x"}]',
         "nested.json": '[{"who": "a", "size": [3]}]',
     }
@@ -894,16 +910,18 @@ def test_nothing_on_stdin(tmp_path):
     assert contents(tmp_path) == {}
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax", "cupy"])
-def test_a_backend_or_device_that_is_not_there(folder, backend):
-    if backend == "cupy" and importlib.util.find_spec("cupy"):
-        pytest.skip("CuPy is installed")
-    if backend != "cupy" and pytest.importorskip("torch").cuda.is_available():
-        pytest.skip("there is a GPU")
-    expected = "install cupy" if backend == "cupy" else "cannot compute on device 'cuda' here: "
-    options = ("--backend", backend, "--device", "cuda", "--out", "new.csv")
-    before = contents(folder)
-    assert_refused(xem(folder, "fit", "in.parquet", *OF_GROUPS, *ENDLESS, *options), expected)
+@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow), "cupy"])
+def test_a_backend_or_device_that_is_not_there(folder, tmp_path_factory, backend):
+    hidden = tmp_path_factory.mktemp("hidden")
+    (hidden / "cupy.py").write_text("raise ImportError('there is none')")
+    device, variables = "cuda:99", {}
+    expected = f"cannot compute on device '{device}' here: "
+    if backend == "cupy":
+        expected, paths = "install cupy", [str(hidden), os.environ.get("PYTHONPATH", "")]
+        variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    options = ("--backend", backend, "--device", device, "--out", "new.csv")
+    args, before = ("fit", "in.parquet", *OF_GROUPS, *ENDLESS, *options), contents(folder)
+    assert_refused(xem(folder, *args, **variables), expected)
     assert contents(folder) == before
 
 
@@ -1021,14 +1039,20 @@ def test_a_full_disk_under_a_file_leaves_nothing(tmp_path, plot):
 @pytest.mark.parametrize("plot", [(), ("--plot", "page.png")], ids=["table", "table and page"])
 def test_interrupt_exits_130_and_writes_nothing(tmp_path, source, plot):
     args = ["fit", source, *OF_GROUPS, *ENDLESS, *plot, "--out", "out.csv"]
+    reader, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     process = subprocess.Popen(
-        [str(PROGRAM), *map(str, args)], cwd=tmp_path, stderr=subprocess.PIPE, env=environment()
+        [str(PROGRAM), *map(str, args)], cwd=tmp_path, stderr=terminal, env=environment()
     )
-    with process:
-        process.stderr.read(1)  # the progress bar: the fit has begun
+    os.close(terminal)
+    with process, open(reader, "rb", buffering=0) as shown:  # noqa: PTH123
+        message = shown.read(1)  # the progress bar: the fit has begun
         process.send_signal(signal.SIGINT)
-        message = process.stderr.read().decode()
+        with contextlib.suppress(OSError):  # the terminal is closed
+            while part := shown.read(1024):
+                message += part
+    message = message.decode()
     assert process.returncode == 130
-    assert message.rstrip().endswith("xem: interrupted; nothing was written")
+    assert message.rstrip().endswith("interrupted; nothing was written")
     assert "Traceback" not in message
     assert [path.name for path in tmp_path.iterdir()] == [source.name]

@@ -6,9 +6,9 @@ import logging
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,16 +18,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 import xem
 from tests.families import Exponential
 from tests.helpers import HOST, arrays, assert_same
-from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, lane_params, on_lanes
+from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, on_lanes
 from tests.reference import bumps, two_groups
 from tests.vectors import clouds
 from xem import Status, _compile
-from xem._arrays import Space, array_namespace, traced
+from xem._arrays import Space, traced
 from xem._compile import Loan
 from xem._special import _exp, responsibilities, shares
 from xem._tree import leaves
 from xem.families.forms import AxisProducts, Products
-from xem.testing import LAWS, Subject
+from xem.testing import LAWS, Law, Subject
 
 HOST_SINGLE = NumpyLane("float32")
 TORCH, TORCH_SINGLE = TorchLane("float64"), TorchLane("float32")
@@ -133,12 +133,19 @@ CASES = {
 IN_JAX = {"a batch", "two batch axes", "weights", "a start", "a prior"}
 """JAX compiles each shape, and eager JAX each operation on it."""
 IN_SINGLE = {"a batch", "two batch axes", "a start"}
+USUAL = {HOST: {"a batch", "weights", "restarts", "long"}, TORCH: {"a batch"}}
+"""The cases that are not left to the slow run: they share two programs."""
 
 RUNS = [
-    pytest.param(case, *param.values, id=f"{case}-{param.id}")
+    pytest.param(
+        case,
+        lane,
+        id=f"{case}-{lane.name}",
+        marks=[pytest.mark.slow] * (case not in USUAL.get(lane, ())),
+    )
     for case in CASES
-    for param in lane_params(lambda lane: lane in (HOST, TORCH, TORCH_SINGLE, JAX))
-    if case in {JAX: IN_JAX, TORCH_SINGLE: IN_SINGLE}.get(param.values[0], CASES)
+    for lane in (HOST, TORCH, TORCH_SINGLE, JAX)
+    if case in {JAX: IN_JAX, TORCH_SINGLE: IN_SINGLE}.get(lane, CASES)
 ]
 
 
@@ -148,12 +155,14 @@ def test_compiled_is_eager(lane, case):
     check(lane, TWO, lane.asarray(x), **options, **{n: lane.asarray(a) for n, a in arrays.items()})
 
 
+@pytest.mark.slow
 @lent
 def test_the_dtype_of_lent_arrays_is_kept(lane):
     fit = check(lane, TWO, lane.asarray(two_groups(6, 60)))
     assert fit.params.components.loc.dtype == np.dtype(lane.dtype_name)
 
 
+@pytest.mark.slow
 @by_inductor
 def test_a_list_of_series(lane):
     series = [lane.asarray(two_groups(n, seed=n)) for n in (50, 9, 200, 0, 30, 1)]
@@ -186,6 +195,7 @@ HOPELESS = {
 }
 
 
+@pytest.mark.slow
 @by_inductor
 def test_hopeless_problems_among_others(lane):
     x = two_groups(8, 60)
@@ -198,6 +208,7 @@ def test_hopeless_problems_among_others(lane):
     assert_alike(lane, fit[lane.asarray(sound)], without, 1e-9)
 
 
+@pytest.mark.slow
 @by_inductor
 def test_problems_on_the_floor(lane):
     x = two_groups(6, 60)
@@ -208,6 +219,7 @@ def test_problems_on_the_floor(lane):
     assert (status == Status.CONVERGED).sum() >= 3
 
 
+@pytest.mark.slow
 @by_inductor
 @pytest.mark.parametrize("dead", [0, 1])
 def test_a_component_without_mass_stays_dead(lane, dead):
@@ -224,10 +236,10 @@ OTHERS = {
     "tied scale": (TIED_SCALE, "quantile"),
     "exponential": (xem.Mixture(Exponential(), 2), "k-means++"),
 }
-SLOW = {name: [pytest.mark.slow] for name in ("tied scale", "exponential")}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW.get(n, [])) for n in OTHERS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
 def test_other_scalar_models(name):
     model, init = OTHERS[name]
     fit = check(HOST, model, np.abs(two_groups(6, 60)), init=init)
@@ -275,30 +287,27 @@ SOME = {"monotone", "padding_is_absent", "isolated", "backend_equal", "pure", "p
 """Laws that are checked where each shape, or a problem alone, takes long to compile."""
 
 RUNS_OF_LAWS = [
-    pytest.param(name, lane, law, id=f"{name}-{lane.name}-{law.__name__}", marks=marks)
-    for name, lane, marks in [
-        ("normal", HOST, []),
-        ("normal", TORCH, []),
-        ("normal", JAX, [pytest.mark.slow]),
-        ("vectors", HOST, [pytest.mark.slow]),
+    pytest.param(name, lane, law, id=f"{name}-{lane.name}-{law.__name__}")
+    for name, lane, laws in [
+        ("normal", HOST, LAWS),
+        ("normal", TORCH, LAWS),
+        ("normal", JAX, [law for law in LAWS if law.__name__ in SOME]),
+        ("vectors", HOST, [law for law in LAWS if law.__name__ in SOME]),
     ]
-    for law in LAWS
-    if not marks or law.__name__ in SOME
+    for law in laws
 ]
 
 
+@cache
+def subject(name: str, lane: Lane) -> Subject:
+    """Return what the laws of compiled fits are checked on: one, whose fits they share."""
+    return Subject(*MODELS[name], lane.xp, lane.device, lane.dtype_name, compile=True)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "lane", "law"), RUNS_OF_LAWS, indirect=["lane"])
-def test_laws_of_compiled_fits(
-    name: str, lane: Lane, law: Callable[[Subject], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, draw = MODELS[name]
-
-    def fit(model: xem.Mixture, x: Any, **options: Any) -> xem.Fit:
-        home = array_namespace(x) is lane.xp  # the reference that a lane is compared to is eager
-        return xem.fit(model, x, compile=home, **options)
-
-    monkeypatch.setattr("xem.testing.fit", fit)
-    law(Subject(model, draw, lane.xp, lane.device, lane.dtype_name))
+def test_laws_of_compiled_fits(name: str, lane: Lane, law: Law) -> None:
+    law(subject(name, lane))
 
 
 # Arrays on loan
@@ -332,12 +341,14 @@ SAMPLE = np.abs(np.round(two_groups(6, 60) * 8))
 KINDS = "u1 u2 u4 u8 i1 i2 i4 i8 >u2 >i4 >i8 f2 >f2 >f4 >f8 f4 f8 g bool".split()  # noqa: SIM905
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_dtype_of_lent_data(kind):
     x = SAMPLE % 2 if kind == "bool" else SAMPLE
     check(HOST, TWO, x.astype(kind), init="quantile")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["u1", "u8", "i4", ">i4", "f4", ">f8", "bool"])
 def test_dtype_of_lent_weights_and_lengths(kind):
     weights = (np.arange(60) % 2).astype(kind) + np.zeros((6, 1), kind)
@@ -346,6 +357,7 @@ def test_dtype_of_lent_weights_and_lengths(kind):
         check(HOST, TWO, two_groups(6, 60), lengths=LENGTHS.astype(kind))
 
 
+@pytest.mark.slow
 def test_what_is_given_beside_the_data_is_lent_too():
     start = {name: np.asarray(value) for name, value in START.items()}
     for value in start.values():
@@ -416,6 +428,7 @@ def two_threads() -> Iterator[Any]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_threads_are_given_back(two_threads):
     seen = []
 
@@ -427,6 +440,7 @@ def test_threads_are_given_back(two_threads):
     assert two_threads.get_num_threads() == 2
 
 
+@pytest.mark.slow
 def test_threads_are_given_back_after_an_error(two_threads):
     def fail(_: xem.Progress) -> None:
         raise ZeroDivisionError("in the callback")
@@ -498,6 +512,7 @@ def counted(programs: dict[Any, list[Any]]) -> Counter[str]:
     return sum((Counter({f.function.__name__: len(p)}) for f, p in programs.items()), Counter())
 
 
+@pytest.mark.slow
 def test_batches_and_lengths_share_programs(no_programs):
     """There is one for a problem alone, and one for some; short series have their own sums."""
     rng = np.random.default_rng(0)
@@ -511,6 +526,7 @@ def test_batches_and_lengths_share_programs(no_programs):
     assert counted(no_programs) == known
 
 
+@pytest.mark.slow
 @on_lanes(lambda lane: lane in (HOST, JAX))
 def test_a_second_fit_compiles_nothing(lane, no_programs):
     x = lane.asarray(two_groups(6, 60))
@@ -601,6 +617,7 @@ def test_compiling_is_logged_and_shown(no_programs, caplog, capfd):
     assert "compiled" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_programs")
 def test_compiling_shows_nothing_unless_asked_for(capfd):
     xem.fit(TWO, two_groups(6, 60), seed=0, compile=True)

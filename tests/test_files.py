@@ -103,8 +103,8 @@ def test_where_there_is_no_float64_it_becomes_float32(lane, tmp_path):
 
 
 def plain_namespaces() -> list[Any]:
-    names = ("numpy", "torch", "jax.numpy", "array_api_strict", "array_api_compat.numpy")
-    return [pytest.param(name, id=name) for name in names]
+    names = ("numpy", "torch", "array_api_strict", "array_api_compat.numpy")
+    return [*names, pytest.param("jax.numpy", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("name", plain_namespaces())

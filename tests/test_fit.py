@@ -227,8 +227,8 @@ def test_a_list_of_empty_series(lane):
 # Restarts
 
 
-def ranked(statuses: list[int], objectives: list[float]) -> int:
-    """Return the best restart: one on the floor loses to one that is not."""
+def likeliest_off_the_floor(statuses: list[int], objectives: list[float]) -> int:
+    """Return the best restart where those on the floor have collapsed onto ties."""
     floored = [status == Status.ON_FLOOR for status in statuses]
     return min(range(len(statuses)), key=lambda r: (floored[r], -objectives[r]))
 
@@ -245,7 +245,7 @@ def test_the_best_restart_is_kept(lane):
     statuses = [int(lane.to_numpy(f.status)) for f in alone]
     objectives = [float(lane.to_numpy(f.objective)) for f in alone]
     assert {Status.ON_FLOOR, Status.CONVERGED} <= set(statuses), "the data show nothing"
-    best = ranked(statuses, objectives)
+    best = likeliest_off_the_floor(statuses, objectives)
     assert objectives[best] < max(objectives), "the data show nothing"
     assert_allclose(lane.to_numpy(fit.restarts), objectives, rtol=1e-10)
     assert_allclose(lane.to_numpy(fit.objective), objectives[best], rtol=1e-10)

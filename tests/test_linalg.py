@@ -15,7 +15,7 @@ RTOL = {"float64": 1e-12, "float32": 2e-4}
 # Eager JAX compiles each operation for each size: it runs few of them.
 COMPILED = {"jax_x64-float64": (2, 5), "jax_x32-float32": (5,)}
 RUNS = [
-    pytest.param(*lane.values, d, id=f"{lane.id}-{d}", marks=lane.marks)
+    pytest.param(*lane.values, d, id=f"{lane.id}-{d}")
     for lane in lane_params()
     for d in SIZES
     if not isinstance(lane.values[0], JaxLane) or d in COMPILED.get(lane.id, ())

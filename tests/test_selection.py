@@ -58,12 +58,26 @@ def criterion_of(fit: xem.Fit, i: int, criterion: str, x: np.ndarray) -> float:
     return bic - 2 * float(np.log(fit[i].posterior(x).max(axis=-1)).sum())
 
 
+def gain_of(fit: xem.Fit, i: int, x: np.ndarray) -> float:
+    """Return what the floor alone adds to a likelihood: over components half as wide as the data.
+
+    And twice the log of the weight, for the choice of the place.
+    """
+    if fit.status[i] != Status.ON_FLOOR:
+        return 0.0
+    own, shares = fit.model.retied(fit[i].params), fit[i].posterior(x)
+    held = own.components.scale <= 1e-3 * x.std() * (1 + 1e-9)
+    return float((shares * held).sum()) * math.log(0.5 / 1e-3) + 2 * math.log(len(x))
+
+
 def best_of(several: Sequence[xem.Fit], i: int, criterion: str, x: np.ndarray) -> int:
     """Return which fit of a problem is best, by a loop over the fits."""
     best, height = 0, None
     for number, fit in enumerate(several):
         status = Status(int(fit.status[i]))
-        cost = criterion_of(fit, i, criterion, x) if not status.hopeless else math.inf
+        cost = math.inf
+        if not status.hopeless:
+            cost = criterion_of(fit, i, criterion, x) + 2 * gain_of(fit, i, x)
         own = (status.rank, cost if math.isfinite(cost) else math.inf)
         if height is None or own < height:
             best, height = number, own
@@ -80,7 +94,7 @@ def assert_chosen(selected: Selected, several: Sequence[xem.Fit], best: Sequence
         k = fit.model.n_components
         assert selected.n_components[i] == k
         assert_array_equal(selected.bic[i], fit.bic()[i])
-        for name in ("log_likelihood", "n_iter", "status", "total_weight", "log_map"):
+        for name in ("log_likelihood", "n_iter", "status", "total_weight", "log_map", "floor_gain"):
             assert_array_equal(getattr(selected.fit, name)[i], getattr(fit, name)[i])
         params = fit.model.retied(fit.params)
         assert_array_equal(selected.fit.params.weights[i, :k], params.weights[i])
@@ -152,6 +166,7 @@ def test_rank_comes_before_the_criterion_and_equals_go_to_the_first(
                 log_likelihood=shift - cost,
                 total_weight=np.ones(4),
                 log_map=np.zeros(4),
+                floor_gain=np.zeros(4),
             )
         )
     best = []

@@ -11,7 +11,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import ModuleType
@@ -276,6 +276,43 @@ def is_array(x: Any) -> bool:
     return bool(is_array_api_obj(x))
 
 
+def check_dense(name: str, x: Array) -> None:
+    """Check that an array holds a number for each of its entries.
+
+    Raises
+    ------
+    TypeError
+        If it is one of PyTorch's that are stored in another way, or not at all.
+    """
+    if not is_torch_array(x):
+        return
+    if x.is_nested:
+        found, remedy = "nested", "pass its parts as a list: x.unbind()"
+    elif str(x.layout) != "torch.strided":
+        found, remedy = f"sparse ({x.layout})", "convert it with x.to_dense()"
+    elif x.is_quantized:
+        found, remedy = f"quantised ({x.dtype})", "convert it with x.dequantize()"
+    elif x.device.type == "meta":
+        found, remedy = "without values, on the device 'meta'", "make it on a device that has them"
+    else:
+        return
+    msg = f"{name} is a tensor that is {found}; expected a dense one with values: {remedy}"
+    raise TypeError(msg)
+
+
+def whole_seed(seed: Any) -> Any:
+    """Return the whole number that a seed of an array library stands for; others as they are.
+
+    A ``torch.Generator`` is drawn from, which moves it on; an array without axes is read.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(seed, torch.Generator):
+        place, whole = seed.device, torch.int64
+        return int(torch.randint(1 << 62, (), generator=seed, device=place, dtype=whole))
+    is_whole = is_array(seed) and seed.ndim == 0 and "int" in str(seed.dtype)
+    return int(to_numpy(seed)) if is_whole else seed
+
+
 def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     """Copy an array to the host, whichever its device: the only way back in the package."""
     if is_numpy_array(x):
@@ -290,17 +327,30 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     return np.asarray(to_device(x, host))
 
 
+def plain(value: Any) -> Any:
+    """Return a number, a bool or text of an array library, which has no axes, as Python's own.
+
+    Anything else comes back as it is.
+    """
+    if not is_array(value) or value.ndim or "key" in str(value.dtype):  # JAX's keys are no numbers
+        return value
+    host = to_numpy(value)
+    if host.dtype.kind == "f":
+        return float(host)  # a long double's own item is one again
+    return host.item() if host.dtype.kind in "biuU" else value
+
+
 def overwrite(target: Array, name: str, *args: Array) -> Array:
     """Return ``xp.name(*args)``, written over ``target`` where that is allowed.
 
-    It is allowed where arrays can be written to and no gradient needs the old values, so the
+    It is allowed where arrays can be written to and no derivative needs the old values, so the
     caller must go on with the result and forget ``target``, which has the result's shape.
     """
     if isinstance(target, np.ndarray):
         return getattr(np, name)(*args, out=target)
-    if _tracing.on:
+    if _tracing.on or _derivatives.on:
         return getattr(array_namespace(target), name)(*args)
-    if is_torch_array(target) and not _tracked(*args):
+    if is_torch_array(target):
         import torch
 
         return getattr(torch, name)(*args, out=target)
@@ -309,10 +359,68 @@ def overwrite(target: Array, name: str, *args: Array) -> Array:
     return getattr(array_namespace(target), name)(*args)
 
 
-def _tracked(*args: Any) -> bool:
-    import torch
+class _Derivatives(threading.local):
+    """Whether derivatives may be asked of what is computed."""
 
-    return torch.is_grad_enabled() and any(getattr(a, "requires_grad", False) for a in args)
+    on = False
+
+
+_derivatives = _Derivatives()
+
+
+def is_differentiated() -> bool:
+    """Whether derivatives may be asked of what is computed.
+
+    A fragile operation, such as a square root of 0, must then have a finite derivative where
+    its result is not selected: 0 times infinity is NaN.
+    """
+    return _derivatives.on
+
+
+def _asks_derivatives(inputs: Any) -> bool:
+    """Whether a caller's arrays record what is made of them, or a library transforms it."""
+    return any(_is_recorded(a) for a in leaves((inputs,)))
+
+
+def _is_recorded(a: Any) -> bool:
+    if is_torch_array(a):
+        import torch
+
+        return (torch.is_grad_enabled() and a.requires_grad) or _is_transformed(torch)
+    if is_jax_array(a):
+        import jax
+
+        return isinstance(a, jax.core.Tracer)
+    return False
+
+
+def _is_transformed(torch: ModuleType) -> bool:
+    """Whether PyTorch transforms functions: ``torch.func``, forward mode."""
+    forward = torch.autograd.forward_ad._current_level >= 0
+    return forward or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def detached(x: Array) -> Array:
+    """Return the same numbers, of which no derivative is known."""
+    if is_torch_array(x):
+        return x.detach()
+    if is_jax_array(x):
+        import jax
+
+        return jax.lax.stop_gradient(x)
+    return x
+
+
+def derived(value: Array, formula: Array) -> Array:
+    """Return a value, with the derivatives of a formula."""
+    return detached(value) + (formula - detached(formula))
+
+
+def moveaxis(x: Array, source: int, destination: int) -> Array:
+    """Return an array with one axis moved, in a way that every transformation knows."""
+    if is_torch_array(x):
+        return x.movedim(source, destination)
+    return array_namespace(x).moveaxis(x, source, destination)
 
 
 class _Tracing(threading.local):
@@ -483,6 +591,44 @@ def samples_last(x: Array) -> Array:
     return x
 
 
+class _Held:
+    """Settings of the process, held by all computations together.
+
+    If each saved and put back what it finds, then of two that overlap the first would take the
+    settings from the second, and the second leave the first one's behind.
+
+    Parameters
+    ----------
+    hold : callable
+        Sets them, and returns what puts them back.
+    leave : callable
+        Called by each computation in the end.
+    """
+
+    def __init__(
+        self, hold: Callable[[], Callable[[], None]], leave: Callable[[], None] = lambda: None
+    ) -> None:
+        self._hold, self._leave = hold, leave
+        self._lock, self._inside = threading.Lock(), 0
+        self._put_back: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Hold the settings: the first in saves them, the last out puts them back."""
+        with self._lock:
+            put_back = self._hold()
+            self._put_back = self._put_back if self._inside else put_back
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._put_back()
+                self._leave()
+
+
 @cache
 def _blas() -> Any:
     """Return the controller of NumPy's BLAS; looking for it takes long."""
@@ -491,19 +637,30 @@ def _blas() -> Any:
     return ThreadpoolController().select(user_api="blas")
 
 
-@contextmanager
-def single_threaded_products(x: Array) -> Iterator[None]:
+def _hold_blas() -> Callable[[], None]:
+    back: Callable[[], None] = _blas().limit(limits=1).restore_original_limits
+    return back
+
+
+def _leave_blas() -> None:
+    """Let other threads set OpenBLAS, which the first one to do so keeps to itself."""
+    from threadpoolctl import OpenBLASController
+
+    if hasattr(OpenBLASController, "clear_controlling_thread"):  # from 3.8 on
+        OpenBLASController.clear_controlling_thread()
+
+
+_one_thread = _Held(_hold_blas, _leave_blas)
+
+
+def single_threaded_products(x: Array) -> AbstractContextManager[None]:
     """Hold the BLAS of NumPy to one thread; other backends have threads of their own."""
-    if not isinstance(x, np.ndarray):
-        yield
-        return
-    with _blas().limit(limits=1):
-        yield
+    return _one_thread() if isinstance(x, np.ndarray) else nullcontext()
 
 
 @contextmanager
-def computing(x: Array, *, gradients: bool = False) -> Iterator[None]:
-    """Compute on the device of ``x``, in full precision, without warnings or a gradient's record.
+def computing(x: Array, *, inputs: Any = None) -> Iterator[None]:
+    """Compute on the device of ``x``, in full precision, without warnings.
 
     Products of float32 are float32's whatever the caller's settings are, which come back.
 
@@ -511,21 +668,32 @@ def computing(x: Array, *, gradients: bool = False) -> Iterator[None]:
     ----------
     x : array
         The data.
-    gradients : bool
-        Whether PyTorch shall record the computation for a backward pass.
+    inputs : tree, optional
+        The caller's arrays by which the results can be differentiated. Without them, no
+        derivative is recorded.
     """
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))
+        stack.enter_context(_differentiating(inputs))
         stack.enter_context(_keeping(x))
         stack.enter_context(_keeping_constants())
         stack.enter_context(_full_precision(x))
         if is_cupy_array(x):
             stack.enter_context(x.device)
-        elif is_torch_array(x) and not gradients:
+        elif is_torch_array(x) and inputs is None:
             import torch
 
             stack.enter_context(torch.no_grad())
         yield
+
+
+@contextmanager
+def _differentiating(inputs: Any) -> Iterator[None]:
+    before, _derivatives.on = _derivatives.on, inputs is not None and _asks_derivatives(inputs)
+    try:
+        yield
+    finally:
+        _derivatives.on = before
 
 
 @contextmanager
@@ -536,16 +704,22 @@ def _full_precision(x: Array) -> Iterator[None]:
 
         with jax.default_matmul_precision("highest"):
             yield
-        return
-    switches = _switches(x)
-    before = [switch.read() for switch in switches]
-    for switch in switches:
-        switch.write(switch.full)
-    try:
+    elif is_torch_array(x):
+        with _precise_torch(), _without_autocast(x.device.type):
+            yield
+    elif is_cupy_array(x):
+        with _precise_cupy():
+            yield
+    else:
         yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.write(value)
+
+
+def _without_autocast(kind: str) -> AbstractContextManager[Any]:
+    """Return the context in which PyTorch computes in the dtypes that it is given."""
+    import torch
+
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 class _Switch(NamedTuple):
@@ -554,6 +728,19 @@ class _Switch(NamedTuple):
     read: Callable[[], Any]
     write: Callable[[Any], None]
     full: Any
+
+
+def _held_full(switches: list[_Switch]) -> Callable[[], None]:
+    """Set switches to full precision, and return what puts them back."""
+    before = [switch.read() for switch in switches]
+    for switch in switches:
+        switch.write(switch.full)
+
+    def put_back() -> None:
+        for switch, value in zip(switches, before, strict=True):
+            switch.write(value)
+
+    return put_back
 
 
 def _torch_switches() -> list[_Switch]:
@@ -587,11 +774,8 @@ def _cupy_switches() -> list[_Switch]:
     return [_Switch(partial(read, float32), partial(write, float32), products.COMPUTE_TYPE_FP32)]
 
 
-def _switches(x: Array) -> list[_Switch]:
-    """Return the settings that products of arrays like ``x`` obey."""
-    if is_torch_array(x):
-        return _torch_switches()
-    return _cupy_switches() if is_cupy_array(x) else []
+_precise_torch = _Held(lambda: _held_full(_torch_switches()))
+_precise_cupy = _Held(lambda: _held_full(_cupy_switches()))
 
 
 @contextmanager
@@ -599,6 +783,7 @@ def _keeping(x: Array) -> Iterator[None]:
     """Keep the arrays that steps let go, where the allocator of the backend does not."""
     before = _scratch.kept
     keeps = is_numpy_array(x) or (is_torch_array(x) and x.device.type == "cpu")
+    keeps = keeps and not _derivatives.on
     _scratch.kept = {} if keeps else None
     try:
         yield
@@ -617,6 +802,7 @@ __all__ = [
     "is_array",
     "is_numpy_namespace",
     "overwrite",
+    "plain",
     "samples_last",
     "take_rows",
     "to_numpy",

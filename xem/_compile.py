@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import RLock
+from threading import Lock, RLock
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
@@ -236,12 +236,15 @@ class Loan:
             return
         import torch
 
-        before = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
+        with _threads_lock:
+            own = torch.get_num_threads()  # to ask is to begin in a new thread
+            _threads_found.append(_threads_found[0] if _threads_found else own)
+            torch.set_num_threads(self._threads)
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            with _threads_lock:
+                torch.set_num_threads(_threads_found.pop())
 
     def _lent(self, a: Array) -> Array:
         import torch
@@ -343,6 +346,12 @@ class _Leaf:
 _programs: dict[_Form, list[Program]] = {}
 """More than one of a form where a size decides how a function goes on."""
 _lock = RLock()
+_threads_lock = Lock()
+_threads_found: list[int] = []
+"""How many threads PyTorch had before the first loan, once for each that is open.
+
+The setting is one of the process and of the thread that makes it, so each loan puts it back.
+"""
 
 
 def _settings() -> Any:

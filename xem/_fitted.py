@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
 
-from xem._groups import FITTED, check_numbers, coded
+from xem._groups import FITTED, check_numbers, coded, names
 from xem._tree import tree_map
+from xem._words import known_names, listed
 from xem.families.base import Family
 from xem.models.mixture import Mixture, MixtureParams
 from xem.result import Fit
@@ -50,7 +52,7 @@ class Fitted(NamedTuple):
             what = f"has no column {missing[0]!r}" if missing else "has no rows"
             msg = (
                 f"it {what}: expected the output of xem fit for {type(family).__name__} "
-                f"components, with the columns {', '.join(own)}"
+                f"components, with the columns {listed(own)}"
             )
             raise ValueError(msg)
         by = [name for name in frame.columns if name not in own]
@@ -75,6 +77,37 @@ class Fitted(NamedTuple):
         n_groups = len(ours)
         found = codes[n_groups:]
         return np.where(found < n_groups, found, -1)
+
+    def find(self, group: Sequence[str], table: str) -> int:
+        """Return the number of the group that some words name.
+
+        Parameters
+        ----------
+        group : sequence of str
+            A word for each column of the groups.
+        table : str
+            What messages call the table of fits.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many words as columns, or there is no such group.
+        """
+        if len(group) != len(self.by):
+            given = " ".join(group) or "nothing"
+            columns = f"a value of {' and one of '.join(map(repr, self.by))}"
+            named = f"is named by {columns}" if self.by else "needs no name: there is but one"
+            msg = f"GROUP is {given}; a group of {table} {named}"
+            raise ValueError(msg)
+        words = {column: [word] for column, word in zip(self.by, group, strict=True)}
+        index = int(self.lookup(nw.from_dict(words, backend="pyarrow"))[0]) if words else 0
+        if index >= 0:
+            return index
+        known, wanted = names(self.keys), " / ".join(group)
+        if wanted in known:  # as it is shown, which of null and of 1.0 is not as in a CSV file
+            return known.index(wanted)
+        msg = f"{table} has no group {wanted!r}; {known_names(wanted, known, 'its groups')}"
+        raise ValueError(msg)
 
     def alone(self, index: int) -> Fit:
         """Return the fit of one group, with its own components alone."""
@@ -136,6 +169,7 @@ def _fit(
         total_weight=_whole(frame, "n")[firsts],
         restarts=objective[None],
         log_map=np.full_like(objective, np.nan),
+        floor_gain=np.zeros_like(objective),
     )
 
 

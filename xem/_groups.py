@@ -5,6 +5,7 @@ Everything works on whole columns; there is no Python loop over rows or groups.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from xem.result import Fit
 
     Frame = nw.DataFrame[Any]
+
+_NUMBER = re.compile(r"-?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?|-?inf|nan", re.ASCII | re.IGNORECASE)
+"""What every library reads as a number; ``1_000``, ``1,5`` and ``+1`` not all do."""
 
 FITTED = ("n", "log_likelihood", "bic", "n_iter", "status")
 """The columns of a fit that all components of a group share; they end a table of fits."""
@@ -241,12 +245,9 @@ def _described(column: nw.Series[Any]) -> str:
     kind = str(column.dtype)
     if column.dtype not in (nw.String, nw.Object, nw.Categorical, nw.Enum):
         return kind
-    for entry in column.drop_nulls():
-        try:
-            float(entry)
-        except (TypeError, ValueError):
-            return f"{kind}, such as {entry!r:.40}"
-    return kind
+    entries = column.drop_nulls()
+    culprits = (entry for entry in entries if not _NUMBER.fullmatch(str(entry)))
+    return f"{kind}, such as {next(culprits, entries[0])!r:.40}"
 
 
 def _stable_order(codes: np.ndarray[Any, Any], n_codes: int) -> np.ndarray[Any, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,12 +16,15 @@ import pyarrow as pa
 from xem import families
 from xem._arrays import Space
 from xem._fitted import Fitted
+from xem._formats.base import TableError
 from xem._groups import Groups, names, numbers
-from xem._tables import STREAM, Input, TableError, check_output, is_csv, write, write_table
+from xem._inputs import STREAM, Input
+from xem._outputs import check_output, has_text_alone, stdout, write, write_table
 from xem.em import fit
 from xem.families.base import Family
 from xem.frames import check_names
 from xem.models.mixture import Mixture
+from xem.progress import Bar
 from xem.result import Fit, on_host
 from xem.selection import Selected, select
 from xem.status import Status
@@ -30,6 +32,9 @@ from xem.status import Status
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
+Dialect = Mapping[str, Any]
+"""What is unusual about a CSV file of data, as attributes of `xem._formats.csv.CSV`."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 
@@ -89,6 +94,7 @@ def family(name: str, variance_floor: float | None) -> Family:
 
 def fit_table(
     source: str,
+    dialect: Dialect,
     columns: Columns,
     component: Family,
     n_components: Sequence[int],
@@ -96,16 +102,19 @@ def fit_table(
     space: Space,
     out: str,
     plot: Path | None,
+    *,
+    progress: bool,
     **options: Any,
 ) -> Outcome:
     """Fit the groups of a table, draw their page, write the table of their fits."""
     models = [Mixture(component, k) for k in n_components]
     clock = _Clock()
     with clock.lap("reading"):
-        data = Input.open(source)
+        data = Input.open(source, dialect)
         _check_outputs(out, plot, [data])
         groups = _groups(data, columns, models[0], space)
-    with clock.lap("fitting"):
+    with clock.lap("fitting"), Bar(shown=progress) as bar:
+        options["progress"] = bar
         fits = [on_host(fit(model, groups.series, **options).sorted()) for model in models]
         selected = select(fits, criterion)
     if plot is not None:
@@ -118,7 +127,7 @@ def fit_table(
 
 
 def predict_table(
-    fits: str, source: str, value: str | None, component: Family, out: str
+    fits: str, source: str, dialect: Dialect, value: str | None, component: Family, out: str
 ) -> tuple[int, int]:
     """Write each row of a table with its label and posterior; return how many rows have one.
 
@@ -126,14 +135,16 @@ def predict_table(
     -------
     n_rows, n_labelled : int
     """
-    table, data = _opened(fits, source)
+    table, data = _opened(fits, source, dialect)
     _check_outputs(out, None, [table, data])
     fitted = _fitted(table, component)
     column = data.value(value)
     data.check([*fitted.by, column])
-    kept = {*data.names} - {column} if is_csv(out) else fitted.by
+    kept = {*data.names} - {column} if has_text_alone(out) else fitted.by
     frame = nw.from_native(data.read(text=kept), eager_only=True)
-    labels, posterior = _labelled(fitted, fitted.lookup(frame), numbers(frame[column]))
+    with data.numbers():
+        x = numbers(frame[column])
+    labels, posterior = _labelled(fitted, fitted.lookup(frame), x)
     added = {"label": labels, **{f"posterior_{k}": p for k, p in enumerate(posterior.T)}}
     taken = [name for name in added if name in data.names]
     if taken:
@@ -151,15 +162,17 @@ def show_group(
     group: Sequence[str],
     component: Family,
     source: str | None,
+    dialect: Dialect,
     value: str | None,
     plot: Path | None,
 ) -> tuple[str, pa.Table]:
     """Return the name and the rows of one group's fit; draw it, over its data if given."""
-    table, *data = _opened(fits, source)
+    stdout()
+    table, *data = _opened(fits, source, dialect)
     if plot is not None:
         _check_plot(plot, [table, *data])
     fitted = _fitted(table, component)
-    index = _found(fitted, group, table.name)
+    index = fitted.find(group, table.name)
     frame = nw.from_native(table.read(text=fitted.by), eager_only=True)
     rows = frame.to_arrow().filter(pa.array(fitted.lookup(frame) == index))
     if plot is not None:
@@ -187,7 +200,8 @@ def _groups(data: Input, columns: Columns, model: Mixture, space: Space) -> Grou
     weights = [] if columns.weights is None else [columns.weights]
     check_names([*by, value, *weights], by, model)
     frame = nw.from_native(data.read([*by, value, *weights], text=by), eager_only=True)
-    groups = Groups.of(frame, by, value, columns.weights, space)
+    with data.numbers():
+        groups = Groups.of(frame, by, value, columns.weights, space)
     masses = groups.series.weights
     if masses is not None and not np.all((masses >= 0) & np.isfinite(masses)):
         wrong = masses[~((masses >= 0) & np.isfinite(masses))][0]
@@ -196,12 +210,13 @@ def _groups(data: Input, columns: Columns, model: Mixture, space: Space) -> Grou
     return groups
 
 
-def _opened(fits: str, source: str | None) -> list[Input]:
+def _opened(fits: str, source: str | None, dialect: Dialect) -> list[Input]:
     """Open a table of fits, and a table of data if one is given."""
     if fits == source == STREAM:
         msg = "stdin cannot be both FITS and the data: name a file for one of them"
         raise TableError(msg)
-    return [Input.open(name) for name in (fits, source) if name is not None]
+    table = Input.open(fits)
+    return [table] if source is None else [table, Input.open(source, dialect)]
 
 
 def _fitted(table: Input, component: Family) -> Fitted:
@@ -229,28 +244,6 @@ def _labelled(
     return pa.array(labels, mask=labels < 0), posterior
 
 
-def _found(fitted: Fitted, group: Sequence[str], name: str) -> int:
-    """Return the number of the group that some words name."""
-    if len(group) != len(fitted.by):
-        given = " ".join(group) or "nothing"
-        columns = f"a value of {' and one of '.join(fitted.by)}"
-        named = f"is named by {columns}" if fitted.by else "needs no name: there is but one"
-        msg = f"GROUP is {given}; a group of {name} {named}"
-        raise TableError(msg)
-    words = {column: [word] for column, word in zip(fitted.by, group, strict=True)}
-    index = int(fitted.lookup(nw.from_dict(words, backend="pyarrow"))[0]) if words else 0
-    if index >= 0:
-        return index
-    known, wanted = names(fitted.keys), " / ".join(group)
-    if wanted in known:  # as it is shown, which of null and of 1.0 is not as in a CSV file
-        return known.index(wanted)
-    near = difflib.get_close_matches(wanted, known, 3)
-    first = f"its first groups are {', '.join(known[:3])}"
-    hint = f"did you mean {' or '.join(near)}?" if near else first
-    msg = f"{name} has no group {wanted}; {hint}"
-    raise TableError(msg)
-
-
 def _observations(
     fitted: Fitted, index: int, data: Input, value: str | None
 ) -> np.ndarray[Any, Any]:
@@ -258,13 +251,16 @@ def _observations(
     name = data.value(value)
     table = data.read([*fitted.by, name], text=fitted.by)
     frame = nw.from_native(table, eager_only=True)
-    x = numbers(frame[name])
+    with data.numbers():
+        x = numbers(frame[name])
     found: np.ndarray[Any, Any] = x[(fitted.lookup(frame) == index) & ~np.isnan(x)]
     return found
 
 
 def _check_outputs(out: str, plot: Path | None, inputs: Sequence[Input]) -> None:
-    if out != STREAM:
+    if out == STREAM:
+        stdout()
+    else:
         check_output(Path(out), inputs)
     if plot is not None:
         _check_plot(plot, inputs)
@@ -286,14 +282,9 @@ def _overview(fit: Fit, groups: Groups, value: str) -> Figure:
 def _picture(
     fitted: Fitted, index: int, x: np.ndarray[Any, Any] | None, value: str | None
 ) -> Figure:
-    from matplotlib.figure import Figure
+    from xem.plot import picture
 
-    from xem.plot import densities
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = densities(fitted.alone(index), x, ax=figure.subplots())
-    axes.set(title=names(fitted.keys)[index], xlabel=value or "")
-    return figure
+    return picture(fitted.alone(index), x, name=names(fitted.keys)[index], xlabel=value)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -16,9 +17,13 @@ from xem._arrays import (
     allocate,
     array_namespace,
     constant,
+    derived,
+    detached,
     device,
     gathered,
+    is_differentiated,
     is_traced,
+    moveaxis,
     overwrite,
 )
 
@@ -78,7 +83,7 @@ def matmul(x: Array, y: Array) -> Array:
 
 def transposed(x: Array) -> Array:
     """Return the stack of transposed matrices."""
-    return array_namespace(x).moveaxis(x, -1, -2)
+    return moveaxis(x, -1, -2)
 
 
 def diagonal(x: Array) -> Array:
@@ -104,6 +109,8 @@ def cholesky(a: Array) -> Array:
     backend. Small matrices are factored column by column, all of the stack in one array
     operation: LAPACK's call for each of them would take longer than the arithmetic.
     """
+    if is_differentiated():
+        a = derived(a, _symmetric(a))  # a factor is made of one triangle, its derivative of both
     if a.shape[-1] <= _SMALL_MATRIX:
         return _by_columns(a)
     return _native_cholesky(a)
@@ -204,6 +211,44 @@ def eigh(a: Array) -> tuple[Array, Array]:
     sound = xp.all(xp.isfinite(a), axis=(-2, -1))[..., None, None]
     values, vectors = xp.linalg.eigh(xp.where(sound, a, identity_like(a[..., 0])))
     return xp.where(sound[..., 0], values, math.nan), xp.where(sound, vectors, math.nan)
+
+
+def with_eigenvalues(a: Array, change: Callable[[Array], tuple[Array, Array]]) -> Array:
+    """Return symmetric matrices ``(..., d, d)`` with other eigenvalues, and the same eigenvectors.
+
+    The first derivative is that of Daleckii and Krein (1965): in the coordinates of
+    the eigenvectors, a change of the matrix is multiplied by the ratios of the differences of
+    new and old eigenvalues, so that it is finite where eigenvectors have no derivative.
+
+    Parameters
+    ----------
+    a : array (..., d, d)
+        The matrices.
+    change : callable
+        Returns of eigenvalues ``(..., d)`` the new ones, and the ratios where two are equal.
+    """
+    values, vectors = eigh(detached(a))
+    if not is_differentiated():
+        return _composed(vectors, change(values)[0])
+    xp, turned = array_namespace(a), transposed(vectors)
+    inner = matmul(matmul(turned, derived(a, _symmetric(a))), vectors)
+    new, ratio = change(derived(values, diagonal(inner)))
+    gap, rise = (v[..., :, None] - v[..., None, :] for v in (values, detached(new)))
+    equal = gap == 0
+    ratio = xp.where(equal, ratio[..., :, None], rise / xp.where(equal, 1.0, gap))
+    aside = detached(ratio) * inner * (1 - identity_like(values))
+    formula = _composed(vectors, new) + matmul(matmul(vectors, aside), turned)
+    return derived(_composed(vectors, new), formula)
+
+
+def _composed(vectors: Array, values: Array) -> Array:
+    """Return the matrices of some eigenvectors and eigenvalues."""
+    return matmul(vectors * values[..., None, :], transposed(vectors))
+
+
+def _symmetric(a: Array) -> Array:
+    """Return the symmetric parts of matrices."""
+    return 0.5 * (a + transposed(a))
 
 
 def first_of(mask: Array) -> Array:
@@ -325,4 +370,5 @@ __all__ = [
     "transposed",
     "unpacked",
     "vecdot",
+    "with_eigenvalues",
 ]

@@ -215,9 +215,3 @@ def labelled(panels: list[Axes], xlabel: str | None) -> None:
     """Say on the axes what the observations are."""
     for ax in panels:
         panel.label(ax, "value" if xlabel is None else xlabel, ax.get_ylabel())
-
-
-def explained(figure: Figure, ax: Axes) -> None:
-    """Draw the legend of one problem's densities below them."""
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False)

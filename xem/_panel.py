@@ -8,8 +8,11 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.markers import CARETUP
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import (
     FixedLocator,
     FuncFormatter,
@@ -23,6 +26,7 @@ from xem import _views as views
 
 INK, FAINT, BARS = "#222222", "#6b747c", "#d9dde1"
 _SMALL, _LONGEST, _LONGEST_LABEL = 9.0, 32, 60
+_LEGEND_MARK, _LEGEND_LETTER = 0.6, 0.082  # inches
 _FEW_DECADES, _MANY_DECADES = 3.0, 150.0
 
 
@@ -46,9 +50,12 @@ def label(ax: Axes, xlabel: str, ylabel: str) -> None:
         axis.set_label_text(legible(text, _LONGEST_LABEL)).set_parse_math(False)
 
 
-def entitle(ax: Axes, name: str, more: str = "", colour: str = FAINT) -> None:
-    """Write the title of a panel, and a line below it."""
-    title = ax.set_title(legible(name), loc="left", fontsize=11, color=INK, pad=20 if more else 6)
+def entitle(
+    ax: Axes, name: str, more: str = "", colour: str = FAINT, longest: int = _LONGEST
+) -> None:
+    """Write the title of a panel, of so many letters, and a line below it."""
+    name, pad = legible(name, longest), 20 if more else 6
+    title = ax.set_title(name, loc="left", fontsize=11, color=INK, pad=pad)
     title.set(fontweight="bold", parse_math=False)
     if more:
         line = ax.annotate(more, (0, 1), (0, 5), "axes fraction", "offset points")
@@ -72,7 +79,7 @@ def note(ax: Axes, lines: list[str], side: str = "right") -> None:
     if not lines:
         return
     corner = (1 if side == "right" else 0, 1)
-    text = ax.annotate("\n".join(lines), corner, (0, -9), "axes fraction", "offset points")
+    text = ax.annotate("\n".join(lines), corner, (0, -2), "axes fraction", "offset points")
     text.set(ha=side, va="top", color=FAINT, fontsize=_SMALL, in_layout=False)
     text.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})
 
@@ -83,11 +90,26 @@ def outside(**counts: int) -> list[str]:
     return [f"{' and '.join(found)} outside the axes"] if found else []
 
 
-def beyond(ax: Axes, place: float, colour: str) -> None:
-    """Mark where something goes on above the axes."""
-    transform = ax.get_xaxis_transform()
-    mark = ax.plot([place], [1], marker=CARETUP, ms=9, color=colour, transform=transform)[0]
+def cut(ax: Axes, level: float) -> None:
+    """Hide of lines and areas what lies above a level."""
+    low, high = ax.get_xlim()
+    below = Rectangle((low, 0), high - low, level, transform=ax.transData)
+    for artist in (*ax.lines, *ax.collections):
+        artist.set_clip_path(below)
+
+
+def beyond(ax: Axes, place: float, level: float, colour: str) -> None:
+    """Mark where something goes on above a level, at which it is cut off."""
+    mark = ax.plot([place], [level], marker=CARETUP, ms=9, color=colour)[0]
     mark.set(clip_on=False, zorder=4)
+
+
+def dot_lone_points(ax: Axes) -> None:
+    """Draw a dot at each point of a line that has no neighbour to be joined to."""
+    for line in ax.lines:
+        there = np.pad(np.isfinite(np.asarray(line.get_ydata(), np.float64)), 1)
+        lone = there[1:-1] & ~there[:-2] & ~there[2:]
+        line.set(marker=".", markevery=lone.tolist())
 
 
 def whole_ticks(ax: Axes) -> None:
@@ -124,15 +146,31 @@ def _make_logarithmic(ax: Axes, name: str, span: views.Span) -> None:
 
 
 def legend(ax: Axes, place: Any, notes: list[str] | None = None) -> None:
-    """Draw a legend with full colours, and notes below its entries."""
+    """Draw a legend in the axes, and notes below its entries."""
     handles: list[Any] = ax.get_legend_handles_labels()[0]
     handles += [Line2D([], [], lw=0, label=text) for text in notes or []]
     drawn = ax.legend(handles=handles, loc=place, frameon=True, framealpha=0.85, edgecolor="none")
-    for handle in drawn.legend_handles:
-        if isinstance(handle, PathCollection):
-            handle.set_sizes([50])
-        if handle is not None:
-            handle.set_alpha(1)
+    _distinguish(drawn, handles)
+
+
+def legend_below(figure: Figure, ax: Axes) -> None:
+    """Draw the legend of some axes below them, in as many columns as the figure is wide."""
+    handles, labels = ax.get_legend_handles_labels()
+    if not labels:
+        return
+    longest = _LEGEND_MARK + _LEGEND_LETTER * max(map(len, labels))
+    columns = max(1, min(3, int(figure.get_figwidth() / longest)))
+    drawn = figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)
+    _distinguish(drawn, handles)
+
+
+def _distinguish(drawn: Legend, handles: list[Any]) -> None:
+    """Give the marks of a legend full colours, and none to what has no dot in the axes."""
+    for mark, handle in zip(drawn.legend_handles, handles, strict=True):
+        if isinstance(mark, PathCollection):
+            mark.set_sizes([50 if len(handle.get_offsets()) else 0])
+        if mark is not None:
+            mark.set_alpha(1)
 
 
 def emptiest(ax: Axes, points: views.Values) -> str:

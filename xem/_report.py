@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xem._jobs import Outcome
 
 _N_NAMED, _N_ROWS, _INDENT = 3, 6, " " * 28
-_WIDE = 10_000
+_WIDE, _HIGH = 10_000, 100  # both are told: a dumb terminal would have 80 columns
 _LONG, _LONGEST = 1e4, 1e15  # numbers between these are written out
 _COLOURS = {Status.CONVERGED: "green", Status.MAX_ITER: "yellow", Status.ON_FLOOR: "yellow"}
 
@@ -58,7 +58,9 @@ def show_rows(name: str, rows: pa.Table) -> None:
         facts.append(f"log-likelihood {_text(first['log_likelihood'])} nats")
         facts.append(f"BIC {_text(first['bic'])}")
     console.print(", ".join(facts))
-    console.print(f"[{_COLOURS.get(status, 'red')}]{status.name}[/]: {status.advice}")
+    console.print(
+        f"[{_COLOURS.get(status, 'red')}]{status.name}[/]: {status.advice_for(rows.num_rows)}"
+    )
     start, end = rows.column_names.index("component"), rows.column_names.index("n")
     console.print(_table(rows.select(rows.column_names[start:end])))
 
@@ -76,12 +78,15 @@ def _print_statuses(console: Console, outcome: Outcome) -> None:
             shown = ", ".join(group_names[i] for i in found[:_N_NAMED])
             more = ", …" if found.size > _N_NAMED else ""
             console.print(f"{_INDENT}{shown}{more}", markup=False)
-            advice = textwrap.indent(textwrap.fill(status.advice, 72), _INDENT)
+            advice = status.advice_for(int(outcome.selected.n_components[found].max()))
+            advice = textwrap.indent(textwrap.fill(advice, 72), _INDENT)
             console.print(advice, style="dim", markup=False)
 
 
 def _console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, emoji=False, width=_WIDE)
+    return Console(
+        stderr=stderr, soft_wrap=True, highlight=False, emoji=False, width=_WIDE, height=_HIGH
+    )
 
 
 def _table(rows: pa.Table) -> Table:

@@ -7,7 +7,17 @@ from functools import lru_cache, reduce
 from operator import add
 from typing import Any
 
-from xem._arrays import Array, Space, array_namespace, compute, is_launched, is_traced, overwrite
+from xem._arrays import (
+    Array,
+    Space,
+    array_namespace,
+    compute,
+    detached,
+    is_differentiated,
+    is_launched,
+    is_traced,
+    overwrite,
+)
 from xem._linalg import total, vecdot
 
 _FOLDS = 2
@@ -19,13 +29,75 @@ _EXPONENTS = 1000
 _LOG2_E = math.log2(math.e)
 
 
-def logsumexp(log_terms: Array, axis: int = -2) -> Array:
-    """Return the logarithm of the sum of exponentials along an axis; -inf where all are -inf."""
+_STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
+
+
+def root(x: Array) -> Array:
+    """Return the square roots of numbers, with derivatives of 0 at 0, where they are infinite."""
+    xp = array_namespace(x)
+    if not is_differentiated():
+        return xp.sqrt(x)
+    positive = x > 0
+    return xp.where(positive, xp.sqrt(xp.where(positive, x, 1.0)), 0 * x)
+
+
+def log_of_share(share: Array) -> tuple[Array, Array | None]:
+    """Return the logarithms of shares, and what is left to multiply by, None if nothing is.
+
+    Where derivatives are asked for, a share of 0 is left to multiply by: its logarithm has no
+    derivative. Others leave 1.
+    """
+    xp = array_namespace(share)
+    if not is_differentiated():
+        return xp.log(share), None
+    there = share != 0
+    return xp.log(xp.where(there, share, 1.0)), xp.where(there, 1.0, share)
+
+
+def log_gamma(x: Array) -> Array:
+    """Return the log of the gamma function of positive numbers.
+
+    By Stirling's series at x + 8 (Abramowitz and Stegun 1964, 6.1.41).
+    """
+    xp, z = array_namespace(x), x + 8
+    series = sum(c / z ** (2 * k + 1) for k, c in enumerate(_STIRLING))
+    high = (z - 0.5) * xp.log(z) - z + 0.5 * math.log(2 * math.pi) + series
+    return high - sum(xp.log(x + k) for k in range(8))
+
+
+def logsumexp(log_terms: Array, left: Array | None = None) -> Array:
+    """Return the logarithm of the sum of exponentials ``(..., K, n)`` over K.
+
+    It is -inf where all are -inf. ``left`` ``(..., K)`` multiplies the terms.
+    """
     xp = array_namespace(log_terms)
-    top = xp.max(log_terms, axis=axis, keepdims=True)
+    top = _top(log_terms, left)
     shift = xp.where(xp.isinf(top), 0.0, top)
-    summed = xp.log(xp.sum(xp.exp(log_terms - shift), axis=axis, keepdims=True)) + shift
-    return xp.squeeze(summed, axis=axis)
+    terms = _terms(log_terms - shift, left)
+    return (xp.log(xp.sum(terms, axis=-2, keepdims=True)) + shift)[..., 0, :]
+
+
+def posterior(log_joint: Array, left: Array | None) -> Array:
+    """Return the terms of `logsumexp`, divided by their sum."""
+    terms = _terms(log_joint - _top(log_joint, left), left)
+    return terms / array_namespace(terms).sum(terms, axis=-2, keepdims=True)
+
+
+def _top(log_terms: Array, left: Array | None) -> Array:
+    """Return the largest term ``(..., 1, n)`` of those of which anything is left."""
+    xp = array_namespace(log_terms)
+    if left is not None:
+        log_terms = xp.where(left[..., None] == 0, -math.inf, log_terms)
+    return xp.max(log_terms, axis=-2, keepdims=True)
+
+
+def _terms(away: Array, left: Array | None) -> Array:
+    """Return the exponentials of logarithms, which may be overwritten, times what is left."""
+    if left is None:
+        return overwrite(away, "exp", away)
+    xp = array_namespace(away)
+    highest = math.floor(math.log(float(xp.finfo(away.dtype).max)))
+    return xp.exp(xp.clip(away, None, highest)) * left[..., None]
 
 
 def total_log(x: Array, weights: Array | None, bound: int) -> Array:
@@ -60,7 +132,9 @@ def _folds(bits: int, bound: int) -> int:
     return min(_FOLDS, int(math.log2(exponent / math.log2(bound))))
 
 
-def responsibilities(log_joint: Array, weights: Array | None) -> tuple[Array, Array, Array]:
+def responsibilities(
+    log_joint: Array, weights: Array | None, left: Array | None = None
+) -> tuple[Array, Array, Array]:
     """Normalise log joint densities over the components.
 
     Each exponential is taken once, after the largest term is taken off.
@@ -71,6 +145,8 @@ def responsibilities(log_joint: Array, weights: Array | None) -> tuple[Array, Ar
         Log of component weight times component density. May be overwritten.
     weights : array (..., n) or None
         Observation weights.
+    left : array (..., K) or None
+        What `log_of_share` left to multiply by.
 
     Returns
     -------
@@ -81,10 +157,8 @@ def responsibilities(log_joint: Array, weights: Array | None) -> tuple[Array, Ar
     log_map : array (...)
         Weighted sum of the log of the largest posterior probability.
     """
-    xp = array_namespace(log_joint)
-    top = xp.max(log_joint, axis=-2, keepdims=True)
-    terms = overwrite(log_joint, "subtract", log_joint, top)
-    terms = overwrite(terms, "exp", terms)
+    xp, top = array_namespace(log_joint), _top(log_joint, left)
+    terms = _terms(overwrite(log_joint, "subtract", log_joint, top), left)
     norm = xp.sum(terms, axis=-2, keepdims=True)
     top, flat = top[..., 0, :], norm[..., 0, :]
     log_map = -total_log(flat, weights, log_joint.shape[-2])
@@ -146,3 +220,38 @@ def _exp(x: Array) -> Array:
     xp = array_namespace(x)
     lowest = float(_LOWEST[int(xp.finfo(x.dtype).bits)])
     return xp.exp2(xp.clip(x * _LOG2_E, lowest, None)) - 2.0**lowest
+
+
+def power_of_two(x: Array) -> Array:
+    """Return a power of two near each number, 1 for 0, such that its inverse is finite too.
+
+    Nothing follows from which one it is, so it has no derivative.
+    """
+    xp, x, limit = array_namespace(x), detached(x), _largest_exponent(x) - 4
+    exponent = xp.where(x > 0, xp.round(magnitude(x)), 0.0)
+    return Space.of(x).full((), 2.0, x.dtype) ** xp.clip(exponent, -limit, limit)
+
+
+def magnitude(x: Array) -> Array:
+    """Return the binary logarithm of the size of finite numbers, and a low number for 0.
+
+    What is not finite has magnitude 0. It has no derivative.
+    """
+    xp, size = array_namespace(x), abs(detached(x))
+    finite = xp.isfinite(size)
+    lowest = -2.0 * _largest_exponent(x)
+    return xp.where(size == 0, lowest, xp.log2(xp.where(finite & (size > 0), size, 1.0)))
+
+
+def shrinkage(magnitude: Array) -> Array:
+    """Return powers of two, at most 1, that bring numbers to a third of the dtype's exponents.
+
+    Their squares do not overflow then, and neither do those of some thousand times them.
+    """
+    xp, room = array_namespace(magnitude), _largest_exponent(magnitude) // 3
+    excess = xp.clip(xp.ceil(magnitude) - room, 0, None)
+    return Space.of(magnitude).full((), 2.0, magnitude.dtype) ** -excess
+
+
+def _largest_exponent(x: Array) -> int:
+    return math.floor(math.log2(float(array_namespace(x).finfo(x.dtype).max)))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import aligned, is_array, to_numpy
+from xem._arrays import aligned, is_array, plain, to_numpy
 from xem._linalg import from_diagonal
 from xem._tree import leaves, tree_map
 from xem.families.multivariate import MultivariateNormal
@@ -55,6 +55,7 @@ RADII = (1.0, 2.0)
 """Of ellipses, in standard deviations."""
 
 _OUTER = 0.025  # this part of the values, at either end, does not say how wide a view is
+_FEWEST = 8
 _FENCE = 2.0  # how many widths of the rest a view of observations may go beyond it
 _FENCE_OF_MANY = 0.5  # and a view of components
 _CONSTANT = 1e-13
@@ -280,8 +281,8 @@ def pair_of(fit: Fit, columns: Any = None, column_names: Any = None) -> Pair | N
     if len(names) != d:
         msg = f"column_names has {len(names)} entries; expected one for each of {d} columns"
         raise ValueError(msg)
-    chosen = (0, 1) if columns is None else tuple(columns)
-    known = all(isinstance(j, int | np.integer) and 0 <= j < d for j in chosen)
+    chosen = (0, 1) if columns is None else tuple(map(plain, columns))
+    known = all(isinstance(j, int) and 0 <= j < d for j in chosen)
     if len(chosen) != 2 or not known or chosen[0] == chosen[1]:
         msg = f"columns is {columns!r}; expected two different numbers from 0 to {d - 1}"
         raise ValueError(msg)
@@ -303,13 +304,13 @@ def robust_range(values: Values, fence: float = _FENCE) -> tuple[float, float]:
 
     All but `_OUTER` of the values at either end (two, if that is less) make the core; a value
     is an outlier if it is more than ``fence`` widths of the core away from it, or somewhat more
-    where the core is of few values.
+    where the core is of few values. None of up to `_FEWEST` values is one.
     """
     values = np.sort(values[np.abs(values) <= _LARGEST])
     n = values.size
     if n == 0:
         return math.nan, math.nan
-    outer = min((n - 1) // 4, max(2, round(_OUTER * n)))
+    outer = min((n - 1) // _FEWEST, max(2, round(_OUTER * n)))
     low, high = values[outer], values[n - 1 - outer]
     if low == high:
         rest = values[values != low]

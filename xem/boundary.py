@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -11,13 +10,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, device, is_array, to_numpy
+from xem._arrays import (
+    Array,
+    Space,
+    array_namespace,
+    check_dense,
+    device,
+    is_array,
+    plain,
+    to_numpy,
+    whole_seed,
+)
 from xem._tree import named_leaves, tree_map
 from xem.execution import Source
-from xem.families.conjugate import log_gamma
 from xem.init import INITS, RANKS
 from xem.models.base import Model
-from xem.models.mixture import GivenPrior, Mixture, MixtureParams, MixturePrior
+from xem.models.mixture import Mixture, MixtureParams, MixturePrior
 from xem.ragged import Block, Ragged, as_series, padded, widths
 
 FRALEY_RAFTERY = "fraley-raftery"
@@ -73,7 +81,7 @@ def problems(x: Any, weights: Any, lengths: Any, rank: int) -> Problems:
         return Problems(
             [Source(flat, mass, None, None, n, space, rank)], order, batch, event, space
         )
-    cut = xp.reshape(lengths, (count,))
+    cut = xp.reshape(xp.astype(lengths, space.index_dtype, copy=False), (count,))
     sources, order = [], []
     for width, members in _buckets(counts.reshape(count)):
         rows = space.array(members, space.index_dtype)
@@ -190,6 +198,7 @@ def check_kind(name: str, value: Any) -> ModuleType:
             f"convert {name} with numpy.asarray, and give masked values weight 0"
         )
         raise TypeError(msg)
+    check_dense(name, value)
     xp = array_namespace(value)
     if not _is_real(xp, value.dtype):
         msg = f"{name} has dtype {value.dtype}; expected real numbers, integers or booleans"
@@ -283,6 +292,7 @@ def _method(init: Any, rank: int) -> str:
     if isinstance(init, MixtureParams):
         return INITS[0]
     known = [name for name in INITS if rank in RANKS.get(name, (0, 1))]
+    init = plain(init)
     if not isinstance(init, str) or init not in known:
         misplaced = isinstance(init, str) and init in INITS
         other = f" for {'vectors' if rank else 'numbers'}" if misplaced else ""
@@ -293,25 +303,29 @@ def _method(init: Any, rank: int) -> str:
 
 def whole(name: str, value: Any, least: int) -> int:
     """Return a checked whole number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
         msg = f"{name} is {value!r}; expected a whole number of at least {least}"
         raise ValueError(msg)
-    return int(value)
+    return int(number)
 
 
 def _tolerance(tol: Any) -> float:
-    if not isinstance(tol, numbers.Real) or not float(tol) >= 0 or math.isinf(float(tol)):
+    number = plain(tol)
+    real = isinstance(number, int | float) and not isinstance(number, bool)
+    if not real or not 0 <= float(number) < math.inf:
         msg = f"tol is {tol!r}; expected a number of at least 0 (0: max_iter iterations, no test)"
         raise ValueError(msg)
-    return float(tol)
+    return float(number)
 
 
 def generator(seed: Any) -> np.random.Generator:
     """Return the generator that a seed stands for."""
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    seed = whole_seed(seed)
+    whole = isinstance(plain(seed), int) and not isinstance(plain(seed), bool)
     msg = (
-        f"seed is {seed!r}; expected an int of at least 0, "
-        "a numpy.random.Generator, or None for another start each time"
+        f"seed is {seed!r}; expected an int of at least 0, a "
+        "numpy.random.Generator or torch.Generator, or None for another start each time"
     )
     if not (seed is None or whole or isinstance(seed, np.random.Generator)):
         raise TypeError(msg)
@@ -322,7 +336,7 @@ def generator(seed: Any) -> np.random.Generator:
 
 def check_switch(name: str, value: Any) -> None:
     """Check that something is True or False."""
-    if not isinstance(value, bool | np.bool):
+    if not isinstance(plain(value), bool):
         msg = f"{name} is {value!r}; expected True or False"
         raise TypeError(msg)
 
@@ -368,65 +382,89 @@ def given(model: Mixture, init: Any, n_init: int, problems: Problems) -> Any:
         raise ValueError(msg)
     batch, space = problems.batch, problems.space
     full = parameters(model, start, batch, problems.event, space)
-    _check_values(model, full)
-    full = normalised(full)
-    lead = (math.prod(batch),)
-    return tree_map(lambda p: space.xp.reshape(p, (*lead, *p.shape[len(batch) :])), full)
+    _check_values(model, full, space)
+    return flattened(normalised(full), batch, space)
 
 
-def prior(model: Mixture, given: Any, problems: Problems) -> GivenPrior | None:
-    """Return a checked prior with an entry for each problem, or None."""
+def prior(
+    model: Mixture,
+    given: Any,
+    batch: tuple[int, ...],
+    event: tuple[int, ...],
+    space: Space,
+    *,
+    read: bool = False,
+) -> MixturePrior | None:
+    """Return a prior whose parameters have an entry for each problem, ``(*batch, …)``, or None.
+
+    Values are checked that the host has, and those of arrays elsewhere if they may be ``read``.
+    """
     if given is None:
         return None
-    named = isinstance(given, str) and given == FRALEY_RAFTERY
-    if named:
+    own = _prior_of(model, given)
+    shapes = {"concentration": (model.n_components,)}
+    values = {"concentration": own.concentration}
+    conjugate = None
+    if own.components is not None:
+        conjugate = model.component.conjugate(model.tied_components)
+        shapes |= conjugate.shapes(event)
+        values |= own.components._asdict()
+    arrays = {
+        name: _prior_parameter(f"prior {name}", values[name], (*batch, *shape), space)
+        for name, shape in shapes.items()
+    }
+    hosts = {
+        name: _host_values(f"prior {name}", values[name], array, read=read)
+        for name, array in arrays.items()
+    }
+    alpha, host = arrays.pop("concentration"), hosts.pop("concentration")
+    if host is not None and not np.all(np.isfinite(host) & (host >= 1)):
+        msg = f"prior concentration is {own.concentration!r}; expected finite numbers of 1 or more"
+        raise ValueError(msg)
+    if conjugate is None:
+        return MixturePrior(alpha, None)
+    conjugate.check(type(own.components)(**hosts), event)
+    return MixturePrior(alpha, type(own.components)(**arrays))
+
+
+def _prior_of(model: Mixture, given: Any) -> MixturePrior:
+    """Return a prior that is given by name or as one."""
+    given = plain(given)
+    if isinstance(given, str) and given == FRALEY_RAFTERY:
         model.component.conjugate(model.tied_components)
-    own = MixturePrior(None, model.component.Prior()) if named else given
-    if not isinstance(own, MixturePrior):
+        return MixturePrior(None, model.component.Prior())
+    if not isinstance(given, MixturePrior):
         msg = (
             f"prior is {given!r}; expected model.prior(…), {FRALEY_RAFTERY!r} for one that "
             "follows from the data, or None"
         )
         raise TypeError(msg)
-    batch, event, space = problems.batch, problems.event, problems.space
-    count = math.prod(batch)
+    return given
 
-    def flat(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any] | None:
-        if value is None:
-            return None
-        host = to_numpy(value) if is_array(value) else _numbers(f"prior {name}", value)
-        try:
-            full = np.broadcast_to(host, (*batch, *shape))
-        except ValueError as error:
-            wanted = (*batch, *shape)
-            msg = (
-                f"prior {name} has shape {host.shape}; expected {wanted}, or what broadcasts to it"
-            )
-            raise ValueError(msg) from error
-        return full.reshape(count, *shape).astype(np.float64)
 
-    def put(host: np.ndarray[Any, Any] | None) -> Array:
-        return None if host is None else space.array(host, space.accumulator)
+def _is_host(value: Any) -> bool:
+    """Whether the values of an argument are on the host, such as those of a list."""
+    return not is_array(value) or isinstance(value, np.ndarray | np.generic)
 
-    k = model.n_components
-    alpha = flat("concentration", own.concentration, (k,))
-    if alpha is not None and not np.all(np.isfinite(alpha) & (alpha >= 1)):
-        msg = f"prior concentration is {own.concentration!r}; expected finite numbers of 1 or more"
-        raise ValueError(msg)
-    log_beta = (
-        np.zeros(count) if alpha is None else log_gamma(alpha.sum(-1)) - log_gamma(alpha).sum(-1)
-    )
-    if own.components is None:
-        return GivenPrior(put(alpha), None, put(log_beta), put(np.zeros(count)))
-    conjugate = model.component.conjugate(model.tied_components)
-    shapes = conjugate.shapes(event)
-    host = type(own.components)(
-        *(flat(name, getattr(own.components, name), shape) for name, shape in shapes.items())
-    )
-    conjugate.check(host, event)
-    df = np.full(count, math.prod(event) + 2.0) if host.df is None else host.df
-    gammas = conjugate.log_gammas(df, event)
-    return GivenPrior(put(alpha), type(host)(*map(put, host)), put(log_beta), put(gammas))
+
+def _host_values(name: str, value: Any, array: Array, *, read: bool) -> np.ndarray[Any, Any] | None:
+    """Return a given value on the host, None where it is elsewhere and must not be read."""
+    if value is None or not (read or _is_host(value)):
+        return None
+    return np.atleast_1d(_numbers(name, value) if _is_host(value) else to_numpy(array))
+
+
+def _prior_parameter(name: str, value: Any, shape: tuple[int, ...], space: Space) -> Array | None:
+    """Return a parameter of a prior; NumPy's go with data of every namespace, as lists do."""
+    if value is not None and _is_host(value) and not space.on_host:
+        value = _numbers(name, value).tolist()
+    return _parameter(name, value, shape, space, space.accumulator)
+
+
+def flattened(tree: Any, batch: tuple[int, ...], space: Space) -> Any:
+    """Return arrays ``(*batch, …)`` with one axis for the problems."""
+    lead = (math.prod(batch),)
+    return tree_map(lambda p: space.xp.reshape(p, (*lead, *p.shape[len(batch) :])), tree)
 
 
 def _check_fixed(model: Mixture, start: MixtureParams) -> None:
@@ -447,11 +485,12 @@ def parameters(
 ) -> MixtureParams:
     """Return given parameters as the steps see them, checked; None stays None."""
     k, own = model.n_components, start.components
-    weights = _parameter("weights", start.weights, (*batch, k), space)
+    weights = _parameter("init weights", start.weights, (*batch, k), space, space.dtype)
     components = {}
     for name, shape in model.component.shapes(k, event).items():
         tied = f"components.{name}" in model.tied
-        value = _parameter(name, getattr(own, name), (*batch, *shape[tied:]), space)
+        value, whole = getattr(own, name), (*batch, *shape[tied:])
+        value = _parameter(f"init {name}", value, whole, space, space.dtype)
         if tied and value is not None:
             value = space.xp.broadcast_to(value[..., None], (*batch, *shape))
         components[name] = value
@@ -481,33 +520,38 @@ def _elsewhere(array: Array, place: Any) -> bool:
     return own is not None and place is not None and own != place
 
 
-def _parameter(name: str, value: Any, shape: tuple[int, ...], space: Space) -> Array | None:
+def _parameter(
+    name: str, value: Any, shape: tuple[int, ...], space: Space, dtype: Any
+) -> Array | None:
+    """Return a given parameter as an array of a shape; None stays None."""
     if value is None:
         return None
-    if is_array(value) and array_namespace(value) is not space.xp:
+    if not is_array(value):
+        array = space.array(_numbers(name, value), dtype)
+    elif check_kind(name, value) is not space.xp:
         msg = (
-            f"init {name} is {_described(value)} and x is an array of {space.xp.__name__}; "
+            f"{name} is {_described(value)} and x is an array of {space.xp.__name__}; "
             "expected both in one array namespace"
         )
         raise TypeError(msg)
-    array = (
-        space.working(value) if is_array(value) else space.array(_numbers(f"init {name}", value))
-    )
-    if is_array(value) and _elsewhere(value, space.device):
-        msg = f"init {name} is on {device(value)} and x on {space.device}; move it there"
+    elif _elsewhere(value, space.device):
+        msg = f"{name} is on {device(value)} and x on {space.device}; move it there"
         raise ValueError(msg)
+    else:
+        array = space.xp.astype(value, dtype, copy=False)
     try:
         return space.xp.broadcast_to(array, shape)
     except Exception as error:
-        msg = (
-            f"init {name} has shape {tuple(array.shape)}; "
-            f"expected {shape}, or what broadcasts to it"
-        )
+        msg = f"{name} has shape {tuple(array.shape)}; expected {shape}, or what broadcasts to it"
         raise ValueError(msg) from error
 
 
-def _check_values(model: Mixture, params: MixtureParams) -> None:
-    """Check on the host that given parameters are ones that the model can have."""
+def _check_values(model: Mixture, params: MixtureParams, space: Space) -> None:
+    """Check on the host that given parameters are ones that the model can have.
+
+    They are judged in the dtype in which steps factor them: a thin covariance may have no factor
+    in a narrower one.
+    """
     if params.weights is not None:
         weights = to_numpy(params.weights)
         sound = np.all(np.isfinite(weights)) and weights.min(initial=0) >= 0
@@ -519,7 +563,7 @@ def _check_values(model: Mixture, params: MixtureParams) -> None:
             raise ValueError(msg)
     if all(p is None for p in params.components):
         return
-    valid = model.component.valid(params.components)
+    valid = model.component.valid(space.exact(params.components))
     if not to_numpy(array_namespace(valid).all(valid)):
         msg = (
             f"init holds parameters that {type(model.component).__name__} components cannot "

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NoReturn
 try:
     import typer
     from rich.console import Console
+    from typer.core import TyperCommand
 except ModuleNotFoundError as missing:
     sys.exit(f"xem: the program needs {missing.name}: pip install 'xem-em[cli]'")
 
@@ -23,14 +24,30 @@ app = typer.Typer(
     name="xem",
     help="Fit mixture models to many series at once.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+class _Command(TyperCommand):
+    """A command that takes an option twice only if that means something."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an option that is repeated, of which the last would win."""
+        if not ctx.resilient_parsing:
+            given: list[Any] = self.make_parser(ctx).parse_args(args=list(args))[2]
+            options = [p for p in given if p.param_type_name == "option"]
+            for option in (o for o in options if not (o.multiple or o.is_flag)):
+                if given.count(option) > 1:
+                    msg = f"{option.opts[0]} is given {given.count(option)} times; expected once"
+                    raise _UsageError(msg, ctx=ctx)
+        return list(super().parse_args(ctx, args))
 
 
 def main() -> None:
     """Run the program; what a user can mend ends it with one line on stderr and status 2."""
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="xem", standalone_mode=False))
     except _UsageError as error:
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         command = "xem" if error.ctx is None else error.ctx.command_path
@@ -49,12 +66,28 @@ Floor = Annotated[
         help="The smallest variance of a component, relative to its group's.", show_default="1e-06"
     ),
 ]
+Sep = Annotated[
+    str | None, typer.Option(help="What separates the columns of a CSV file.", show_default=",")
+]
+Decimal = Annotated[
+    str | None, typer.Option(help="The decimal mark of a CSV file.", show_default=".")
+]
+Null = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What stands for a missing number in a CSV file, beside NA and its like; "
+        "may be repeated."
+    ),
+]
+Encoding = Annotated[
+    str | None, typer.Option(help="How a CSV file is encoded.", show_default="utf8")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and data.")]
 Fits = Annotated[str, typer.Argument(metavar="FITS", help="What xem fit wrote.")]
 Out = Annotated[
     str,
     typer.Option(
-        "--out", "-o", help="The .csv, .parquet or .json file to write; - writes CSV to stdout."
+        "--out", "-o", help="The .csv, .tsv, .parquet, .json or .jsonl file to write; - for stdout."
     ),
 ]
 
@@ -76,14 +109,14 @@ def _options(
     """Fit mixture models to many series at once."""
 
 
-@app.command()
+@app.command(cls=_Command)
 def fit(
     source: Annotated[
         str,
         typer.Argument(
             metavar="INPUT",
-            help="A .csv, .parquet or .json table, a .npy array with one series a row and NaN "
-            "for padding, or - for any of these on stdin.",
+            help="A .csv, .tsv, .parquet, .json or .jsonl table, a folder of .parquet files, "
+            "a .npy array with one series a row and NaN for padding, or - for stdin.",
             show_default=False,
         ),
     ],
@@ -137,20 +170,27 @@ def fit(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON on stdout.")
     ] = False,
+    sep: Sep = None,
+    decimal: Decimal = None,
+    null: Null = None,
+    encoding: Encoding = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit a mixture to every group of rows; write one row for each group and component."""
     with _reporting():
-        from xem import _jobs, _report
+        from xem import _jobs, _outputs, _report
         from xem._arrays import named_space
 
         counts = _counts(components)
         if criterion is not None and len(counts) == 1:
             _stop(f"--criterion chooses among several --components; there is one, {components}")
+        if as_json:
+            _outputs.stdout()
         if as_json and out == "-":
             _stop("--json and the table would both go to stdout: name a file with --out")
         outcome = _jobs.fit_table(
             source,
+            _dialect(sep, decimal, null, encoding),
             _jobs.Columns(by or [], value, weights),
             _jobs.family(family, variance_floor),
             counts,
@@ -163,7 +203,7 @@ def fit(
             seed=seed,
             max_iter=max_iter,
             tol=tol,
-            progress=not quiet,
+            progress=not quiet and sys.stderr is not None and sys.stderr.isatty(),
         )
         if as_json:
             typer.echo(json.dumps(outcome.summary()))
@@ -172,7 +212,7 @@ def fit(
             _report.show_outcome(outcome, list(map(str, written)))
 
 
-@app.command()
+@app.command(cls=_Command)
 def predict(
     fits: Fits,
     source: Annotated[
@@ -181,14 +221,19 @@ def predict(
     value: Annotated[str | None, typer.Option(help="The column of observations.")] = None,
     out: Out = "-",
     family: Family = "normal",
+    sep: Sep = None,
+    decimal: Decimal = None,
+    null: Null = None,
+    encoding: Encoding = None,
     quiet: Quiet = False,
 ) -> None:
     """Write DATA with the most probable component of each row, and all their probabilities."""
     with _reporting():
         from xem import _jobs
 
+        dialect = _dialect(sep, decimal, null, encoding)
         n_rows, n_labelled = _jobs.predict_table(
-            fits, source, value, _jobs.family(family, None), out
+            fits, source, dialect, value, _jobs.family(family, None), out
         )
         if not quiet:
             missing = n_rows - n_labelled
@@ -196,7 +241,7 @@ def predict(
             typer.echo(f"{n_labelled:,} of {n_rows:,} rows labelled{note}", err=True)
 
 
-@app.command()
+@app.command(cls=_Command)
 def show(
     fits: Fits,
     group: Annotated[
@@ -209,19 +254,31 @@ def show(
     ] = None,
     value: Annotated[str | None, typer.Option(help="The column of observations.")] = None,
     family: Family = "normal",
+    sep: Sep = None,
+    decimal: Decimal = None,
+    null: Null = None,
+    encoding: Encoding = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Print one group's fit; draw its picture into a file."""
     with _reporting():
-        from xem import _jobs, _report, _tables
+        from xem import _jobs, _report
+        from xem._formats.json import as_json as objects
+        from xem._formats.json import as_text
 
         if plot is None and (data is not None or value is not None):
             _stop("--data and --value are for the picture: name its file with --plot")
         name, rows = _jobs.show_group(
-            fits, group or [], _jobs.family(family, None), data, value, plot
+            fits,
+            group or [],
+            _jobs.family(family, None),
+            data,
+            _dialect(sep, decimal, null, encoding),
+            value,
+            plot,
         )
         if as_json:
-            typer.echo(_tables.as_json(rows))
+            typer.echo(as_text(objects(rows)))
         else:
             _report.show_rows(name, rows)
 
@@ -237,11 +294,20 @@ def _counts(components: str) -> range:
     return counts
 
 
+def _dialect(
+    sep: str | None, decimal: str | None, null: list[str] | None, encoding: str | None
+) -> dict[str, Any]:
+    """Return what is unusual about the CSV file of data."""
+    tab = {"\\t": "\t"}.get(sep or "", sep)  # as shells give what is written so
+    given = {"sep": tab, "decimal": decimal, "null": tuple(null or ()), "encoding": encoding}
+    return {name: value for name, value in given.items() if value not in (None, ())}
+
+
 @contextmanager
 def _reporting() -> Iterator[None]:
     """Turn what a user can mend into one line on stderr and an exit status."""
     try:
-        from xem._tables import TableError
+        from xem._formats.base import TableError
     except ModuleNotFoundError as missing:
         _stop(f"the program needs {missing.name}: pip install 'xem-em[cli]'")
     try:
@@ -249,9 +315,13 @@ def _reporting() -> Iterator[None]:
     except typer.Exit:
         raise
     except (TableError, *_MENDABLE) as error:
-        _stop(" ".join(str(error).split()) or type(error).__name__)
+        _stop(_in_one_line(str(error)) or type(error).__name__)
     except KeyboardInterrupt:
         _stop("interrupted; nothing was written", _INTERRUPTED)
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines())
 
 
 def _complain(message: str) -> None:

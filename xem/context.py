@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from types import ModuleType
 from typing import NamedTuple
 
-from xem._arrays import Array, Space, aligned
+from xem._arrays import Array, Space, aligned, array_namespace
 from xem._linalg import total, vecdot
+from xem._special import power_of_two, root
 from xem.execution import RawTile, add, per_event
 from xem.families.base import Context
 from xem.models.base import Model
@@ -17,6 +19,10 @@ from xem.status import RUNNING, Status
 
 Tiles = Callable[[], Iterable[RawTile]]
 """Gives the tiles of some problems, anew for each pass over them."""
+
+
+Found = tuple[Array, Array]
+"""An observation ``(..., d)`` of each problem, and whether it has one."""
 
 
 class Extent(NamedTuple):
@@ -111,60 +117,46 @@ def _judge(model: Model, extent: Extent, weight: Array, tiles: Tiles, space: Spa
     def of_columns(reduce_: Callable[..., Array], columns: Array) -> Array:
         return reduce_(columns, axis=-1) if model.event_rank else columns
 
-    n_distinct = _n_distinct(model, extent, tiles, space)
+    n_distinct = _n_distinct(model, tiles, space)
     status = mark(n_distinct < model.n_distinct, Status.TOO_FEW)
     if model.needs_spread:
         lone, flat = weight <= 1, extent.low == extent.high
-        constant = of_columns(xp.all if model.isotropic else xp.any, flat)
+        constant = of_columns(xp.all, flat)
         status = mark(constant, Status.CONSTANT)
-        status = mark(of_columns(xp.all, flat) & lone, Status.TOO_FEW)
+        status = mark(constant & lone, Status.TOO_FEW)
     status = mark(of_columns(xp.any, extent.low > extent.high), Status.TOO_FEW)
     status = mark(extent.unsupported, Status.OUT_OF_SUPPORT)
     return mark(extent.not_finite, Status.NOT_FINITE)
 
 
-def _n_distinct(model: Model, extent: Extent, tiles: Tiles, space: Space) -> Array:
-    """Return how many distinct values each problem has, counting no further than it needs."""
-    xp = space.xp
+def _n_distinct(model: Model, tiles: Tiles, space: Space) -> Array:
+    """Return how many distinct observations each problem has, counting no further than it needs.
 
-    def observed(tile: RawTile) -> Array:
-        """Return one number for each observation, infinite where there is none."""
-        x = _projected(tile, extent, space)
-        return x if tile.valid is None else xp.where(tile.valid, x, math.inf)
-
-    kept = list(map(observed, tiles())) if model.event_rank else None
-
-    def least_above(value: Array) -> Array:
-        numbers = map(observed, tiles()) if kept is None else kept
-        above = (xp.where(x > value[..., None], x, math.inf) for x in numbers)
-        return reduce(xp.minimum, (xp.min(x, axis=-1) for x in above))
-
-    nothing = space.full(extent.not_finite.shape, -math.inf)
-    value = least_above(nothing) if extent.low.ndim > nothing.ndim else extent.low
-    count = xp.astype(xp.isfinite(value), xp.int32)
-    for _ in range(1, model.n_distinct):
-        value = least_above(value)
-        count = count + xp.astype(xp.isfinite(value), xp.int32)
-    return count
-
-
-def _projected(tile: RawTile, extent: Extent, space: Space) -> Array:
-    """Return one number for each observation ``(..., n)``, equal ones for equal vectors alone.
-
-    It is a sum of the columns, each shrunk to its range and taken a generic number of times.
+    One after the other is the first that equals none of those before it, in any column: nothing
+    is computed of the numbers, so that no rounding can make two of them equal.
     """
-    if not tile.rank:
-        return tile.x
+    found: list[Found] = []
+    for tile in tiles():
+        found = _looked_through(tile, found or [None] * model.n_distinct, space)
+    return reduce(operator.add, (space.xp.astype(there, space.xp.int32) for _, there in found))
+
+
+def _looked_through(tile: RawTile, found: Sequence[Found | None], space: Space) -> list[Found]:
+    """Return distinct observations ``(..., d)`` with those that a tile adds, and which exist."""
     xp = space.xp
-    width = extent.high - extent.low
-    wide = xp.isfinite(width) & (width > 0)
-    factor = xp.where(wide, 1 / xp.where(wide, width, 1.0), 0.0)
-    generic = space.full(width.shape, 0.0) + xp.sqrt(
-        space.working(space.arange(width.shape[-1]) + 2)
-    )
-    low = xp.where(xp.isfinite(extent.low), extent.low, 0.0)
-    shrunk = (tile.x - low[..., None]) * (factor * generic)[..., None]
-    return xp.sum(shrunk, axis=-2)
+    x = tile.x if tile.rank else tile.x[..., None, :]
+    new = xp.ones_like(x[..., 0, :], dtype=xp.bool) if tile.valid is None else tile.valid
+    seen: list[Found] = []
+    for before in found:
+        if seen:
+            new = new & xp.any(x != seen[-1][0][..., None], axis=-2)
+        where = xp.argmax(xp.astype(new, xp.int8), axis=-1)[..., None, None]
+        where = xp.broadcast_to(where, (*x.shape[:-1], 1))
+        value, there = xp.take_along_axis(x, where, axis=-1)[..., 0], xp.any(new, axis=-1)
+        if before is not None:
+            value, there = xp.where(before[1][..., None], before[0], value), before[1] | there
+        seen.append((value, there))
+    return seen
 
 
 def _context(
@@ -173,7 +165,7 @@ def _context(
     """Return the context, from sums of numbers that were scaled before they were squared."""
     xp, sums = space.xp, space.sums
     affine, scaled = model.standardization == "location-scale", model.standardization != "none"
-    unit = _power_of_two(high / 2 - low / 2, space)
+    unit = power_of_two(high / 2 - low / 2)
     if model.isotropic:
         unit = xp.broadcast_to(xp.max(unit, axis=-1, keepdims=True), unit.shape)
     share = aligned(1 / xp.where(weight > 0, weight, 1.0), low)
@@ -186,21 +178,49 @@ def _context(
     centre = space.working(sums(low) + mean * sums(unit))
     offset = mean_of(lambda z: z, centre)
     variance = xp.clip(mean_of(lambda z: z * z, centre) - offset * offset, 0, None)
-    spread = space.working(xp.sqrt(variance)) * unit
-    if model.isotropic:
-        common = xp.sqrt(xp.mean(variance, axis=-1, keepdims=True))
-        spread = space.working(xp.broadcast_to(common, unit.shape)) * unit
-    if not affine:
-        spread = xp.maximum(xp.abs(low), xp.abs(high))
-    scale = _power_of_two(spread, space) if scaled else xp.ones_like(unit)
     largest = xp.maximum(xp.abs(low), xp.abs(high))
+    deviation = _with_mean_spread(space.working(root(variance)) * unit, model, space)
+    spread = deviation if affine else largest
+    if model.isotropic:
+        common = root(xp.mean(variance, axis=-1, keepdims=True))
+        spread = space.working(xp.broadcast_to(common, unit.shape)) * unit
+    spread = xp.maximum(spread, _least_scale(largest, model))
+    spread = xp.clip(spread, model.least_spread, None)
+    scale = power_of_two(spread) if scaled else xp.ones_like(unit)
+    variance = variance * sums(unit / scale) ** 2
     return Context(
         sums(centre if affine else xp.zeros_like(centre)),
         sums(scale),
         weight,
-        variance * sums(unit / scale) ** 2,
+        variance,
+        xp.where(variance > 0, variance, sums(deviation / scale) ** 2),
+        xp.zeros_like(variance) if affine else sums(centre / scale),
         sums(largest / scale) * space.epsilon,
+        xp.full_like(weight, space.epsilon),
     )
+
+
+def _least_scale(largest: Array, model: Model) -> Array:
+    """Return by what the largest numbers can be divided: the offset of a constant column is large.
+
+    What has some spread is not that much larger than it.
+    """
+    xp = array_namespace(largest)
+    if model.isotropic:
+        largest = xp.broadcast_to(xp.max(largest, axis=-1, keepdims=True), largest.shape)
+    return largest * (64 / float(xp.finfo(largest.dtype).max))
+
+
+def _with_mean_spread(deviation: Array, model: Model, space: Space) -> Array:
+    """Return standard deviations, the root mean square of the others for columns without one."""
+    if not model.event_rank:
+        return deviation
+    xp = space.xp
+    largest = xp.max(deviation, axis=-1, keepdims=True)
+    share = deviation / xp.where(largest > 0, largest, 1.0)
+    count = xp.sum(space.working(share > 0), axis=-1, keepdims=True)
+    square = xp.sum(share * share, axis=-1, keepdims=True) / xp.clip(count, 1, None)
+    return xp.where(share > 0, deviation, largest * root(square))
 
 
 def _weighted(
@@ -213,13 +233,3 @@ def _weighted(
         return total(function(z))
     z = xp.where(per_event(tile.valid, z), z, 0.0)
     return vecdot(function(z), per_event(tile.weights, z))
-
-
-def _power_of_two(x: Array, space: Space) -> Array:
-    """Return a power of two near each number, 1 for 0, such that its inverse is finite too."""
-    xp = space.xp
-    positive = (x > 0) & xp.isfinite(x)
-    exponent = xp.round(xp.log2(xp.where(positive, x, 1.0)))
-    limit = math.floor(math.log2(float(xp.finfo(space.dtype).max))) - 4
-    exponent = xp.clip(exponent, -limit, limit)
-    return space.full((), 2.0) ** exponent

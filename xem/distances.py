@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
 from xem._arrays import Array, Space, array_namespace
 from xem._linalg import (
     cholesky,
@@ -18,29 +23,68 @@ from xem.execution import Observations, add
 from xem.models.base import Tile
 
 _SLACK = 64
+TIE = 8
+"""Distances are equal where they differ by so many units in the last place of coordinates."""
 _LEAST = 1e-6
 
 
 def distance(tile: Tile, centre: Array) -> Array:
-    """Return the distances ``(rows, n)`` of observations from one centre ``(rows, *event)``."""
-    xp = array_namespace(centre)
-    away = tile.x - centre[..., None]
-    return xp.abs(away) if centre.ndim == 1 else xp.sqrt(xp.sum(away * away, axis=-2))
+    """Return the distance ``(rows, n)`` of observations from one centre ``(rows, *event)``."""
+    xp, origin = array_namespace(centre), centre[..., None]
+    return xp.abs(tile.x - origin) if centre.ndim == 1 else xp.sqrt(_square(tile.x, origin))
+
+
+def _square(x: Array, origin: Array) -> Array:
+    """Return the squared distances ``(..., n)`` of vectors ``(..., d, n)``, by differences."""
+    away = x - origin
+    return array_namespace(x).sum(away * away, axis=-2)
 
 
 def near_vectors(x: Array, centres: Array) -> Array:
     """Return whether a centre is the nearest one of each vector, bool ``(rows, K, n)``.
 
-    Of two centres that are equally near, to rounding, the first one counts as nearer: ties are
-    common in whole numbers, and must not be decided by rounding.
+    Of two centres that are equally near, to the rounding of their coordinates, the first one
+    counts as nearer: ties are common in whole numbers, and must not be decided by rounding.
+
+    Differences tell which of two close centres is nearer, however far away others are. NumPy
+    takes them for those vectors alone that a matrix product, which is faster, leaves undecided.
     """
-    xp, slack = array_namespace(x), _SLACK * Space.of(x).epsilon
-    own = xp.sum(centres * centres, axis=-1)[..., None]
-    length = xp.sum(x * x, axis=-2)[:, None, :]
-    square = own - 2 * matmul(centres, x)
-    least = xp.min(square, axis=-2, keepdims=True)
-    reach = least + slack * (length + xp.max(own, axis=-2, keepdims=True))
-    return first_of(square <= reach)
+    if isinstance(x, np.ndarray):
+        return _near_by_products(x, centres)
+    return _near_by_differences(x, (centres[:, k, :, None] for k in range(centres.shape[1])))
+
+
+def _near_by_differences(x: Array, centres: Iterable[Array]) -> Array:
+    """Return whether each centre, ``(..., d, 1)`` or ``(..., d, n)``, is the nearest one."""
+    xp = array_namespace(x)
+    square = xp.stack([_square(x, centre) for centre in centres], axis=-2)
+    least = xp.sqrt(xp.min(square, axis=-2, keepdims=True))
+    length = xp.sqrt(xp.sum(x * x, axis=-2, keepdims=True))
+    reach = least + TIE * Space.of(x).epsilon * (length + least)
+    return first_of(square <= reach * reach)
+
+
+def _near_by_products(x: np.ndarray[Any, Any], centres: np.ndarray[Any, Any]) -> Array:
+    """Return whether a centre is the nearest one, as differences have it.
+
+    The score of a centre is its squared distance less the squared length of the vector. Where
+    that of another one is within what rounding and ties can amount to, differences decide.
+    """
+    own = np.sum(centres * centres, axis=-1)[..., None]
+    score = matmul(-2 * centres, x)
+    score += own
+    least = np.min(score, axis=-2)
+    slack = (_SLACK + x.shape[-2] + 7 * TIE) * Space.of(x).epsilon
+    least += slack * (np.sum(x * x, axis=-2) + np.max(own, axis=-2))
+    near = score <= least[..., None, :]
+    number = np.uint8 if near.shape[-2] < 256 else np.intp  # bytes are far faster to add
+    count = np.sum(near.view(np.uint8), axis=-2, dtype=number)
+    undecided = np.flatnonzero(count != 1)
+    if undecided.size:
+        row, place = np.divmod(undecided, x.shape[-1])
+        each = (centres[row, k].T for k in range(centres.shape[1]))
+        near[row, :, place] = _near_by_differences(x[row, :, place].T, each).T
+    return near
 
 
 def picked(observations: Observations[Tile], index: Array) -> Array:
@@ -83,11 +127,13 @@ def _ones(tile: Tile) -> Array:
 def whitener(observations: Observations[Tile], like: Array) -> Array:
     """Return what makes vectors of each problem uncorrelated and of unit variance.
 
-    ``(rows, d, d)``. A direction in which the data have next to no spread is not blown up.
+    ``(rows, d, d)``. A direction in which the data have next to no spread is not blown up, and a
+    column that has none stays as it is.
     """
     own = covariance(observations)
     xp, variances = array_namespace(own), diagonal(own)
-    factor = inverse_factor(cholesky(own + from_diagonal(_LEAST * variances)))
+    least = xp.where(variances > 0, _LEAST * variances, 1.0)
+    factor = inverse_factor(cholesky(own + from_diagonal(least)))
     sound = xp.all(xp.isfinite(factor), axis=(-2, -1))[:, None, None]
     return Space.of(like).working(xp.where(sound, factor, identity_like(variances)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from xem._arrays import (
     aligned,
     array_namespace,
     computing,
+    is_differentiated,
+    moveaxis,
     take_rows,
     to_numpy,
 )
@@ -21,6 +24,7 @@ from xem._tree import tree_map
 from xem.boundary import check_data, check_lengths, generator, split_shape, whole
 from xem.execution import Budget, spans
 from xem.models.mixture import Mixture, MixtureParams
+from xem.steps import with_density
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,7 @@ class Distribution:
         lengths : integer array (*batch,), optional
             How many observations each problem has; 0 is returned past them.
         """
-        return self._over(self.model.log_prob, x, lengths, 0.0)
+        return self._over(self.model.log_prob, x, lengths, 0.0, (x, self.params))
 
     def posterior(self, x: Array, *, lengths: Array | None = None) -> Array:
         """Return the posterior probabilities of the components, ``(*batch, n, K)``.
@@ -70,10 +74,9 @@ class Distribution:
         """
 
         def probabilities(params: MixtureParams, x: Array) -> Array:
-            xp = array_namespace(x)
-            return xp.moveaxis(xp.exp(self.model.log_posterior(params, x)), -2, -1)
+            return moveaxis(self.model.posterior(params, x), -2, -1)
 
-        return self._over(probabilities, x, lengths, 0.0)
+        return self._over(probabilities, x, lengths, 0.0, (x, self.params))
 
     def predict(self, x: Array, *, lengths: Array | None = None) -> Array:
         """Return the most probable components, integers ``(*batch, n)``.
@@ -91,16 +94,14 @@ class Distribution:
 
         return self._over(label, x, lengths, -1)
 
-    def sample(
-        self, n: int, *, seed: int | np.random.Generator | None = None
-    ) -> tuple[Array, Array]:
+    def sample(self, n: int, *, seed: Any = None) -> tuple[Array, Array]:
         """Draw from the fitted mixtures.
 
         Parameters
         ----------
         n : int
             Observations a problem.
-        seed : int or numpy.random.Generator, optional
+        seed : int, numpy.random.Generator or torch.Generator, optional
             The same seed draws the same on every backend.
 
         Returns
@@ -125,8 +126,12 @@ class Distribution:
         x: Array,
         lengths: Array | None,
         fill: float,
+        inputs: Any = None,
     ) -> Array:
-        """Apply a function of parameters and observations, in tiles that bound the memory."""
+        """Apply a function of parameters and observations, in tiles that bound the memory.
+
+        ``inputs`` are the arrays by which it can be differentiated.
+        """
         rank = self.model.event_rank
         space = check_data(x, None, None, rank)
         if space.xp is not array_namespace(self.params.weights):
@@ -140,9 +145,15 @@ class Distribution:
             wanted = dict.fromkeys([(*self.batch, n, *self.event), (n, *self.event)])
             msg = f"x has shape {tuple(x.shape)}; expected {' or '.join(map(str, wanted))}"
             raise ValueError(msg)
-        with computing(x, gradients=True):
+        with computing(x, inputs=inputs):
+            inside = None if lengths is None else self._inside(x, n, lengths)
+            if inside is not None and is_differentiated():
+                x = space.xp.broadcast_to(x, (*self.batch, n, *event))
+                x = space.xp.where(aligned(inside, x), x, 0.0)
             value = self._tiled(function, x, n, space)
-            return value if lengths is None else self._cut(value, x, n, lengths, fill)
+            if inside is None:
+                return value
+            return space.xp.where(aligned(inside, value), value, fill)
 
     def _tiled(
         self, function: Callable[[MixtureParams, Array], Array], x: Array, n: int, space: Space
@@ -160,19 +171,24 @@ class Distribution:
 
         def tile(row: slice, column: slice) -> Array:
             part = tree_map(lambda p: take_rows(p, row), params)
-            return function(part, space.working(xp.moveaxis(flat[row, column, ...], 1, -1)))
+            own = space.working(moveaxis(flat[row, column, ...], 1, -1))
+            if not is_differentiated():
+                return function(part, own)
+            part, sound = with_density(self.model, tree_map(space.working, part), event, space)
+            value = function(part, xp.where(aligned(sound, own), own, 0.0))
+            return xp.where(aligned(sound, value), value, float("nan"))
 
         value = xp.concat([xp.concat([tile(r, c) for c in columns], axis=1) for r in rows])
         return xp.reshape(value, (*batch, n, *value.shape[2:]))
 
-    def _cut(self, value: Array, x: Array, n: int, lengths: Array, fill: float) -> Array:
-        """Return values with a filler past the lengths."""
+    def _inside(self, x: Array, n: int, lengths: Array) -> Array:
+        """Return which observations are within the lengths, bool ``(*batch, n)``."""
         xp, space, rank = array_namespace(x), Space.of(x), self.model.event_rank
         check_data(xp.broadcast_to(x, (*self.batch, n, *self.event)), None, lengths, rank)
         check_lengths(lengths, n)
         position = space.arange(n)
-        inside = position < xp.astype(lengths, position.dtype)[..., None]
-        return xp.where(aligned(inside, value), value, xp.full_like(value, fill))
+        inside: Array = position < xp.astype(lengths, position.dtype)[..., None]
+        return inside
 
 
 __all__ = ["Distribution"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from xem import rows as rows_
-from xem._arrays import Array, Space, take_rows, to_numpy
+from xem._arrays import Array, Space, aligned, take_rows, to_numpy
 from xem._compile import PLAIN, Plain
 from xem._tree import named_leaves, tree_map
 from xem.boundary import Options, Problems
@@ -18,7 +19,7 @@ from xem.context import Survey, survey
 from xem.convergence import State, conclude, hopeless, sound
 from xem.distances import covariance
 from xem.execution import Budget, Observations, RawTile, Source, Workers, spans
-from xem.families.base import Context
+from xem.families.base import Context, about_origin
 from xem.init import Start, from_start, metric_of, overlaid, seeded
 from xem.models.base import Model, Tile
 from xem.models.mixture import Mixture
@@ -31,6 +32,7 @@ from xem.steps import (
     in_data_units,
     iteration,
     iterations,
+    maximisation,
     objective_of,
     prepared,
     standardised,
@@ -223,13 +225,17 @@ class Driver:
 
     def _begin(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
         """Return rows with their start, and its E-step in the fast form."""
-        observations, xp = self._observe(source, where, rows, False), self._space.xp
-        rows = self._with_prior(rows, observations)
+        observations = self._observe(source, where, rows, False)
+        started = self._started(source, where, self._with_prior(rows, observations), exact)
+        return started if self._call.fuses else self._expected(started, observations, False)
+
+    def _started(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
+        """Return rows with the parameters that they start from."""
+        xp, observations = self._space.xp, self._observe(source, where, rows, False)
         labelled = self._observe(source, where, rows, exact)
         params = tree_map(self._space.working, self._start(rows, observations, labelled))
         zero = xp.astype(xp.zeros_like(rows.ids), xp.int32)
-        started = rows._replace(state=State(params, None, None, zero, zero + RUNNING))
-        return started if self._call.fuses else self._expected(started, observations, False)
+        return rows._replace(state=State(params, None, None, zero, zero + RUNNING))
 
     def _first(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
         """Return rows with the E-step of their start, compiled."""
@@ -308,11 +314,48 @@ class Driver:
         return rows._replace(state=state)
 
     def _resume(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
-        """Return strained rows in the exact form, as many iterations on as the others."""
+        """Return strained rows in the exact form, as many iterations on as the others.
+
+        They have made no fewer than before the last check but one: a row may have gone over to
+        the exact form since, and then to the origin.
+        """
+        rows = self._about_origin(source, where, rows, exact)
         observations = self._observe(source, where, rows, exact)
         rows = self._expected(rows, observations, exact)
-        steps = min(self._done, self._options.check_every)
+        steps = min(self._done, 2 * self._options.check_every)
         return self._go_on(rows, observations, steps, exact, self._done)
+
+    def _about_origin(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
+        """Return rows that are not centred where that costs digits; a start is made anew there.
+
+        It may cost the parameters of a row digits, or those of its next M-step.
+        """
+        space, old, before = self._space, rows.context, rows.state.params
+        moves = self._loses_digits(rows, self._observe(source, where, rows, exact))
+        if moves is None:
+            return rows
+        centred = self._observe(source, where, rows, False)
+        rows = rows._replace(context=about_origin(old, moves))
+        rows = self._with_prior(rows, centred)
+        if self._done == 0:
+            return self._started(source, where, rows, exact)
+        moved = self._model.unstandardize(space.exact(before), old)
+        moved = space.rounded(self._model.standardize(moved, rows.context))
+        moved = tree_map(lambda a, b: space.xp.where(aligned(moves, a), a, b), moved, before)
+        return rows._replace(state=rows.state._replace(params=moved))
+
+    def _loses_digits(self, rows: Rows, observations: Observations[Tile]) -> Array | None:
+        """Return which rows are strained in the exact form, now or after the next M-step."""
+        model, space, context, found = self._model, self._space, rows.context, list[Array]()
+        params = rows.state.params
+        for last in (False, True):
+            ready = prepared(model, params, space, exact=True)
+            strained = model.strained(params, ready, context, space)
+            found += [] if strained is None else [strained]
+            if not last:
+                sums, _ = expectation(model, ready, observations, context, space)
+                params = maximisation(model, params, sums, context, space, exact=True)
+        return reduce(operator.or_, found) if found else None
 
     def _go_on(
         self,
@@ -337,7 +380,10 @@ class Driver:
                 limit=limit,
                 call=call,
             )
-            if space.on_host and not (state.status == RUNNING).any():
+            going = state.status == RUNNING
+            if limit is not None:
+                going = going & (state.n_iter < limit)
+            if space.on_host and not going.any():
                 break
         return rows._replace(state=call.restored(state))
 

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from xem import boundary
 from xem._arrays import computing
 from xem._compile import PLAIN, Compiler, Loan
@@ -15,7 +13,7 @@ from xem.driver import Driver
 from xem.execution import Workers, cores
 from xem.init import uniforms
 from xem.models.mixture import Mixture, MixtureParams
-from xem.progress import Bar, Progress
+from xem.progress import Bar, Progress, progress_bar
 from xem.result import Fit, moved
 from xem.status import Status
 
@@ -33,7 +31,7 @@ def fit(
     prior: Any = None,
     init: str | MixtureParams = "k-means++",
     n_init: int = 1,
-    seed: int | np.random.Generator | None = None,
+    seed: Any = None,
     max_iter: int = 1000,
     tol: float = 1e-6,
     compile: bool = False,  # noqa: A002
@@ -41,7 +39,7 @@ def fit(
     threads: int | None = None,
     check_every: int = 10,
     callback: Callable[[Progress], Any] | None = None,
-    progress: bool = False,
+    progress: bool | Bar = False,
 ) -> Fit:
     """Fit a model to every problem of a batch by expectation–maximization.
 
@@ -68,8 +66,9 @@ def fit(
         problem's own covariance, for clusters that are long and thin in one direction); or
         ``model.params(…)``, of which what is left out is started.
     n_init : int
-        Restarts. Per problem the best is kept: by `Status.rank`, then by objective.
-    seed : int or numpy.random.Generator, optional
+        Restarts. Per problem the best is kept: by `Status.rank`, then by the objective less
+        `Fit.floor_gain`, and the first of equals.
+    seed : int, numpy.random.Generator or torch.Generator, optional
         The same seed gives the same start on every backend.
     max_iter : int
         The most iterations.
@@ -91,8 +90,8 @@ def fit(
         decided at every iteration; results do not depend on this.
     callback : callable, optional
         Called at checks with a `Progress`; returning True stops the fit.
-    progress : bool
-        Show a progress bar.
+    progress : bool or Bar
+        Show a progress bar on stderr: one of the fit's own, or one that several fits share.
 
     Returns
     -------
@@ -184,7 +183,7 @@ def _run(
     x: Any,
     given: _Options,
     callback: Callable[[Progress], Any] | None,
-    shown: bool,
+    progress: bool | Bar,
     read: Callable[[Driver, Status], Fit],
 ) -> Fit:
     """Check the arguments, fit, and return what is read from the driver."""
@@ -205,10 +204,12 @@ def _run(
     )
     with computing(problems.sources[0].x):
         start = boundary.given(model, given.init, options.n_init, problems)
-        pull = boundary.prior(model, given.prior, problems)
+        batch, event, space = problems.batch, problems.event, problems.space
+        pull = boundary.prior(model, given.prior, batch, event, space, read=True)
+        pull = boundary.flattened(pull, batch, space)
     draws = uniforms(boundary.generator(given.seed), options.n_init, model.n_clusters)
     if not given.compile:
-        return _fitted(model, problems, options, (start, pull, draws), callback, shown, read)
+        return _fitted(model, problems, options, (start, pull, draws), callback, progress, read)
     loan = Loan(problems.space, options.workers)
 
     def tell(found: Progress) -> Any:
@@ -218,7 +219,7 @@ def _run(
         lent = problems.moved(loan.lend, loan.space)
         own = (*loan.lend((start, pull)), draws)
         fit = _fitted(
-            model, lent, options._replace(workers=1), own, tell, shown, read, compiled=True
+            model, lent, options._replace(workers=1), own, tell, progress, read, compiled=True
         )
     return moved(fit, loan.back)
 
@@ -229,7 +230,7 @@ def _fitted(
     options: boundary.Options,
     begin: tuple[Any, Any, Any],
     callback: Callable[[Progress], Any] | None,
-    shown: bool,
+    progress: bool | Bar,
     read: Callable[[Driver, Status], Fit],
     *,
     compiled: bool = False,
@@ -239,11 +240,14 @@ def _fitted(
     with (
         computing(anchor),
         Workers(anchor, options.workers, products=model.event_rank > 0) as workers,
-        Bar(options.max_iter, shown=shown) as bar,
+        progress_bar(progress) as bar,
     ):
+        bar.begin(options.max_iter)
         call = Compiler(problems.space, bar.compiled) if compiled else PLAIN
         driver = Driver(model, problems, options, workers, *begin, call)
-        return read(driver, _iterated(driver, callback, bar))
+        last = _iterated(driver, callback, bar)
+        bar.end()
+        return read(driver, last)
 
 
 def _iterated(driver: Driver, callback: Callable[[Progress], Any] | None, bar: Bar) -> Status:

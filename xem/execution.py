@@ -14,6 +14,7 @@ from xem._arrays import (
     Array,
     Space,
     computing,
+    moveaxis,
     samples_last,
     single_threaded_products,
     take_rows,
@@ -77,7 +78,7 @@ class Source:
         there = slice(min(columns.start, n), min(columns.stop, n))
         x = take_rows(self.x[(..., there, *(slice(None),) * self.rank)], index)
         if self.rank:
-            x = self.space.xp.moveaxis(x, -1 - self.rank, -1)
+            x = moveaxis(x, -1 - self.rank, -1)
         x = self._widened(self.space.working(x), columns)
         weights = None
         if self.weights is not None:

@@ -6,8 +6,10 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,26 +41,69 @@ def save(fit: Fit, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
+    TypeError
+        If ``fit`` is no `Fit`, or ``path`` no path.
+    ValueError
+        If ``path`` names no file.
     OSError
         If the file cannot be written.
     """
+    _check_fit(fit)
+    place = _as_path(path)
     arrays = {name: to_numpy(getattr(fit, name)) for name in _ARRAYS}
     arrays |= {f"params.{name}": to_numpy(leaf) for name, leaf in named_leaves(fit.params)}
     description = json.dumps({"format": _FORMAT, "model": _described(fit.model)})
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, description=np.asarray(description), **arrays)
-    _write(Path(path), buffer.getvalue())
+    with replacing(place) as target:
+        target.write_bytes(buffer.getvalue())
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file at once: all of it, or nothing."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+def _check_fit(fit: Any) -> None:
+    if not isinstance(fit, Fit):
+        msg = (
+            f"fit is a {type(fit).__name__}; expected a Fit, as xem.fit returns it: several of "
+            "them are one after xem.concat, or have a file each"
+        )
+        raise TypeError(msg)
+
+
+def _as_path(path: Any) -> Path:
+    """Return the path of a file, checked."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        msg = f"path is a {type(path).__name__}; expected text or a pathlib.Path, such as 'fit.npz'"
+        raise TypeError(msg)
+    place = Path(os.fsdecode(path))
+    if not place.name or "\0" in place.name:
+        msg = f"path is {os.fsdecode(path)!r}; expected the name of a file, such as 'fit.npz'"
+        raise ValueError(msg)
+    return place
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a new file that takes the place of another once it is whole.
+
+    A file that was there keeps its mode, and a link stays a link.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace; the new one's name has the same suffix.
+    """
+    target = path.resolve()
+    temporary = target.with_name(f".xem-{uuid.uuid4().hex}{target.suffix}")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        if error.filename != str(temporary):
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -84,12 +129,14 @@ def load(path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: 
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If ``path`` is no path.
     ValueError
         If it holds no fit, or one of a model that is not defined in this process, or the
         namespace has no such device here.
     """
-    arrays, description = _read(Path(path))
-    model = _rebuilt(description)
+    place = _as_path(path)
+    arrays, description = _read(place)
     space = Space.at(xp, device)
 
     def put(name: str) -> Array:
@@ -97,13 +144,17 @@ def load(path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: 
         own = getattr(space.xp, host.dtype.name)
         return space.array(host, space.dtype if host.dtype == np.float64 else own)
 
-    blank = model.params()
-    own = (f"params.components.{name}" for name in blank.components._fields)
     try:
+        model = _rebuilt(description)
+        blank = model.params()
+        own = (f"params.components.{name}" for name in blank.components._fields)
         params = type(blank)(put("params.weights"), type(blank.components)(*map(put, own)))
         return Fit(model=model, params=params, **{name: put(name) for name in _ARRAYS})
     except KeyError as error:
-        msg = f"{path} holds no fit, for want of {error}: expected a file that xem.save wrote"
+        msg = f"{place} holds no fit, for want of {error}: expected a file that xem.save wrote"
+        raise ValueError(msg) from error
+    except (AttributeError, TypeError) as error:
+        msg = f"{place} holds no fit, as {error}: expected a file that xem.save wrote"
         raise ValueError(msg) from error
 
 

@@ -14,6 +14,7 @@ except ModuleNotFoundError as missing:
 
 from xem._arrays import Space
 from xem._groups import FITTED, Groups, check_numbers
+from xem._words import known_names, quoted
 from xem.boundary import check_model
 from xem.em import fit
 from xem.models.mixture import Mixture
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     Frame = nw.DataFrame[Any]
 
 _COLUMN = "column"
+_TEXT_LABELS = "make a pandas frame's labels text with df.set_axis(df.columns.map(str), axis=1)"
 
 
 class GroupFits(NamedTuple):
@@ -38,9 +40,9 @@ def fit_groups(
     df: Any,
     *,
     model: Mixture,
-    by: str | Sequence[str] = (),
+    by: str | Iterable[str] = (),
     value: str | None = None,
-    columns: Sequence[str] | None = None,
+    columns: Iterable[str] | None = None,
     weights: str | None = None,
     xp: ModuleType | None = None,
     device: Any = None,
@@ -55,14 +57,14 @@ def fit_groups(
         frame, the columns that are named here are collected.
     model : Mixture
         What to fit to each group.
-    by : str or sequence of str
+    by : str or iterable of str
         The columns whose values name the groups; a null is a value like any other. Without
         any, all rows are one group.
     value : str
         The column of observations. Nulls and NaN are missing observations.
-    columns : sequence of str
+    columns : iterable of str
         Instead of ``value``, for a wide frame: each of these columns is a series of its own,
-        named in the column ``"column"`` of the result.
+        named in the column ``"column"`` of the result. Such as ``df.columns[3:]``.
     weights : str, optional
         The column of observation weights; a row without one is left out.
     xp : module, optional
@@ -112,7 +114,7 @@ def fit_groups(
     if model.event_rank:
         msg = f"model is {model}, of vectors; a frame has one column of numbers: fit arrays"
         raise ValueError(msg)
-    by = list(by) if isinstance(by, Iterable) and not isinstance(by, str) else [by]
+    by = [by] if isinstance(by, str) or not isinstance(by, Iterable) else _names(by)
     values = _observed(value, columns)
     used = [*by, *values, *([] if weights is None else [weights])]
     check_names(used, by, model)
@@ -127,15 +129,30 @@ def fit_groups(
     return GroupFits(_like(rows, native), fitted)
 
 
-def _observed(value: str | None, columns: Sequence[str] | None) -> list[str]:
+def _is_list(names: Any) -> bool:
+    return isinstance(names, Iterable) and not isinstance(names, str)
+
+
+def _names(names: Iterable[Any]) -> list[Any]:
+    """Return names from a list, an index or an array of any library."""
+    return list(getattr(names, "to_pylist", lambda: names)())
+
+
+def _observed(value: str | None, columns: Iterable[str] | None) -> list[str]:
     """Return the columns of observations."""
-    if (value is None) == (columns is None) or isinstance(columns, str):
+    if _is_list(value) and not isinstance(value, tuple):  # a tuple is a label of pandas
         msg = (
-            f"value is {value!r} and columns is {columns!r}; expected one of them: the name of "
-            "the column of observations, or a list of columns, each a series of its own"
+            f"value is {quoted(value)}; expected the name of one column: several, each a series "
+            "of its own, are given as columns=…"
+        )
+        raise TypeError(msg)
+    if (value is None) == (columns is None) or not (columns is None or _is_list(columns)):
+        msg = (
+            f"value is {value!r} and columns is {quoted(columns)}; expected one of them: the name "
+            "of the column of observations, or a list of columns, each a series of its own"
         )
         raise ValueError(msg)
-    found = [value] if value is not None else list(columns or ())
+    found: list[Any] = [value] if columns is None else _names(columns)
     if not found:
         msg = "columns is empty; expected the names of one or more columns"
         raise ValueError(msg)
@@ -154,10 +171,7 @@ def check_names(used: Sequence[str], by: Sequence[str], model: Mixture) -> None:
     """
     odd = [name for name in used if not isinstance(name, str)]
     if odd:
-        msg = (
-            f"{odd[0]!r} is no name of a column; expected text: a pandas frame with other labels "
-            "is renamed with df.rename(columns=str)"
-        )
+        msg = f"{quoted(odd[0])} is no name of a column; expected text: {_TEXT_LABELS}"
         raise TypeError(msg)
     twice = [name for name in used if used.count(name) > 1]
     if twice:
@@ -188,13 +202,22 @@ def _collected(native: Any, names: list[str]) -> Frame:
     known = native.collect_schema().names()
     missing = [name for name in names if name not in known]
     if missing:
-        msg = f"there is no column {missing[0]!r}; the columns are {', '.join(map(str, known))}"
+        msg = f"there is no column {missing[0]!r}; {_remedy(native, missing[0], known)}"
         raise ValueError(msg)
     frame: Frame = nw.maybe_reset_index(native.select(names).lazy().collect())
     if not len(frame):
         msg = "the data have no rows: there is nothing to fit"
         raise ValueError(msg)
     return frame
+
+
+def _remedy(native: Any, name: str, known: list[Any]) -> str:
+    """Say where a column may be that is not among those of a frame."""
+    index = nw.maybe_get_index(native) if isinstance(native, nw.DataFrame) else None
+    if name in getattr(index, "names", ()):
+        return "it is in the index: use df.reset_index()"
+    found = known_names(name, known, "the columns")
+    return found if all(isinstance(k, str) for k in known) else f"{found}; {_TEXT_LABELS}"
 
 
 def _long(

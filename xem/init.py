@@ -11,7 +11,7 @@ import numpy as np
 from xem._arrays import Array, Space, aligned, array_namespace, to_numpy
 from xem._linalg import matmul, total, transposed, vecdot
 from xem._tree import tree_map
-from xem.distances import distance, measured, near_vectors, picked, unmeasured, whitener
+from xem.distances import TIE, distance, measured, near_vectors, picked, unmeasured, whitener
 from xem.execution import Observations, add
 from xem.families.base import Context
 from xem.models.base import Model, Tile
@@ -62,8 +62,8 @@ def metric_of(
         return whitener(observations, context.total_weight)
     if not model.event_rank or model.isotropic:
         return None
-    xp, variance = array_namespace(context.variance), context.variance
-    return 1 / xp.sqrt(xp.where(variance > 0, variance, 1.0))
+    xp, unit = array_namespace(context.metric), context.metric
+    return 1 / xp.sqrt(xp.where(unit > 0, unit, 1.0))
 
 
 def seeded(
@@ -234,7 +234,7 @@ def _cells(centres: Array) -> tuple[Array, Array]:
     Of two centres that are equally near, to rounding, the first one counts as nearer: ties are
     common in whole numbers, and must not be decided by rounding nor by the sign of the data.
     """
-    xp, slack = array_namespace(centres), _SLACK * Space.of(centres).epsilon
+    xp, slack = array_namespace(centres), TIE * Space.of(centres).epsilon
     order = xp.argsort(centres, axis=-1, stable=True)
     ranked = xp.take_along_axis(centres, order, axis=-1)
     left, right = ranked[:, :-1], ranked[:, 1:]

@@ -5,22 +5,35 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from xem import boundary
-from xem._arrays import Array, Space, computing
+from xem._arrays import (
+    Array,
+    Space,
+    aligned,
+    array_namespace,
+    computing,
+    is_differentiated,
+    moveaxis,
+)
 from xem._tree import tree_map
 from xem.context import survey
 from xem.distances import covariance
-from xem.execution import Observations, Source, add
-from xem.families.base import Context
+from xem.execution import Observations, RawTile, Source, add, per_event
+from xem.families.base import Context, about_origin
 from xem.init import overlaid
 from xem.models.base import Tile
 from xem.models.mixture import Mixture, MixtureParams
+from xem.status import Status
 from xem.steps import (
     expectation,
     likelihood_in_data_units,
     maximisation,
     prepared,
     standardised,
+    with_density,
 )
+
+_PASSES = 3
+"""Means from sums about a far point are near: each pass is about those of the pass before."""
 
 
 def em_step(
@@ -70,24 +83,27 @@ def em_step(
         raise ValueError(msg)
     here = _Place.of(model, x, weights, lengths)
     space = here.space
-    with computing(x, gradients=True):
+    with computing(x, inputs=(params, x, weights, prior)):
         full = boundary.parameters(model, params, here.batch, here.event, space)
         full = boundary.normalised(full)
-        context, observations = here.look(model)
-        given = boundary.prior(
-            model, prior, boundary.Problems([], [], here.batch, here.event, space)
-        )
+        context, observations, known = here.about_origin(model)
+        given = boundary.prior(model, prior, here.batch, here.event, space)
         if given is not None:
-            lead = tree_map(lambda p: space.xp.reshape(p, (*here.batch, *p.shape[1:])), given)
-            pull = model.pull(lead, context, lambda: covariance(observations))
+            pull = model.pull(given, context, lambda: covariance(here.look(model)[1]))
             context = context._replace(prior=pull)
         old = tree_map(space.working, model.standardize(full, context))
+        if is_differentiated():
+            old, sound = with_density(model, old, here.event, space)
+            known = known & sound
         ready = prepared(model, old, space, exact=True)
         sums, log_likelihood = expectation(model, ready, observations, context, space)
         new = maximisation(model, old, sums, context, space, exact=True)
         new = model.unstandardize(new, context)
         new = overlaid(model.held(full), new)
         total = likelihood_in_data_units(log_likelihood, context)
+        known = known & ~space.xp.isnan(total)
+        if not (space.on_host and known.all()):
+            new, total = tree_map(lambda p: _where(known, p), (new, total))
         return model.untied(tree_map(space.working, new)), space.working(total)
 
 
@@ -127,22 +143,43 @@ def m_step(
     boundary.check_beside(
         "responsibilities", responsibilities, x, (*here.batch, here.n, n_components)
     )
-    with computing(x, gradients=True):
-        xp, (context, observations) = space.xp, here.look(model)
-        first = model.initial(space.full((*here.batch, n_components, *here.event), 0.0), context)
-        ready = prepared(model, first, space, exact=True)
-        shares = xp.moveaxis(space.working(responsibilities), -1, -2)
+    with computing(x, inputs=(responsibilities, x, weights)):
+        xp, (context, observations, known) = space.xp, here.about_origin(model)
+        mean = xp.expand_dims(space.working(context.mean), axis=len(here.batch))
+        means = xp.broadcast_to(mean, (*here.batch, n_components, *here.event))
+        shares = moveaxis(space.working(responsibilities), -1, -2)
+        if is_differentiated():
+            known = known & xp.all(xp.isfinite(shares), axis=(-2, -1))
+            shares = xp.where(known[..., None, None], shares, 1 / n_components)
 
-        def of(tile: Tile) -> Any:
-            own = shares
-            if tile.weights is not None:
-                mass = tile.weights[..., None, :]
-                own = xp.where(mass > 0, shares * mass, 0.0)
-            return space.exact(model.hard_sums(ready, tile, own))
+        def moved(means: Array) -> tuple[Any, Array]:
+            """Return the M-step on sums in coordinates about some means."""
+            first, sound = model.initial(means, context), known
+            if is_differentiated():
+                first, dense = with_density(model, first, here.event, space)
+                sound = known & dense
+            ready = prepared(model, first, space, exact=True)
 
-        sums = add(observations.map(of))
-        new = maximisation(model, first, sums, context, space, exact=True)
-        return model.untied(tree_map(space.working, model.unstandardize(new, context)))
+            def of(tile: Tile) -> Any:
+                own = shares + 0.0
+                if tile.weights is not None:
+                    mass = tile.weights[..., None, :]
+                    own = xp.where(mass > 0, shares * mass, 0.0)
+                return space.exact(model.hard_sums(ready, tile, own))
+
+            sums = add(observations.map(of))
+            return maximisation(model, first, sums, context, space, exact=True), sound
+
+        for _ in range(_PASSES):
+            new, known = moved(means)
+            means = model.centres(new)
+        new = tree_map(lambda p: _where(known, p), model.unstandardize(new, context))
+        return model.untied(tree_map(space.working, new))
+
+
+def _where(known: Array, values: Array) -> Array:
+    """Return the values of some problems, and NaN for the others."""
+    return array_namespace(values).where(aligned(known, values), values, float("nan"))
 
 
 class _Place(NamedTuple):
@@ -168,9 +205,44 @@ class _Place(NamedTuple):
         """Where they are computed with."""
         return self.source.space
 
-    def look(self, model: Mixture) -> tuple[Context, Observations[Tile]]:
-        """Return what is known of each problem, and its observations in standardised units."""
-        raw = self.source.raw(None, slice(0, self.n))
-        context = survey(model, lambda: [raw], self.space).context
+    def about_origin(self, model: Mixture) -> tuple[Context, Observations[Tile], Array]:
+        """Return what `look` does of observations that are scaled alone.
+
+        Parameters that go in and come out in the units of the data know no better centre.
+        """
+        context, _, known = self.look(model)
+        context = about_origin(context, context.total_weight >= 0)
+        tile = standardised(self._raw()[0], context, self.space)
+        return context, Observations(lambda _: tile, self.n, self.n + 1), known
+
+    def look(self, model: Mixture) -> tuple[Context, Observations[Tile], Array]:
+        """Return what is known of each problem, and its observations in standardised units.
+
+        And which problems have finite observations: for the sake of derivatives, others may be
+        in the place of those that are not.
+        """
+        raw, known = self._raw()
+        context, status, _ = survey(model, lambda: [raw], self.space)
+        known = status != int(Status.NOT_FINITE) if known is None else known
         tile = standardised(raw, context, self.space)
-        return context, Observations(lambda _: tile, self.n, self.n + 1)
+        return context, Observations(lambda _: tile, self.n, self.n + 1), known
+
+    def _raw(self) -> tuple[RawTile, Array | None]:
+        """Return the observations as they came; with derivatives, what `_finite` makes of them."""
+        raw = self.source.raw(None, slice(0, self.n))
+        return self._finite(raw) if is_differentiated() else (raw, None)
+
+    def _finite(self, raw: RawTile) -> tuple[RawTile, Array]:
+        """Return observations, 0 and of weight 1 where a problem has some that are not finite."""
+        xp, (x, weights, valid, rank) = self.space.xp, raw
+        finite = xp.isfinite(x)
+        if valid is not None:
+            finite = finite | ~per_event(valid, x)
+        known = xp.all(finite, axis=tuple(range(-1 - rank, 0)))
+        if weights is None:
+            return RawTile(xp.where(aligned(known, x), x, 0.0), None, None, rank), known
+        known = known & xp.all(xp.isfinite(weights), axis=-1)
+        there = aligned(known, valid) & valid
+        weights = xp.where(known[..., None], weights, 1.0)
+        x = xp.where(per_event(there, x), x, 0.0)
+        return RawTile(x, weights, weights > 0, rank), known

@@ -26,10 +26,12 @@ from xem._arrays import Array
 from xem._panel import BARS, INK
 from xem.result import Fit
 
-_FILL = 0.45
+_FILL = 0.6
 _CUT_OFF = 3.0  # peaks so many times as high as the histogram are cut off
 _CUT_OFF_BARE = 30.0  # and without one, so many times as high as the second highest
-_N_TRACES, _FEW = 300, 40
+_N_TRACES, _FEW, _LONGEST_NAME = 300, 40, 76
+_SPARE = 1.06  # how far the axes go above what they show; with notes, this much more
+_LINE_OF_NOTES, _ABOVE_NOTES = 0.12, 0.06
 
 
 def densities(
@@ -134,18 +136,18 @@ def _mixture(ax: Axes, fit: Fit, tallest: float, unit: float, label: str, notes:
     ax.plot(points, density, color=INK, lw=1.6, label=label)
     peaks, places = parts.max(axis=0), points[parts.argmax(axis=0)]
     top = _ceiling(peaks, float(density.max()), tallest) or 1.0
-    cut = peaks > top
-    notes = _cut_off(ax, places, np.where(cut, peaks, 0.0)) + notes
-    ax.set_ylim(0, top * (1.06 + 0.1 * len(notes) + 0.05 * bool(notes)))
-    on_right = places[cut] > np.mean(ax.get_xlim())
-    panel.note(ax, notes, "left" if np.mean([*on_right, 0.0]) >= 0.5 else "right")
+    notes = _cut_off(ax, places, np.where(peaks > top, peaks, 0.0), _SPARE * top) + notes
+    ax.set_ylim(0, top * (_SPARE + _LINE_OF_NOTES * len(notes) + _ABOVE_NOTES * bool(notes)))
+    panel.note(ax, notes)
 
 
-def _cut_off(ax: Axes, places: views.Values, peaks: views.Values) -> list[str]:
-    """Mark the peaks ``(K,)`` that are cut off, those not 0; return what there is to note."""
+def _cut_off(ax: Axes, places: views.Values, peaks: views.Values, level: float) -> list[str]:
+    """Cut the peaks ``(K,)`` off that are not 0, and mark them; return what there is to note."""
     cut = np.flatnonzero(peaks)
+    if cut.size:
+        panel.cut(ax, level)
     for k in cut:
-        panel.beyond(ax, float(places[k]), views.component(int(k)))
+        panel.beyond(ax, float(places[k]), level, views.component(int(k)))
     where = f"{'the highest ' if cut.size > 1 else ''}at {peaks.max():.3g}"
     return [f"{views.counted(cut.size, 'peak')} cut off, {where}"] if cut.size else []
 
@@ -232,6 +234,9 @@ def _rug(ax: Axes, fit: Fit, x: views.Values) -> None:
 def traces(fit: Fit, *, ax: Axes | None = None) -> Axes:
     """Draw how the objective rose, per unit of observation weight, from check to check.
 
+    How many iterations there were is written below; how many lie between two checks, only who
+    called `xem.fit` knows.
+
     Of one problem the log likelihood is drawn, or with a prior the objective. Of many it is how
     much they had still to gain, a line for each on a logarithmic axis, which ends where nothing
     was left; and the median.
@@ -251,13 +256,16 @@ def traces(fit: Fit, *, ax: Axes | None = None) -> Axes:
     """
     fit = views.flat(views.host(fit))
     name = views.objective_of(fit)
-    ax = panel.framed(ax, "check", f"{name} per observation")
+    last, most = len(fit.history) - 1, int(fit.n_iter.max(initial=0))
+    across = f"check, of {views.counted(most, 'iteration')} in all"
+    ax = panel.framed(ax, across, f"{name} per observation")
     panel.whole_ticks(ax)
+    ax.set_xlim(-0.04 * last, 1.04 * last or 1)
     shown = np.flatnonzero(views.fitted(fit))
     heights = (fit.history[:, shown] / fit.total_weight[shown]).T
     if shown.size == 0:
         panel.blank(ax, "no problem has a fit")
-    elif len(fit.history) == 1:
+    elif not last:
         panel.blank(ax, "there was no check")
     elif shown.size == 1:
         ax.plot(heights[0], color=INK, lw=1.6, marker="." if len(heights[0]) < _FEW else "")
@@ -282,6 +290,7 @@ def _gaps(ax: Axes, gaps: views.Values, codes: views.Values) -> None:
         for line in lines[:1]:
             line.set_label(views.WORDS[status])
     ax.plot(_positive(np.median(gaps, axis=0)), color=INK, lw=2.2, label="median of all")
+    panel.dot_lone_points(ax)
     ax.set_yscale("log")
     panel.legend(ax, "upper right")
 
@@ -453,8 +462,35 @@ def _one_problem(
         panel.entitle(over, "Which component a value is of")
         page.labelled([sheet.main, sheet.lower[0]], xlabel)
     panel.entitle(traces(fit, ax=sheet.lower[1]), f"Rise of the {views.objective_of(fit)}")
-    page.explained(sheet.figure, sheet.main)
+    panel.legend_below(sheet.figure, sheet.main)
     return sheet.figure
+
+
+def picture(fit: Fit, x: Array | None, *, name: str, xlabel: str | None = None) -> Figure:
+    """Return a picture of one problem of numbers: its densities, with a title and a legend.
+
+    Parameters
+    ----------
+    fit : Fit
+        Of one problem.
+    x : array (n,), or None
+        The observations, if they are to be had.
+    name : str
+        What the problem is called; it is written word for word, as far as there is room.
+    xlabel : str, optional
+        What the observations are, with their unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Of 8 × 5 inches.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    ax = densities(fit, x, ax=figure.subplots())
+    panel.entitle(ax, name, longest=_LONGEST_NAME)
+    page.labelled([ax], xlabel)
+    panel.legend_below(figure, ax)
+    return figure
 
 
 __all__ = ["densities", "overview", "population", "responsibilities", "traces"]

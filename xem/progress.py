@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,14 +39,27 @@ class Progress:
 
 
 class Bar:
-    """A progress bar over the iterations, or nothing."""
+    """A progress bar over the iterations of one fit after another, or nothing."""
 
-    def __init__(self, max_iter: int, *, shown: bool) -> None:
+    def __init__(self, *, shown: bool) -> None:
         self._bar: Any = None
-        if shown:
+        self._shown = shown
+
+    def begin(self, max_iter: int) -> None:
+        """Show the beginning of a fit."""
+        if self._bar is not None:
+            self._bar.set_description("EM", refresh=False)
+            self._bar.reset(max_iter)
+        elif self._shown:
             from tqdm.auto import tqdm
 
             self._bar = tqdm(total=max_iter, unit="iteration", desc="EM")
+
+    def end(self) -> None:
+        """Show that a fit is complete, with fewer iterations than it might have made."""
+        if self._bar is not None:
+            self._bar.total = self._bar.n
+            self._bar.refresh()
 
     def compiled(self, seconds: float) -> None:
         """Show how long compiling has taken so far."""
@@ -67,3 +81,8 @@ class Bar:
             state = {"active": n_active, "mean log-likelihood": f"{mean:.5g}"}
             self._bar.set_postfix(state, refresh=False)
             self._bar.update(iteration - self._bar.n)
+
+
+def progress_bar(progress: bool | Bar) -> AbstractContextManager[Bar]:
+    """Return the bar of a fit: one that it is given and leaves open, or one of its own."""
+    return nullcontext(progress) if isinstance(progress, Bar) else Bar(shown=progress)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, device, is_array
+from xem._arrays import Array, Space, array_namespace, check_dense, device, is_array
 
 _NARROWEST = 8
 _FINER = 8
@@ -118,6 +118,8 @@ def as_series(series: Sequence[Any], rank: int = 0, name: str = "x") -> list[Arr
             "and masked values are given weight 0"
         )
         raise TypeError(msg)
+    for i, a in enumerate(arrays):
+        check_dense(f"{name}[{i}]", a)
     shapes = sorted({tuple(a.shape[1:]) for a in arrays})
     ranks = sorted({a.ndim for a in arrays} - {1 + rank})
     if ranks or len(shapes) > 1 or 0 in shapes[0]:
@@ -144,13 +146,13 @@ def _from_python(values: Sequence[Any], name: str) -> np.ndarray[Any, Any]:
 
 
 def widths(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return for each length the width that its series is padded to.
+    """Return for each length, of any integer dtype, the width that its series is padded to.
 
     It depends on nothing else, so that a series is summed in the same order in any company.
     Short series, whose cost is the number of array calls, take powers of 2; longer ones, whose
     cost is arithmetic, have two widths an octave, at most half more than their own length.
     """
-    lengths = np.maximum(lengths, _NARROWEST)
+    lengths = np.maximum(lengths, _NARROWEST).astype(np.intp)  # widths are larger than lengths
     octave = np.frexp((lengths - 1).astype(np.float64))[1]
     step = (2 ** (octave - np.where(octave > _FINER, 2, 1))).astype(lengths.dtype)
     rounded: np.ndarray[Any, Any] = -(-lengths // step) * step

@@ -9,16 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace, computing, take_rows, to_numpy
+from xem._arrays import (
+    Array,
+    Space,
+    aligned,
+    array_namespace,
+    computing,
+    device,
+    take_rows,
+    to_numpy,
+)
 from xem._tree import tree_map
 from xem.distribution import Distribution
 from xem.models.mixture import Mixture
+from xem.ranking import best
 from xem.rows import Rows
 from xem.status import Status
 from xem.steps import in_data_units, likelihood_in_data_units
 
 _SHOWN = 5
-_SLACK = 64
 
 
 class FitError(RuntimeError):
@@ -54,6 +63,9 @@ class Fit(Distribution):
         The objective of each restart.
     log_map : array (*batch,)
         Weighted sum of the log of each observation's largest posterior probability.
+    floor_gain : array (*batch,)
+        What a comparison with other fits takes off the log likelihood (nats) where a component
+        is on the floor, else 0: see `Mixture.floor_gain`.
     """
 
     log_likelihood: Array
@@ -64,6 +76,7 @@ class Fit(Distribution):
     total_weight: Array
     restarts: Array
     log_map: Array
+    floor_gain: Array
 
     @property
     def converged(self) -> Array:
@@ -77,13 +90,13 @@ class Fit(Distribution):
 
     def aic(self) -> Array:
         """Return Akaike's criterion (1974), ``2 p - 2 log L``, ``(*batch,)``; lower is better."""
-        with computing(self.log_likelihood, gradients=True):
+        with computing(self.log_likelihood, inputs=self.log_likelihood):
             return 2 * self.n_parameters - 2 * self.log_likelihood
 
     def bic(self) -> Array:
         """Return Schwarz's criterion (1978), ``p log W - 2 log L``, ``(*batch,)``."""
         xp, weight = array_namespace(self.total_weight), self.total_weight
-        with computing(weight, gradients=True):
+        with computing(weight, inputs=self.log_likelihood):
             weight = xp.where(weight > 0, weight, 1.0)
             return self.n_parameters * xp.log(weight) - 2 * self.log_likelihood
 
@@ -93,7 +106,7 @@ class Fit(Distribution):
         BIC minus twice the log posterior probability of the most probable assignment
         (Biernacki, Celeux and Govaert 2000, *IEEE PAMI* 22, 719; the form of mclust).
         """
-        with computing(self.log_map, gradients=True):
+        with computing(self.log_map, inputs=self.log_map):
             return self.bic() - 2 * self.log_map
 
     def sorted(self) -> Fit:
@@ -121,7 +134,8 @@ class Fit(Distribution):
         """
         codes = np.atleast_1d(to_numpy(self.status))
         lines = [
-            f"{status.name}: {where.shape[0]} problems ({_first(where)}). {status.advice}"
+            f"{status.name}: {where.shape[0]} problems ({_first(where)}). "
+            + status.advice_for(self.model.n_components)
             for status in Status
             if status is not Status.CONVERGED and (where := np.argwhere(codes == status)).shape[0]
         ]
@@ -160,7 +174,15 @@ class Fit(Distribution):
         )
 
 
-_PER_PROBLEM = ("log_likelihood", "objective", "n_iter", "status", "total_weight", "log_map")
+_PER_PROBLEM = (
+    "log_likelihood",
+    "objective",
+    "n_iter",
+    "status",
+    "total_weight",
+    "log_map",
+    "floor_gain",
+)
 
 
 def _first(where: np.ndarray[Any, Any]) -> str:
@@ -218,9 +240,13 @@ def moved(fit: Fit, move: Callable[[Array], Array]) -> Fit:
 
 def _check_fits(fits: Any) -> None:
     """Check that fits go together."""
-    if not isinstance(fits, Sequence) or not all(isinstance(fit, Fit) for fit in fits):
-        msg = f"fits is {fits!r}; expected a sequence of fits"
+    if not isinstance(fits, Sequence) or isinstance(fits, str):
+        msg = f"fits is a {type(fits).__name__}; expected a sequence of fits, such as a list"
         raise TypeError(msg)
+    for i, fit in enumerate(fits):
+        if not isinstance(fit, Fit):
+            msg = f"fits[{i}] is a {type(fit).__name__}; expected a Fit, as xem.fit returns it"
+            raise TypeError(msg)
     if not fits or not all(fit.batch for fit in fits):
         msg = (
             f"fits are {list(fits)!r}; expected one or more fits, "
@@ -229,7 +255,9 @@ def _check_fits(fits: Any) -> None:
         raise ValueError(msg)
     _check_one(TypeError, "array namespace", [array_namespace(f.status).__name__ for f in fits])
     _check_one(TypeError, "dtype", [str(f.log_likelihood.dtype) for f in fits])
+    _check_one(ValueError, "device", [str(device(f.status)) for f in fits])
     _check_one(ValueError, "model", [f.model for f in fits])
+    _check_one(ValueError, "shape of an observation", [f.event for f in fits])
     _check_one(ValueError, "number of restarts", [int(f.restarts.shape[0]) for f in fits])
     if len({fit.batch[1:] for fit in fits}) > 1:
         msg = (
@@ -259,12 +287,14 @@ def assemble(
 
     ``held`` has the values of fixed parameters, which come back to the last bit.
     """
-    xp, working, count = space.xp, space.working, math.prod(batch)
-    restarts = working(in_data_units(rows.state.objective, rows.context))
-    restarts = xp.reshape(restarts, (n_init, count))
+    xp, working, shape = space.xp, space.working, (n_init, math.prod(batch))
+    objective, gain = in_data_units(rows.state.objective, rows.context), _floor_gain(model, rows)
+    restarts = working(xp.reshape(objective, shape))
     if n_init > 1:
-        best = _best(xp.reshape(rows.state.status, (n_init, count)), restarts, space)
-        rows = tree_map(lambda leaf: take_rows(leaf, best), rows)
+        status, value = (xp.reshape(a, shape) for a in (rows.state.status, objective - gain))
+        restart = best(status, value, space.epsilon)
+        index = restart * shape[1] + xp.astype(space.arange(shape[1]), restart.dtype)
+        rows, gain = tree_map(lambda leaf: take_rows(leaf, index), (rows, gain))
     state, context = rows.state, rows.context
     log_likelihood = state.objective
     if context.prior is not None:
@@ -285,10 +315,18 @@ def assemble(
         working(context.total_weight),
         restarts,
         working(state.sums.log_map),
+        working(gain),
     )
     if len(batch) == 1:
         return flat
     return flat._each(lambda leaf, lead: _unflattened(leaf, lead, batch))
+
+
+def _floor_gain(model: Mixture, rows: Rows) -> Array:
+    """Return what comparisons take off the log likelihood of rows on the floor, else 0."""
+    state, xp = rows.state, array_namespace(rows.state.objective)
+    gain = model.floor_gain(state.params, state.sums.counts, rows.context)
+    return xp.where(state.status == int(Status.ON_FLOOR), gain, xp.zeros_like(gain))
 
 
 def _restored(held: Any, params: Any) -> Any:
@@ -302,24 +340,6 @@ def _restored(held: Any, params: Any) -> Any:
 def _unflattened(leaf: Array, lead: int, batch: tuple[int, ...]) -> Array:
     shape = (*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :])
     return array_namespace(leaf).reshape(leaf, shape)
-
-
-def _best(status: Array, objective: Array, space: Space) -> Array:
-    """Return for each problem the row of its best restart: by status, then by objective.
-
-    Objectives that differ by rounding are equal, and the first of them is kept.
-    """
-    xp, count = space.xp, status.shape[1]
-    rank = xp.zeros_like(status)
-    for code in Status:
-        rank = xp.where(status == int(code), code.rank, rank)
-    first = rank == xp.min(rank, axis=0)
-    worst = -float(xp.finfo(objective.dtype).max)
-    height = xp.where(first & xp.isfinite(objective), objective, worst)
-    top = xp.max(height, axis=0)
-    level = height >= top - _SLACK * space.epsilon * xp.abs(top)
-    restart = xp.argmax(xp.astype(first & level, xp.int32), axis=0)
-    return restart * count + xp.astype(space.arange(count), restart.dtype)
 
 
 __all__ = ["Fit", "FitError", "assemble", "concat", "moved", "on_host"]

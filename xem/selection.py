@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xem._arrays import to_numpy
 from xem._tree import tree_map
 from xem.models.mixture import Mixture, MixtureParams
+from xem.ranking import best
 from xem.result import Fit, concat
-from xem.status import Status
 
 
 class Selected(NamedTuple):
@@ -28,14 +29,15 @@ class Selected(NamedTuple):
 def select(fits: Sequence[Fit], criterion: str) -> Selected:
     """Choose for each problem the best of several fits.
 
-    Fits are ranked by `Status.rank` first, as restarts are: a likelihood that is held back by
-    nothing but the variance floor says nothing for its components. Then the lowest criterion
-    counts, and of equals the first.
+    Fits are compared as restarts are (`ranking.best`), by the criterion at the likelihood less
+    `Fit.floor_gain`: what nothing but the variance floor holds back says nothing for its
+    components. Of equals the first counts.
 
     Parameters
     ----------
     fits : sequence of Fit
-        Of one batch axis and one family, of NumPy arrays, with components in canonical order.
+        Of one batch axis, one family and one number of restarts, of NumPy arrays, with components
+        in canonical order.
     criterion : {"aic", "bic", "icl"}
         A method of `Fit`.
 
@@ -43,26 +45,26 @@ def select(fits: Sequence[Fit], criterion: str) -> Selected:
     -------
     Selected
     """
-    rank_of = np.asarray([code.rank for code in Status])
-    rank = np.stack([rank_of[fit.status] for fit in fits])
-    cost = np.stack([getattr(fit, criterion)() for fit in fits])
-    cost = np.where(np.isfinite(cost), cost, np.inf)
-    best = np.lexsort((cost, rank), axis=0)[0]
+    number = best_of(fits, criterion)
     most = max(fit.model.n_components for fit in fits)
     counts = np.asarray([fit.model.n_components for fit in fits])
-    chosen = best * len(best) + np.arange(len(best))
+    chosen = number * len(number) + np.arange(len(number))
     return Selected(
         concat([widened(fit, most) for fit in fits])[chosen],
-        counts[best],
+        counts[number],
         np.concatenate([fit.bic() for fit in fits])[chosen],
     )
 
 
-def widened(fit: Fit, n_components: int) -> Fit:
-    """Return a fit with more components, which have weight 0 and else are as the first.
+def best_of(fits: Sequence[Fit], criterion: str) -> np.ndarray[Any, Any]:
+    """Return for each problem which of several fits is the best by a criterion, ``(...)``."""
+    status = np.stack([to_numpy(fit.status) for fit in fits])
+    cost = np.stack([to_numpy(getattr(fit, criterion)() + 2 * fit.floor_gain) for fit in fits])
+    return np.asarray(best(status, -cost, float(np.finfo(cost.dtype).eps)))
 
-    Its history and its restarts, which differ in length between fits, become its objective.
-    """
+
+def widened(fit: Fit, n_components: int) -> Fit:
+    """Return a fit with more components, which have weight 0 and else are as the first."""
     axis, missing = len(fit.batch), n_components - fit.model.n_components
     params = fit.model.retied(fit.params)
 
@@ -71,11 +73,8 @@ def widened(fit: Fit, n_components: int) -> Fit:
         return np.concatenate([values, first], axis=axis)
 
     weights = np.pad(params.weights, [*[(0, 0)] * axis, (0, missing)])
-    own = fit.objective[None, ...]
     return replace(
         fit,
         model=Mixture(fit.model.component, n_components),
         params=MixtureParams(weights, tree_map(longer, params.components)),
-        history=own,
-        restarts=own,
     )

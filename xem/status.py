@@ -23,6 +23,10 @@ class Status(IntEnum):
         """One sentence that says what happened and what to do about it."""
         return _ADVICE[self]
 
+    def advice_for(self, n_components: int) -> str:
+        """Return the advice to a mixture of so many components."""
+        return _ALONE if self is Status.TOO_FEW and n_components == 1 else self.advice
+
     @property
     def hopeless(self) -> bool:
         """Whether the data allow no fit at all: the parameters are NaN and `n_iter` is 0."""
@@ -30,9 +34,17 @@ class Status(IntEnum):
 
     @property
     def rank(self) -> int:
-        """The order in which restarts are preferred, the lowest first; equals go by objective."""
-        return {Status.ON_FLOOR: 1, Status.DEGENERATE: 2}.get(self, 3 if self.hopeless else 0)
+        """The order in which fits of a problem are preferred, the lowest first.
 
+        0 where there is a fit, 1 where it was lost, 2 where the data allow none.
+        """
+        return 2 if self.hopeless else int(self is Status.DEGENERATE)
+
+
+_ALONE = (
+    "There is no more than one value of positive weight, and a spread takes two that differ; "
+    "leave the problem out."
+)
 
 RUNNING = -1
 """The code of a problem that has no status yet; no `Fit` holds it."""
@@ -46,16 +58,19 @@ _ADVICE = {
     Status.CONVERGED: "The objective rose by less than tol in the last iteration; use the fit.",
     Status.MAX_ITER: "max_iter iterations were made; raise max_iter, or loosen tol.",
     Status.ON_FLOOR: (
-        "A component's variance is held up by the floor: it has collapsed onto one value, onto "
-        "ties or onto a line; use fewer components, more restarts, a prior, or a higher floor."
+        "A component's variance is held up by the floor, which is relative to the variance of "
+        "the data: it has collapsed onto an outlier, onto ties or onto a line, or is narrow "
+        "beside data that reach far; or a column holds one value alone. Leave an outlier or such a "
+        "column out; use fewer components, more restarts or "
+        "a prior; or set a lower floor, for a component that is so narrow in truth."
     ),
     Status.TOO_FEW: (
         "There are fewer distinct values of positive weight than components; "
         "use fewer components or leave the problem out."
     ),
     Status.CONSTANT: (
-        "All values, or all values of a column, are equal, so there is no spread to fit; "
-        "leave the problem or the column out."
+        "All observations of positive weight are equal, so there is no spread to fit; "
+        "leave the problem out."
     ),
     Status.NOT_FINITE: (
         "A value of positive weight is NaN or infinite; drop it, or give it weight 0."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import reduce
+from operator import and_
 from typing import Any
 
-from xem._arrays import Array, Space, aligned, array_namespace, compute, overwrite
+from xem._arrays import Array, Space, aligned, array_namespace, compute, detached, overwrite
 from xem._compile import PLAIN, Plain, repeated
-from xem._tree import tree_map
+from xem._tree import leaves, tree_map
 from xem.convergence import State, settle
 from xem.execution import Observations, RawTile, add, per_event
 from xem.families.base import Context
@@ -40,6 +43,24 @@ def likelihood_in_data_units(objective: Array, context: Context) -> Array:
 def prepared(model: Model, params: Any, space: Space, *, exact: bool) -> Any:
     """Return what an E-step needs of the parameters, in the working dtype."""
     return space.rounded(model.prepare(space.exact(params), exact=exact))
+
+
+def with_density(model: Model, params: Any, event: tuple[int, ...], space: Space) -> Any:
+    """Return parameters, others where they have no density, and which have one, bool ``(...)``.
+
+    What is computed of those others is not to be selected. Their derivatives are finite, as
+    those of NaN are not: 0 times NaN is NaN.
+    """
+    xp, lead = space.xp, tuple(params.weights.shape[:-1])
+    ready = leaves(prepared(model, tree_map(detached, params), space, exact=True))
+    axes = [tuple(range(len(lead), leaf.ndim)) for leaf in ready]  # the log of 0 is as it must be
+    held = [xp.all(leaf < math.inf, axis=a) for leaf, a in zip(ready, axes, strict=True)]
+    sound = reduce(and_, held)
+    zero, one = space.full((*lead, *event), 0.0), space.full((*lead, *event), 1.0)
+    each, rounding = space.full(lead, 1.0), space.full(lead, space.epsilon)
+    like_data = Context(zero, one, each, one, one, zero, zero, rounding)
+    other = model.initial(space.full((*lead, model.n_clusters, *event), 0.0), like_data)
+    return tree_map(lambda p, o: xp.where(aligned(sound, p), p, o), params, other), sound
 
 
 def expectation(
@@ -171,6 +192,6 @@ def _settled(
 def following(model: Model, state: State, context: Context, space: Space) -> State:
     """Return the state with the parameters of one more M-step, where it makes valid ones."""
     params = maximisation(model, state.params, state.sums, context, space, exact=True)
-    valid = model.valid(params)
+    valid = model.valid(space.exact(params))
     kept = tree_map(lambda a, b: space.xp.where(aligned(valid, a), a, b), params, state.params)
     return state._replace(params=kept)

@@ -297,7 +297,7 @@ def tiles_are_alike(subject: Subject) -> None:
 @law
 def checks_are_alike(subject: Subject) -> None:
     """How often the host looks changes nothing."""
-    x, options = subject.data(), {"tol": 1e-5, "max_iter": 200}
+    x, options = subject.data(), {"tol": 1e-5, "max_iter": 10 * subject.iterations}
     often = subject.fit(x, **options)
     seldom = subject.fit(x, check_every=7, **options)
     assert_same(often, seldom, subject.rtol)

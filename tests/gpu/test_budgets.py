@@ -41,7 +41,6 @@ class Case(NamedTuple):
 
 SCALAR = Case("normal", (10_000, 500), 2)
 FULL = Case("full", (100_000, 16), 32)
-DTYPES = (torch.float32, torch.float64)
 MOST = {"normal": 35, "full": 50}
 """The launches that one iteration of a tile may take."""
 NOW = {
@@ -54,13 +53,16 @@ NOW = {
 
 
 @cache
-def costs_of_a_fit(case: Case, iterations: int, memory: int | None = None) -> Costs:
-    """Return what a fit of so many iterations asks, with a check after every ten."""
+def costs_of_a_fit(
+    case: Case, iterations: int, memory: int | None = None, check_every: int = 10
+) -> Costs:
+    """Return what a fit of so many iterations asks."""
     with fake_cuda(running_on(case.n_problems)) as audit:
         x = torch.empty(case.shape, dtype=case.dtype, device="cuda")
         with audit.counting() as costs:
             model = mixture(case.kind, case.k)
-            xem.fit(model, x, max_iter=iterations, tol=1e-6, seed=0, memory=memory)
+            options = {"memory": memory, "check_every": check_every}
+            xem.fit(model, x, max_iter=iterations, tol=1e-6, seed=0, **options)
     return costs
 
 
@@ -73,8 +75,10 @@ def launches(case: Case) -> int:
     return iteration(case).launches.total()
 
 
-def of_dtypes(*cases: Case) -> list[Case]:
-    return [case._replace(dtype=dtype) for case in cases for dtype in DTYPES]
+def of_dtypes(*cases: Case) -> list[Any]:
+    """Return cases in float32, which has more casts, and for the slow run in float64."""
+    doubles = [case._replace(dtype=torch.float64) for case in cases]
+    return [*cases, *(pytest.param(case, marks=pytest.mark.slow) for case in doubles)]
 
 
 def name(case: Any) -> str:
@@ -126,18 +130,11 @@ def test_nothing_is_read_between_checks(case: Case) -> None:
 @each
 def test_a_check_is_one_read(case: Case) -> None:
     """The others are one after the look at the data and one after the start."""
-    assert costs_of_a_fit(case, 10).reads.total() == 3
-    assert costs_of_a_fit(case, 20).reads.total() == 4
+    assert costs_of_a_fit(case, 3, ONE_TILE, check_every=3).reads.total() == 3
+    assert costs_of_a_fit(case, 6, ONE_TILE, check_every=3).reads.total() == 4
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        *of_dtypes(SCALAR),
-        *of_dtypes(FULL),
-    ],
-    ids=name,
-)
+@each
 def test_nothing_is_uploaded_in_an_iteration(case: Case) -> None:
     assert not iteration(case, None).uploads
 
@@ -150,14 +147,7 @@ def test_sums_alone_are_float64(case: Case) -> None:
 # Memory
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        *of_dtypes(SCALAR),
-        *of_dtypes(FULL),
-    ],
-    ids=name,
-)
+@each
 def test_peak_of_a_fit(case: Case) -> None:
     """Of all of it: the look at the data, the start, the iterations, the result."""
     assert costs_of_a_fit(case, 3).peak <= TILE

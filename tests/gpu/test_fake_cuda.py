@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,17 @@ from tests.helpers import mixture
 from xem._tree import leaves
 from xem.once import m_step
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow))
+CORE = ("normal", "normal-tied", "full", "tied", "diag", "EEV")
+"""A kind for each way through a step; the others are for the slow run."""
 DECOMPOSED = ("EEV", "EVV")
 """Models whose M-step takes eigenvalues, for which PyTorch waits."""
+
+
+def with_core(kinds: Iterable[str]) -> list[Any]:
+    """Return kinds, those beyond the core marked as slow."""
+    slow = pytest.mark.slow
+    return [kind if kind in CORE else pytest.param(kind, marks=slow) for kind in kinds]
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -54,13 +62,13 @@ def check_place(results: Any, x: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", with_core(KINDS))
 def test_a_step_asks_nothing_of_the_host(kind: str, dtype: torch.dtype) -> None:
     check_step(step(kind, dtype), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", with_core(KINDS))
 def test_a_step_of_ragged_problems_asks_nothing_of_the_host(kind: str, dtype: torch.dtype) -> None:
     check_step(step(kind, dtype, ragged=True), dtype)
 
@@ -72,7 +80,7 @@ def check_step(costs: Costs, dtype: torch.dtype) -> None:
     assert all(name.startswith("_linalg_eigh ") for name in costs.waits)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in DECOMPOSED])
+@pytest.mark.parametrize("kind", with_core(kind for kind in KINDS if kind not in DECOMPOSED))
 def test_a_step_without_a_floor_waits_for_nothing(kind: str) -> None:
     assert not step(kind, torch.float32, floor=0).waits
 
@@ -101,7 +109,7 @@ def rounding() -> Iterator[None]:
     matmul.fp32_precision = before
 
 
-INITS = {
+STARTS = {
     "normal": ("k-means++", "k-means", "random_from_data", "quantile"),
     "full": ("k-means++", "k-means", "random_from_data", "whitened k-means++"),
 }
@@ -109,7 +117,14 @@ INITS = {
 
 @pytest.mark.usefixtures("rounding")
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("kind", "init"), [(kind, i) for kind in INITS for i in INITS[kind]])
+@pytest.mark.parametrize(
+    ("kind", "init"),
+    [
+        pytest.param(kind, init, marks=[pytest.mark.slow] * (place > 0))
+        for kind, starts in STARTS.items()
+        for place, init in enumerate(starts)
+    ],
+)
 def test_a_fit_runs_on_the_device(kind: str, init: str, dtype: torch.dtype) -> None:
     """With a prior and restarts; so do the densities that follow."""
     with fake_cuda(running_on(4)) as audit:
@@ -123,7 +138,7 @@ def test_a_fit_runs_on_the_device(kind: str, init: str, dtype: torch.dtype) -> N
         assert not costs.coarse
 
 
-@pytest.mark.parametrize("kind", INITS)
+@pytest.mark.parametrize("kind", STARTS)
 def test_other_steps_ask_nothing_of_the_host(kind: str) -> None:
     with fake_cuda() as audit:
         x = empty(data_of(kind, 2).shape, torch.float32)
@@ -149,7 +164,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
 
 
 def numpy_constant(x: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    return value * torch.asarray(np.ones(1, np.float32), device=x.device)
+    return value * torch.asarray(np.ones((), np.float32), device=x.device)
 
 
 READS = {
@@ -219,7 +234,7 @@ def test_an_operation_without_a_kernel_is_caught() -> None:
 
 @pytest.mark.usefixtures("rounding")
 def test_a_coarse_product_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xem._arrays._switches", lambda _: [])
+    monkeypatch.setattr("xem._arrays._torch_switches", list)
     assert step("full", torch.float32).coarse
 
 

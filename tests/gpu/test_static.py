@@ -19,6 +19,8 @@ import pytest
 
 import xem
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(xem.__file__).parent
 SOURCES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 FINDERS = {"array_namespace", "find_namespace"}

@@ -15,7 +15,7 @@ from tests.helpers import mixture
 from tests.lanes import JaxLane
 from xem._tree import leaves
 
-jax = importlib.import_module("jax")
+pytestmark = pytest.mark.slow
 
 LANE = JaxLane("float32", x64=True)
 """Float32 data where float64 is to be had: a constant of NumPy's would widen them unseen."""
@@ -32,6 +32,7 @@ def compiled(kind: str, *batch: int) -> tuple[Any, Any]:
     x, params = LANE.asarray(data_of(kind, *batch)), params_of(kind, LANE.asarray)
     model = mixture(kind, K)
     weights = LANE.asarray(np.ones(x.shape[: len(batch) + 1]))
+    jax = importlib.import_module("jax")
     step = jax.jit(lambda params, x, weights: xem.em_step(model, params, x, weights=weights))
     return step.lower(params, x, weights).compile()(params, x, weights)
 
@@ -54,6 +55,7 @@ def test_a_hidden_read_is_caught(read: Any, monkeypatch: pytest.MonkeyPatch) -> 
         return sums, log_likelihood
 
     monkeypatch.setattr(xem.Mixture, "e_step", reading)
+    jax = importlib.import_module("jax")
     with pytest.raises((jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)):
         compiled("normal")
 

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import numbers
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace
+from xem._arrays import Array, Space, aligned, array_namespace, plain
 from xem._tree import tree_map
+
+_HALF_AS_WIDE = 0.25
+"""The variance of what is half as wide as the data, relative to theirs."""
 
 _MOST_FUSED = 32
 """More components than this keep more sums than processors have registers for."""
+
+
+DIFFERENCE = 16
+"""So many roundings of a mean square the difference to the squared mean can be off by."""
+
+_LEAST_DIGITS = {32: 1e-3, 64: 1e-8}
+"""The rounding of the observations that a component stands, in its standard deviations."""
 
 
 class Context(NamedTuple):
     """What is constant for a problem during a fit.
 
     Observations are standardised before any step sees them, ``(x - centre) / scale``, so that
-    neither an offset nor a unit costs digits. ``scale`` is a power of two near the standard
+    neither an offset nor a unit costs digits. The centre is the mean, or the origin where that
+    would cost a narrow component digits. ``scale`` is a power of two near the standard
     deviation: dividing by it is exact. For vectors, each column has its own.
     """
 
@@ -31,12 +42,65 @@ class Context(NamedTuple):
     """``(*batch,)``."""
     variance: Array
     """Of the standardised observations, ``(*batch, *event)``."""
+    metric: Array
+    """What floors and the widths of starts are relative to, ``(*batch, *event)``: the variance, and
+    for a column without spread the mean one, in the units of the data, of those that have some."""
+    mean: Array
+    """Of the standardised observations, ``(*batch, *event)``: 0 but for rounding where they are
+    centred."""
     resolution: Array
-    """The rounding of the largest observation, in standardised units, ``(*batch, *event)``."""
+    """The rounding of the largest observation, in standardised units, ``(*batch, *event)``; 0 about
+    the origin, where observations near to a component are rounded as that is, and no more."""
+    epsilon: Array
+    """The rounding of 1 in the dtype that steps are made in, ``(*batch,)``."""
     least_rise: Array | None = None
     """A problem stops when its objective rises by less, ``(*batch,)``; None makes no test."""
     prior: Any = None
     """What the model made of a prior, in standardised units; None without one."""
+
+
+def about_origin(context: Context, where: Array) -> Context:
+    """Return the context of observations that are divided by the scale alone in some problems.
+
+    What is in standardised units belongs to another centre then: a prior is left out.
+    """
+    xp, move = array_namespace(where), aligned(where, context.centre)
+    return context._replace(
+        centre=xp.where(move, 0.0, context.centre),
+        mean=xp.where(move, context.mean + context.centre / context.scale, context.mean),
+        resolution=xp.where(move, 0.0, context.resolution),
+        prior=None,
+    )
+
+
+def loses_digits(
+    reach: Array, loc: Array, context: Context, space: Space, rank: int
+) -> Array | None:
+    """Return which components lose digits to the centring that they would not lose without it.
+
+    Parameters
+    ----------
+    reach : array (..., K)
+        How far from the centre the components are, in their own standard deviations.
+    loc : array (..., K, *event)
+        Their means.
+    context : Context
+    space : Space
+    rank : int
+        How many axes an event has.
+
+    Returns
+    -------
+    bool array (..., K), or None
+        None where there are none, if a look costs nothing.
+    """
+    xp = array_namespace(reach)
+    far = ~(reach * space.epsilon <= _LEAST_DIGITS[int(xp.finfo(space.dtype).bits)])
+    if isinstance(far, np.ndarray) and not far.any():
+        return None
+    offset = xp.expand_dims(context.centre / context.scale, axis=-1 - rank)
+    nearer = xp.abs(loc + offset) < xp.abs(loc) / 2
+    return far & (xp.any(nearer, axis=-1) if rank else nearer)
 
 
 class Family(ABC):
@@ -86,6 +150,14 @@ class Family(ABC):
         """Whether the columns of a vector must keep one common scale."""
         return False
 
+    @property
+    def least_spread(self) -> float:
+        """The standard deviation that no component is below, in the units of the data.
+
+        No problem is standardised by less: the dtype might not hold what is so wide beside it.
+        """
+        return 0.0
+
     def support(self, x: Array) -> Array | None:
         """Return which finite observations the family can have: bool like ``x``; None for all."""
         return None
@@ -113,6 +185,35 @@ class Family(ABC):
         valid = self.valid(params)
         return array_namespace(valid).zeros_like(valid)
 
+    def floor_gain(self, params: Any, context: Context) -> Array:
+        """Return what the floor adds to the log density of a component's observations.
+
+        In nats ``(..., K)``, over components half as wide as the data in the directions in
+        which the floor holds them; 0 where it holds none.
+        """
+        first = params[0]
+        return array_namespace(first).zeros_like(first)
+
+    def collapsed(self, params: Any, context: Context) -> Array:
+        """Return which components lie there though the data have spread, bool ``(..., K)``."""
+        return self.at_bound(params, context)
+
+    def widest(self, params: Any) -> Array | None:
+        """Return the standard deviation of the widest component, ``(..., *event)``.
+
+        None, as here, if `scaled_log_prob` is not there to make use of it.
+        """
+        return None
+
+    def scaled_log_prob(self, ready: Any, x: Array, shrink: Array) -> Array:
+        """Return ``shrink²`` times the log densities plus log weights, ``(..., K, n)``.
+
+        It is for observations so far away that squares overflow. ``ready`` is in the exact form,
+        ``x`` is multiplied by ``shrink`` ``(..., n)`` already.
+        """
+        shape = shrink[..., None, :]
+        return shape * shape * self.log_prob(ready, self.features(ready, x / shrink))
+
     @property
     def floored(self) -> bool:
         """Whether a floor keeps the likelihood bounded."""
@@ -126,9 +227,10 @@ class Family(ABC):
     def strained(self, params: Any, ready: Any, context: Context, space: Space) -> Array | None:
         """Return which components the fast form of the step is not for.
 
-        Those that it would cost digits, and those below a floor that is dear. None, as here, if
-        there is one form alone; else bool ``(..., K)``. Problems with such a component go on in
-        the exact form.
+        Those that it would cost digits, and those below a floor that is dear. None if there are
+        none, as here; else bool ``(..., K)``. Problems with such a component go on in the exact
+        form. Of that form, those which the centring would cost digits: their problems go on
+        about the origin.
         """
         return None
 
@@ -263,13 +365,22 @@ def pooled(values: Array, weights: Array) -> Array:
     return xp.broadcast_to(mean, values.shape)
 
 
+def gain_of(floor: float) -> float:
+    """Return how much higher a density on a floor is than one half as wide as the data, in nats.
+
+    In one direction; ``floor`` is relative to the variance of the data.
+    """
+    return 0.5 * math.log(max(_HALF_AS_WIDE / floor, 1.0)) if floor else 0.0
+
+
 def checked_floor(name: str, floor: Any, relative_to: str) -> float:
     """Return the floor of a family, which is relative to something of the data."""
-    real = isinstance(floor, numbers.Real) and not isinstance(floor, bool)
-    if not real or not 0 <= floor < 1:
+    number = plain(floor)
+    real = isinstance(number, int | float) and not isinstance(number, bool)
+    if not real or not 0 <= float(number) < 1:
         msg = (
             f"{name} is {floor!r}; it is relative to {relative_to} of the data and lies in "
             "[0, 1): 1e-6 is the default, 0 switches it off"
         )
         raise (ValueError if real else TypeError)(msg)
-    return float(floor)
+    return float(number)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from xem._arrays import Array, array_namespace
-from xem._linalg import cholesky, diagonal, inverse_factor, matmul, transposed
+from xem._linalg import cholesky, diagonal, from_diagonal, inverse_factor, matmul, transposed
+from xem._special import log_gamma
 from xem.families.base import Context
 from xem.families.covariances import Covariance
 from xem.families.priors import NormalInverseWishart, Pull, filled, usual
@@ -68,8 +69,9 @@ class Conjugate:
         given = NormalInverseWishart(loc, prior.shrinkage, prior.df, own)
         spread = own
         if own is None:
-            spread = self._spread(context, unit) if self.structure.is_diagonal else covariance()
-        middle, d = array_namespace(unit).zeros_like(unit), unit.shape[-1]
+            spread = self._spread(context, unit)
+            spread = spread if self.structure.is_diagonal else _regular(covariance(), context)
+        middle, d = self._columns(context.mean), unit.shape[-1]
         return Pull(*filled(given, usual(middle, spread, n_components, context.total_weight, d)))
 
     def log_density(self, loc: Array, covariance: Array, pull: Pull) -> Array:
@@ -94,12 +96,8 @@ class Conjugate:
         share = loc.shape[-2] if self.structure.one_for_all else 1
         return xp.sum(of_means + of_covariances / share, axis=-1)
 
-    def constant(self, pull: Pull, n_components: int, log_gammas: Array, context: Context) -> Array:
-        """Return the terms of the log prior, in data units, that depend on it alone, ``(...)``.
-
-        ``log_gammas`` is the log of the gamma function of its degrees of freedom, for one
-        covariance.
-        """
+    def constant(self, pull: Pull, n_components: int, context: Context) -> Array:
+        """Return the terms of the log prior, in data units, that depend on it alone, ``(...)``."""
         unit = self._columns(context.scale)
         xp, d = array_namespace(unit), unit.shape[-1]
         log_unit = xp.sum(xp.log(unit), axis=-1)
@@ -112,11 +110,10 @@ class Conjugate:
             log_det = 2 * xp.sum(xp.log(diagonal(cholesky(pull.scale))), axis=-1)
             of_one = 0.5 * pull.df * (log_det - d * math.log(2)) - (d + 1) * log_unit
         count = 1 if self.structure.one_for_all else n_components
-        return n_components * of_mean + count * (of_one - log_gammas)
+        return n_components * of_mean + count * (of_one - self._log_gammas(pull.df, d))
 
-    def log_gammas(self, df: Array, event: tuple[int, ...]) -> Array:
-        """Return the log of the gamma function of host degrees of freedom, of one covariance."""
-        d = math.prod(event)
+    def _log_gammas(self, df: Array, d: int) -> Array:
+        """Return the log of the gamma function of the degrees of freedom of one covariance."""
         if not self.structure.is_diagonal:
             terms = [log_gamma((df - j) / 2) for j in range(d)]
             return d * (d - 1) / 4 * math.log(math.pi) + sum(terms)
@@ -137,12 +134,13 @@ class Conjugate:
         """Return the mean variance of the data's columns, in the unit of each, ``(..., d)``."""
         xp = array_namespace(unit)
         ratio = unit[..., None, :] / unit[..., :, None]
-        return xp.mean(self._columns(context.variance)[..., None, :] * ratio * ratio, axis=-1)
+        return xp.mean(self._columns(context.metric)[..., None, :] * ratio * ratio, axis=-1)
 
 
-def log_gamma(x: Array) -> Array:
-    """Return the log of the gamma function of host numbers."""
-    return np.vectorize(math.lgamma, otypes=[float])(x)
+def _regular(covariance: Array, context: Context) -> Array:
+    """Return a covariance with the metric of the columns that have no spread."""
+    xp = array_namespace(covariance)
+    return covariance + from_diagonal(xp.where(context.variance > 0, 0.0, context.metric))
 
 
 def _check(name: str, values: Any, wanted: str, sound: Callable[[Any], Any]) -> None:

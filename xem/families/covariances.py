@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from xem._arrays import Array, aligned, array_namespace
-from xem._linalg import diagonal, eigh, from_diagonal, matmul, transposed
+from xem._linalg import diagonal, eigh, from_diagonal, with_eigenvalues
 from xem.families.priors import Pull
 
 
@@ -98,14 +98,19 @@ def _ball(variances: Array) -> Array:
     return xp.broadcast_to(xp.mean(variances, axis=-1, keepdims=True), variances.shape)
 
 
-def _of_equal_volume(scatter: Array, log_volume: Array, counts: Array) -> Array:
+def _of_equal_volume(scatter: Array, values: Array, counts: Array) -> Array:
     """Return covariances of the shapes of the scatters and of one volume for all.
 
-    ``log_volume`` ``(..., K)`` is the mean log eigenvalue of a scatter.
+    ``values`` ``(..., K, d)`` are the eigenvalues of the scatters; one without a volume has no
+    shape, and its covariance is NaN.
     """
-    xp = array_namespace(scatter)
-    volume = xp.sum(xp.exp(log_volume), axis=-1, keepdims=True) / _total(counts)
-    return scatter * aligned(volume * xp.exp(-log_volume), scatter)
+    xp, positive = array_namespace(scatter), values > 0
+    solid = xp.all(positive, axis=-1)
+    log_volume = xp.mean(xp.log(xp.where(positive, values, 1.0)), axis=-1)
+    volumes = xp.where(solid, xp.exp(log_volume), 0.0)
+    volume = xp.sum(volumes, axis=-1, keepdims=True) / _total(counts)
+    shaped = scatter * aligned(volume * xp.exp(-log_volume), scatter)
+    return xp.where(aligned(solid, scatter), shaped, float("nan"))
 
 
 class EII(Covariance):
@@ -176,8 +181,7 @@ class EVI(Covariance):
 
     def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
         """Return the shapes of the scatters at one volume."""
-        xp = array_namespace(scatter)
-        return _of_equal_volume(scatter, xp.mean(xp.log(scatter), axis=-1), counts)
+        return _of_equal_volume(scatter, scatter, counts)
 
     def size(self, n_components: int, d: int) -> int:
         """Return 1 for the volume and d - 1 for each shape."""
@@ -253,10 +257,13 @@ class EEV(Covariance):
 
     def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
         """Return the mean eigenvalues of the scatters on the eigenvectors of each."""
-        xp = array_namespace(scatter)
-        values, vectors = eigh(scatter)
-        common = xp.sum(values, axis=-2, keepdims=True) / _total(counts)[..., None]
-        return matmul(vectors * common[..., None, :], transposed(vectors))
+
+        def common(values: Array) -> tuple[Array, Array]:
+            xp, share = array_namespace(values), 1 / _total(counts)[..., None]
+            mean = xp.sum(values, axis=-2, keepdims=True) * share
+            return xp.broadcast_to(mean, values.shape), xp.broadcast_to(share, values.shape)
+
+        return with_eigenvalues(scatter, common)
 
     def size(self, n_components: int, d: int) -> int:
         """Return d for volume and shape and d (d - 1) / 2 for each orientation."""
@@ -270,9 +277,7 @@ class EVV(Covariance):
 
     def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
         """Return the scatters at one volume."""
-        xp = array_namespace(scatter)
-        values, _ = eigh(scatter)
-        return _of_equal_volume(scatter, xp.mean(xp.log(values), axis=-1), counts)
+        return _of_equal_volume(scatter, eigh(scatter)[0], counts)
 
     def size(self, n_components: int, d: int) -> int:
         """Return 1 for the volume and the others of each matrix."""

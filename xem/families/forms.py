@@ -38,6 +38,7 @@ from xem._linalg import (
     unpacked,
     vecdot,
 )
+from xem.families.base import DIFFERENCE
 from xem.families.covariances import Covariance
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -50,7 +51,9 @@ class ProductSums(NamedTuple):
 
     products: Array
 
-    def scatter(self, loc: Array, covariance: Array, counts: Array) -> tuple[Array, Array]:
+    def scatter(
+        self, loc: Array, covariance: Array, counts: Array, epsilon: Array
+    ) -> tuple[Array, Array]:
         """Return means ``(..., K, d)`` and scatters ``(..., K, d, d)`` about them."""
         d = loc.shape[-1]
         mean = self.products[..., -1 - d : -1] / counts[..., None]
@@ -63,7 +66,9 @@ class AxisProductSums(NamedTuple):
 
     products: Array
 
-    def scatter(self, loc: Array, covariance: Array, counts: Array) -> tuple[Array, Array]:
+    def scatter(
+        self, loc: Array, covariance: Array, counts: Array, epsilon: Array
+    ) -> tuple[Array, Array]:
         """Return means and scatters along the axes, both ``(..., K, d)``."""
         xp, d = array_namespace(loc), loc.shape[-1]
         mean = self.products[..., d:-1] / counts[..., None]
@@ -77,11 +82,15 @@ class WhitenedSums(NamedTuple):
     y: Array
     yy: Array
 
-    def scatter(self, loc: Array, covariance: Array, counts: Array) -> tuple[Array, Array]:
+    def scatter(
+        self, loc: Array, covariance: Array, counts: Array, epsilon: Array
+    ) -> tuple[Array, Array]:
         """Return means and scatters from those in the components' own coordinates."""
         factor = cholesky(covariance)
         mean = self.y / counts[..., None]
         scatter = self.yy - outer(mean, self.yy) * aligned(counts, self.yy)
+        least = mean.shape[-1] * _rounding(mean, counts, epsilon)
+        scatter = scatter + least[..., None] * diagonal_mask(scatter)
         back = matmul(matmul(factor, scatter), transposed(factor))
         return loc + matmul(factor, mean[..., None])[..., 0], back
 
@@ -92,12 +101,14 @@ class AxisWhitenedSums(NamedTuple):
     y: Array
     yy: Array
 
-    def scatter(self, loc: Array, covariance: Array, counts: Array) -> tuple[Array, Array]:
+    def scatter(
+        self, loc: Array, covariance: Array, counts: Array, epsilon: Array
+    ) -> tuple[Array, Array]:
         """Return means and scatters from those in the components' own coordinates."""
         xp = array_namespace(loc)
         mean = self.y / counts[..., None]
         scatter = self.yy - mean * mean * counts[..., None]
-        scatter = xp.where(scatter > 0, scatter, 0.0)
+        scatter = xp.maximum(scatter, _rounding(mean, counts, epsilon))
         return loc + mean * xp.sqrt(covariance), scatter * covariance
 
 
@@ -164,7 +175,7 @@ class Products(NamedTuple):
         """Return the weighted sums of T(x)."""
         return ProductSums(matmul(responsibilities, transposed(features)))
 
-    def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
+    def strained(self, loc: Array, variances: Array, space: Space) -> Array:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
         return _strain(self.coefficients, products(_farthest(loc, variances)), space)
 
@@ -204,7 +215,7 @@ class AxisProducts(NamedTuple):
         """Return the weighted sums of T(x)."""
         return AxisProductSums(matmul(responsibilities, transposed(features)))
 
-    def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
+    def strained(self, loc: Array, variances: Array, space: Space) -> Array:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
         return _strain(self.coefficients, axis_products(_farthest(loc, variances)), space)
 
@@ -215,7 +226,9 @@ class CommonSums(NamedTuple):
     y: Array
     yy: Array
 
-    def scatter(self, loc: Array, covariance: Array, counts: Array) -> tuple[Array, Array]:
+    def scatter(
+        self, loc: Array, covariance: Array, counts: Array, epsilon: Array
+    ) -> tuple[Array, Array]:
         """Return means, and scatters of which only the sum over the components counts."""
         factor = cholesky(covariance[..., :1, :, :])
         mean = self.y / counts[..., None]
@@ -265,7 +278,7 @@ class Common(NamedTuple):
         across = transposed(y)
         return CommonSums(matmul(responsibilities, across), matmul(weighted, across))
 
-    def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
+    def strained(self, loc: Array, variances: Array, space: Space) -> Array:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
         far = array_namespace(loc).abs(self.coefficients[..., :-2]) + _FAR
         return _strain(self.coefficients, _with_squares(transposed(far)), space)
@@ -300,14 +313,20 @@ class Whitened(NamedTuple):
         """Return the log densities plus log weights, ``(..., K, n)``."""
         return _from_peak(self.peak, features)
 
+    def scaled_log_prob(self, x: Array, shrink: Array) -> Array:
+        """Return ``shrink²`` times the log densities plus log weights, from ``shrink x``."""
+        y = matmul(self.inverse, _shrunk_away(x, self.loc, shrink))
+        return _from_scaled_peak(self.peak, y, shrink)
+
     def sums(self, responsibilities: Array, features: Array) -> Any:
         """Return the weighted sums of y and y yᵀ."""
         weighted = compute("multiply", features, responsibilities[..., None, :])
         return WhitenedSums(total(weighted), matmul(weighted, transposed(features)))
 
-    def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
-        """Return None: this form keeps all digits."""
-        return None
+    def reach(self, loc: Array) -> Array:
+        """Return how far from the origin means lie, at the most, in their own coordinates."""
+        xp = array_namespace(loc)
+        return xp.max(matmul(xp.abs(self.inverse), xp.abs(loc)[..., None])[..., 0], axis=-1)
 
 
 class AxisWhitened(NamedTuple):
@@ -341,17 +360,27 @@ class AxisWhitened(NamedTuple):
         """Return the log densities plus log weights, ``(..., K, n)``."""
         return _from_peak(self.peak, features)
 
+    def scaled_log_prob(self, x: Array, shrink: Array) -> Array:
+        """Return ``shrink²`` times the log densities plus log weights, from ``shrink x``."""
+        away = _shrunk_away(x, self.loc, shrink)
+        y = overwrite(away, "multiply", away, self.inverse[..., None])
+        return _from_scaled_peak(self.peak, y, shrink)
+
     def sums(self, responsibilities: Array, features: Array) -> Any:
         """Return the weighted sums of y and y²."""
         weighted = compute("multiply", features, responsibilities[..., None, :])
         return AxisWhitenedSums(total(weighted), vecdot(weighted, features))
 
-    def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
-        """Return None: this form keeps all digits."""
-        return None
+    def reach(self, loc: Array) -> Array:
+        """Return how far from the origin means lie, at the most, in their own coordinates."""
+        xp = array_namespace(loc)
+        return xp.max(self.inverse * xp.abs(loc), axis=-1)
 
 
-Ready = Products | AxisProducts | Common | Whitened | AxisWhitened
+Exact = Whitened | AxisWhitened
+"""What a pass over the observations needs, in one of the exact forms."""
+
+Ready = Products | AxisProducts | Common | Exact
 """What a pass over the observations needs, in one of the forms."""
 
 
@@ -362,6 +391,11 @@ def form(structure: Covariance, *, exact: bool) -> type[Ready]:
     if exact:
         return Whitened
     return Common if structure.one_for_all else Products
+
+
+def _rounding(mean: Array, counts: Array, epsilon: Array) -> Array:
+    """Return what the difference to the squared mean does not resolve, ``(..., K, d)``."""
+    return DIFFERENCE * epsilon[..., None, None] * counts[..., None] * mean * mean
 
 
 def outer(x: Array, like: Array) -> Array:
@@ -386,6 +420,18 @@ def _from_peak(peak: Array, y: Array) -> Array:
     """Return ``peak - ½ Σ y²``, ``(..., K, n)``."""
     squares = compute("multiply", y, y)
     return peak[..., None] - 0.5 * array_namespace(y).sum(squares, axis=-2)
+
+
+def _from_scaled_peak(peak: Array, y: Array, shrink: Array) -> Array:
+    """Return ``shrink² peak - ½ Σ y²``, ``(..., K, n)``."""
+    xp, shrink = array_namespace(y), shrink[..., None, :]
+    return peak[..., None] * shrink * shrink - 0.5 * xp.sum(compute("multiply", y, y), axis=-2)
+
+
+def _shrunk_away(x: Array, loc: Array, shrink: Array) -> Array:
+    """Return ``shrink (x - loc)`` from ``shrink x``, ``(..., K, d, n)``."""
+    away = compute("multiply", loc[..., None], shrink[..., None, None, :])
+    return overwrite(away, "subtract", x[..., None, :, :], away)
 
 
 def _with_squares(y: Array) -> Array:

@@ -8,19 +8,21 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace
+from xem._arrays import Array, Space, aligned, array_namespace, operand, plain
 from xem._linalg import (
     cholesky,
     definite,
     diagonal,
-    eigh,
+    from_diagonal,
     identity_like,
     inverse_factor,
     matmul,
     transposed,
+    with_eigenvalues,
 )
+from xem._special import root
 from xem.families import forms
-from xem.families.base import Context, Family, checked_floor
+from xem.families.base import Context, Family, checked_floor, gain_of, loses_digits
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES, ITERATIVE, Covariance
 from xem.families.priors import NormalInverseWishart, Pull, pulled
@@ -74,10 +76,12 @@ class MultivariateNormal(Family):
     Prior: ClassVar[Any] = NormalInverseWishart
 
     def __post_init__(self) -> None:
-        if not isinstance(self.covariance, str) or self.covariance not in COVARIANCES:
-            later = " (its M-step iterates, and is not here yet)" * (self.covariance in ITERATIVE)
+        name = plain(self.covariance)
+        if not isinstance(name, str) or name not in COVARIANCES:
+            later = " (its M-step iterates, and is not here yet)" * (name in ITERATIVE)
             msg = f"covariance is {self.covariance!r}{later}; expected one of {list(COVARIANCES)}"
             raise ValueError(msg)
+        object.__setattr__(self, "covariance", str(name))
         floor = checked_floor("covariance_floor", self.covariance_floor, "the variances")
         object.__setattr__(self, "covariance_floor", floor)
 
@@ -169,6 +173,12 @@ class MultivariateNormal(Family):
         variances = xp.broadcast_to(self._metric(context), means.shape)
         return MultivariateNormalParams(means, self._matrices(variances))
 
+    def widest(self, params: MultivariateNormalParams) -> Array:
+        """Return the largest standard deviation of each column, ``(..., d)``."""
+        xp, own = array_namespace(params.covariance), params.covariance
+        variances = own if self.structure.is_diagonal else diagonal(own)
+        return xp.sqrt(xp.max(variances, axis=-2))
+
     def footprint(
         self, n_components: int, event: tuple[int, ...], *, exact: bool, on_host: bool
     ) -> int:
@@ -205,6 +215,10 @@ class MultivariateNormal(Family):
         """Return the log densities plus log weights, ``(..., K, n)``."""
         return ready.log_prob(features)
 
+    def scaled_log_prob(self, ready: forms.Exact, x: Array, shrink: Array) -> Array:
+        """Return ``shrink²`` times the log densities plus log weights, ``(..., K, n)``."""
+        return ready.scaled_log_prob(x, shrink)
+
     def sums(self, ready: forms.Ready, responsibilities: Array, features: Array) -> Any:
         """Return the form's sums over the observations."""
         return ready.sums(responsibilities, features)
@@ -217,11 +231,13 @@ class MultivariateNormal(Family):
     def strained(
         self, params: MultivariateNormalParams, ready: forms.Ready, context: Context, space: Space
     ) -> Array | None:
-        """Return which components the products would cost digits, or have to be lifted."""
+        """Return which components the form costs digits or, if it is fast, are to be lifted."""
+        if isinstance(ready, forms.Exact):
+            return loses_digits(ready.reach(params.loc), params.loc, context, space, 1)
         own = params.covariance
         variances = own if self.structure.is_diagonal else diagonal(own)
         strained = ready.strained(params.loc, variances, space)
-        if strained is None or not self.dear_floor:
+        if not self.dear_floor:
             return strained
         return strained | self._below(own, self._metric(context), self.covariance_floor)
 
@@ -235,7 +251,7 @@ class MultivariateNormal(Family):
         tied: frozenset[str],
     ) -> MultivariateNormalParams:
         """Return means, and the covariances that the structure makes of the scatters."""
-        mean, scatter = sums.scatter(params.loc, params.covariance, counts)
+        mean, scatter = sums.scatter(params.loc, params.covariance, counts, context.epsilon)
         pull = None if context.prior is None else context.prior.components
         free = mean if pull is None else pulled(mean, counts, pull)
         loc = params.loc if "loc" in fixed else free
@@ -319,12 +335,18 @@ class MultivariateNormal(Family):
         low = self._below(own, metric, self.covariance_floor)
         if isinstance(low, np.ndarray) and not low.any():
             return params
-        sd = xp.sqrt(metric)
-        values, vectors = eigh(own / (sd[..., :, None] * sd[..., None, :]))
-        values = xp.where(values > self.covariance_floor, values, self.covariance_floor)
-        lifted = matmul(vectors * values[..., None, :], transposed(vectors))
-        lifted = lifted * (sd[..., :, None] * sd[..., None, :])
-        return params._replace(covariance=xp.where(low[..., None, None], lifted, own))
+        low = (low & xp.all(xp.isfinite(own), axis=(-2, -1)))[..., None, None]
+        sd = root(metric)
+        unit = xp.where(sd > 0, sd, 1.0)  # of a column without spread, none is left in the end
+        held = xp.where(low, own, identity_like(own[..., 0])) / forms.outer(unit, own)
+        lifted = with_eigenvalues(held, self._held_up) * forms.outer(sd, own)
+        return params._replace(covariance=xp.where(low, lifted, own))
+
+    def _held_up(self, values: Array) -> tuple[Array, Array]:
+        """Return eigenvalues held up by the floor, and how they follow those that they were."""
+        xp, above = array_namespace(values), values > self.covariance_floor
+        held = xp.where(above, values, self.covariance_floor)
+        return held, xp.astype(above, values.dtype)
 
     def at_bound(self, params: MultivariateNormalParams, context: Context) -> Array:
         """Return which components lie on the floor or, without one, below what is resolved."""
@@ -332,30 +354,59 @@ class MultivariateNormal(Family):
         metric = self._metric(context)
         epsilon = float(xp.finfo(own.dtype).eps)
         variances = own if self.structure.is_diagonal else diagonal(own)
-        width = xp.max(variances / metric, axis=-1)[..., None]
+        width = variances / metric
         if self.floored:
             level = self.covariance_floor * (1 + 1e-3) + 0 * width
         else:
-            level = context.resolution[..., None, :] ** 2 / metric + 0 * width
+            rounding = epsilon * xp.abs(params.loc)
+            level = xp.maximum(context.resolution[..., None, :], rounding) ** 2 / metric
         if self.structure.is_diagonal:
-            return xp.any(~(variances > level * metric), axis=-1)
+            return xp.any(~(width > level), axis=-1)
         return self._below(own, metric, level + 8 * epsilon * width)
+
+    def floor_gain(self, params: MultivariateNormalParams, context: Context) -> Array:
+        """Return what the floor adds to the log density of a component's observations.
+
+        With the eigenvalues λ of a covariance in the metric of the floor φ, the floor holds
+        Σ φ/λ directions, but for what the wide ones add.
+        """
+        xp, own = array_namespace(params.covariance), params.covariance
+        held, metric = self.at_bound(params, context), self._metric(context)
+        if self.structure.is_diagonal:
+            precision = xp.sum(metric / own, axis=-1)
+        else:
+            sd = root(metric)
+            factor = inverse_factor(cholesky(own / (sd[..., :, None] * sd[..., None, :])))
+            precision = xp.sum(factor * factor, axis=(-2, -1))
+        most = operand(float(own.shape[-1]), precision)
+        directions = xp.minimum(self.covariance_floor * precision, most)
+        return xp.where(held, directions * gain_of(self.covariance_floor), 0.0)
+
+    def collapsed(self, params: MultivariateNormalParams, context: Context) -> Array:
+        """Return which components lie on the bound in a direction in which the data have spread.
+
+        Without a floor nothing else holds a component up.
+        """
+        if not self.floored:
+            return self.at_bound(params, context)
+        xp, variance = array_namespace(params.covariance), context.variance[..., None, :]
+        missing = xp.where(variance > 0, 0.0, self._metric(context))
+        missing = missing if self.structure.is_diagonal else from_diagonal(missing)
+        return self.at_bound(params._replace(covariance=params.covariance + missing), context)
 
     def _below(self, covariance: Array, metric: Array, level: Any) -> Array:
         """Return whether an eigenvalue in the metric is below a level, bool ``(..., K)``."""
-        xp = array_namespace(covariance)
         shifted = covariance - _on_diagonal(level * metric, covariance)
-        sd = xp.sqrt(metric)
+        sd = root(metric)
         unit = shifted / (sd[..., :, None] * sd[..., None, :])
         return ~definite(unit)
 
     def _metric(self, context: Context) -> Array:
         """Return the variances that the floor is relative to, ``(..., 1, d)``."""
-        xp, variance = array_namespace(context.variance), context.variance
+        xp, metric = array_namespace(context.metric), context.metric
         if self.isotropic:
-            mean = xp.mean(variance, axis=-1, keepdims=True)
-            variance = xp.broadcast_to(mean, variance.shape)
-        return variance[..., None, :]
+            metric = xp.broadcast_to(xp.mean(metric, axis=-1, keepdims=True), metric.shape)
+        return metric[..., None, :]
 
     def _matrices(self, variances: Array) -> Array:
         """Return variances ``(..., K, d)`` as covariances of the steps."""

@@ -8,9 +8,18 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace, compute, operand, overwrite
+from xem._arrays import Array, Space, array_namespace, compute, overwrite
 from xem._linalg import vecdot
-from xem.families.base import Context, Family, checked_floor, pooled
+from xem._special import root
+from xem.families.base import (
+    DIFFERENCE,
+    Context,
+    Family,
+    checked_floor,
+    gain_of,
+    loses_digits,
+    pooled,
+)
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES
 from xem.families.priors import NormalInverseWishart, Pull, pulled
@@ -92,8 +101,12 @@ class Normal(Family):
     def initial(self, means: Array, context: Context) -> NormalParams:
         """Return components at the given means, each as wide as the data."""
         xp = array_namespace(means)
-        spread = xp.sqrt(context.variance)[..., None]
+        spread = root(context.metric)[..., None]
         return NormalParams(means, xp.broadcast_to(spread, means.shape))
+
+    def widest(self, params: NormalParams) -> Array:
+        """Return the largest scale, ``(...)``."""
+        return array_namespace(params.scale).max(params.scale, axis=-1)
 
     def prepare(self, params: NormalParams, log_weights: Array, *, exact: bool) -> NormalReady:
         """Return the components' own coordinates and the heights of their peaks."""
@@ -111,11 +124,24 @@ class Normal(Family):
         squares = compute("multiply", features, features)
         return overwrite(squares, "subtract", ready.peak[..., None], squares)
 
+    def scaled_log_prob(self, ready: NormalReady, x: Array, shrink: Array) -> Array:
+        """Return ``shrink² (log weight - log scale - log √2π - u²)``, ``(..., K, n)``."""
+        shrink = shrink[..., None, :]
+        u = (x[..., None, :] - ready.loc[..., None] * shrink) * ready.factor[..., None]
+        return ready.peak[..., None] * shrink * shrink - u * u
+
     def sums(self, ready: NormalReady, responsibilities: Array, features: Array) -> NormalSums:
         """Return the weighted sums of ``u`` and ``u²``, ``(..., K)``."""
         u = vecdot(responsibilities, features)
         weighted = overwrite(responsibilities, "multiply", responsibilities, features)
         return NormalSums(u, vecdot(weighted, features))
+
+    def strained(
+        self, params: NormalParams, ready: NormalReady, context: Context, space: Space
+    ) -> Array | None:
+        """Return which components the centring costs digits."""
+        reach = array_namespace(params.loc).abs(params.loc) / params.scale
+        return loses_digits(reach, params.loc, context, space, 0)
 
     def m_step(
         self,
@@ -130,9 +156,10 @@ class Normal(Family):
         xp = array_namespace(counts)
         mean = sums.u / counts
         square = sums.uu / counts - mean * mean
+        square = xp.maximum(square, DIFFERENCE * context.epsilon[..., None] * mean * mean)
         width = params.scale / _SQRT_HALF
         mean = params.loc + mean * width
-        variance = xp.maximum(square, operand(0.0, square)) * width * width
+        variance = square * width * width
         pull = None if context.prior is None else context.prior.components
         loc = mean if pull is None else pulled(mean[..., None], counts, pull)[..., 0]
         if "loc" in fixed or "loc" in tied:
@@ -145,7 +172,7 @@ class Normal(Family):
             variance = structure.estimate(scatter[..., None], counts, pull)[..., 0]
         elif "scale" in tied:
             variance = pooled(variance, counts)
-        return NormalParams(loc, xp.sqrt(variance))
+        return NormalParams(loc, root(variance))
 
     def conjugate(self, tied: frozenset[str]) -> Conjugate:
         """Return the conjugate prior at work."""
@@ -169,15 +196,20 @@ class Normal(Family):
     def at_bound(self, params: NormalParams, context: Context) -> Array:
         """Return which scales lie on the floor or, without one, below what rounding resolves."""
         xp = array_namespace(params.scale)
-        slack = 1 + 16 * float(xp.finfo(params.scale.dtype).eps)
+        epsilon = float(xp.finfo(params.scale.dtype).eps)
         if self.floored:
-            return params.scale <= self._floor(context) * slack
-        return params.scale <= context.resolution[..., None]
+            return params.scale <= self._floor(context) * (1 + 16 * epsilon)
+        rounding = epsilon * xp.abs(params.loc)
+        return params.scale <= xp.maximum(context.resolution[..., None], rounding)
+
+    def floor_gain(self, params: NormalParams, context: Context) -> Array:
+        """Return what the floor adds to the log density of a component's observations."""
+        held = self.at_bound(params, context)
+        return array_namespace(held).astype(held, params.scale.dtype) * gain_of(self.variance_floor)
 
     def _floor(self, context: Context) -> Array:
         """Return the smallest standard deviation, ``(..., 1)``."""
-        xp = array_namespace(context.variance)
-        return xp.sqrt(self.variance_floor * context.variance)[..., None]
+        return root(self.variance_floor * context.metric)[..., None]
 
     def standardize(self, params: NormalParams, centre: Array, scale: Array) -> NormalParams:
         """Return the parameters of ``(x - centre) / scale``."""

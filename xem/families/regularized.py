@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -45,6 +46,11 @@ class Regularized(Unscaled):
     def floored(self) -> bool:
         """Whether what is added keeps the likelihood bounded."""
         return True
+
+    @property
+    def least_spread(self) -> float:
+        """The standard deviation that no component is below, in the units of the data."""
+        return math.sqrt(self.added_variance)
 
     @property
     def dear_floor(self) -> bool:

@@ -67,6 +67,11 @@ class Model(ABC):
     def isotropic(self) -> bool:
         """Whether the columns of a vector must keep one common scale."""
 
+    @property
+    @abstractmethod
+    def least_spread(self) -> float:
+        """The standard deviation that no component is below, in the units of the data."""
+
     @abstractmethod
     def n_parameters(self, event: tuple[int, ...] = ()) -> int:
         """Return the number of free parameters, for observations of shape ``event``."""
@@ -146,7 +151,7 @@ class Model(ABC):
 
     @abstractmethod
     def lifted(self, params: Any, fallback: Any, context: Context) -> Any:
-        """Return ``params``, with ``fallback`` for the components that lie at a bound."""
+        """Return ``params``, with ``fallback`` for the components that have collapsed."""
 
     @abstractmethod
     def at_bound(self, params: Any, context: Context) -> Array:

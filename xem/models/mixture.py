@@ -6,12 +6,39 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xem._arrays import Array, Space, aligned, array_namespace, is_traced, operand
+from xem._arrays import (
+    Array,
+    Space,
+    aligned,
+    array_namespace,
+    is_differentiated,
+    is_traced,
+    moveaxis,
+    operand,
+    plain,
+)
 from xem._linalg import total
-from xem._special import logsumexp, responsibilities, shares
+from xem._special import (
+    log_gamma,
+    log_of_share,
+    logsumexp,
+    posterior,
+    responsibilities,
+    shares,
+)
 from xem._tree import tree_map
 from xem.families.base import Context, Family, pooled
 from xem.models.base import Model, Tile
+from xem.models.evaluation import log_joint
+
+
+class MixtureReady(NamedTuple):
+    """What a pass over the observations needs."""
+
+    components: Any
+    """What the family's `prepare` returns, with the logs of the weights."""
+    left: Array | None
+    """What is left to multiply by, ``(..., K)``, if anything: see `log_of_share`."""
 
 
 class MixtureParams(NamedTuple):
@@ -41,19 +68,6 @@ class MixturePrior(NamedTuple):
     """Of the Dirichlet prior of the component weights, at least 1, ``(*batch, K)``."""
     components: Any
     """The family's prior."""
-
-
-class GivenPrior(NamedTuple):
-    """A prior as `xem.fit` was given it, an entry a problem, with what the host computes of it."""
-
-    concentration: Array | None
-    """``(problems, K)``."""
-    components: Any
-    """The family's prior, None for what follows from the data."""
-    log_beta: Array
-    """The log of the constant of the Dirichlet prior, ``(problems,)``."""
-    log_gammas: Array
-    """Those of the degrees of freedom of one component, ``(problems,)``."""
 
 
 class MixturePull(NamedTuple):
@@ -96,7 +110,7 @@ class Mixture(Model):
 
     def __post_init__(self) -> None:
         _check_component(self.component)
-        _check_count(self.n_components)
+        object.__setattr__(self, "n_components", _as_count(self.n_components))
         names = [f"components.{name}" for name in self.component.Params._fields]
         tieable = names if self.component.tieable else []
         for option, allowed in (("fixed", ["weights", *names]), ("tied", tieable)):
@@ -232,6 +246,11 @@ class Mixture(Model):
         """Whether a compiled step stores nothing of the size of a tile."""
         return self.component.fuses(self.n_components, event)
 
+    @property
+    def least_spread(self) -> float:
+        """The standard deviation that no component is below, in the units of the data."""
+        return self.component.least_spread
+
     def n_parameters(self, event: tuple[int, ...] = ()) -> int:
         """Return the number of free parameters, for observations of shape ``event``."""
         free = 0 if "weights" in self.fixed else self.n_components - 1
@@ -249,24 +268,26 @@ class Mixture(Model):
         self, params: MixtureParams, ready: Any, context: Context, space: Space
     ) -> Array | None:
         """Return which problems need another form of the step than ``ready`` is, or None."""
-        strained = self.component.strained(params.components, ready, context, space)
+        strained = self.component.strained(params.components, ready.components, context, space)
         return None if strained is None else space.xp.any(strained, axis=-1)
 
     def prepare(self, params: MixtureParams, *, exact: bool) -> Any:
         """Return what a pass over the observations needs of the parameters."""
-        log_weights = array_namespace(params.weights).log(params.weights)
-        return self.component.prepare(params.components, log_weights, exact=exact)
+        log_weights, left = log_of_share(params.weights)
+        own = self.component.prepare(params.components, log_weights, exact=exact)
+        return MixtureReady(own, left)
 
     def e_step(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
         """Return the sums over a tile, and its weighted log likelihood."""
         if is_traced() and self.fuses(_event(tile, self.event_rank)):
-            return self._one_by_one(ready, tile)
-        features = self.component.features(ready, tile.x)
+            return self._one_by_one(ready.components, tile)
+        own, left = ready
+        features = self.component.features(own, tile.x)
         resp, log_likelihood, log_map = responsibilities(
-            self.component.log_prob(ready, features), tile.weights
+            self.component.log_prob(own, features), tile.weights, left
         )
         counts = total(resp)
-        sums = self.component.sums(ready, resp, features)
+        sums = self.component.sums(own, resp, features)
         return MixtureSums(counts, sums, log_map), log_likelihood
 
     def _one_by_one(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
@@ -284,7 +305,7 @@ class Mixture(Model):
 
         def joined(*parts: Array) -> Array:
             """Return what each component gives side by side: in memory, one after the other."""
-            return xp.moveaxis(xp.stack(parts, axis=0), 0, axis)
+            return moveaxis(xp.stack(parts, axis=0), 0, axis)
 
         counts = joined(*(total(share) for share in shared))
         alone_first = [tree_map(lambda a: xp.squeeze(a, axis=axis), own) for own in sums]
@@ -317,23 +338,24 @@ class Mixture(Model):
         mass = sums.counts
         if prior is not None and prior.concentration is not None:
             mass = mass + prior.concentration - 1
-        weights = mass / xp.sum(mass, axis=-1, keepdims=True)
-        return MixtureParams(weights, components)
+        return MixtureParams(_shares(mass), components)
 
     def pull(
-        self, prior: GivenPrior, context: Context, covariance: Callable[[], Array]
+        self, prior: MixturePrior, context: Context, covariance: Callable[[], Array]
     ) -> MixturePull:
         """Return the prior of each problem in standardised units.
 
         ``covariance`` returns that of the standardised observations.
         """
-        own, k, tied = prior.components, self.n_components, self._names("tied")
+        (alpha, own), k, constant = prior, self.n_components, 0 * context.total_weight
+        if alpha is not None:
+            xp = array_namespace(alpha)
+            constant = log_gamma(xp.sum(alpha, axis=-1)) - xp.sum(log_gamma(alpha), axis=-1)
         if own is None:
-            return MixturePull(prior.concentration, None, prior.log_beta)
-        conjugate = self.component.conjugate(tied)
+            return MixturePull(alpha, None, constant)
+        conjugate = self.component.conjugate(self._names("tied"))
         pull = conjugate.pull(own, k, context, covariance)
-        constant = conjugate.constant(pull, k, prior.log_gammas, context)
-        return MixturePull(prior.concentration, pull, prior.log_beta + constant)
+        return MixturePull(alpha, pull, constant + conjugate.constant(pull, k, context))
 
     def log_prior(self, params: MixtureParams, pull: MixturePull) -> Array:
         """Return the log prior density ``(...)`` of standardised parameters, but constants."""
@@ -363,10 +385,11 @@ class Mixture(Model):
 
     def hard_sums(self, ready: Any, tile: Tile, assigned: Array) -> MixtureSums:
         """Return the sums over a tile whose observations are assigned outright."""
-        features = self.component.features(ready, tile.x)
+        own = ready.components
+        features = self.component.features(own, tile.x)
         counts = total(assigned)
         zero = array_namespace(counts).zeros_like(counts[..., 0])
-        return MixtureSums(counts, self.component.sums(ready, assigned, features), zero)
+        return MixtureSums(counts, self.component.sums(own, assigned, features), zero)
 
     def centres(self, params: MixtureParams) -> Array | None:
         """Return the component means ``(..., K, *event)``, or None where nothing tells."""
@@ -391,9 +414,9 @@ class Mixture(Model):
     def lifted(
         self, params: MixtureParams, fallback: MixtureParams, context: Context
     ) -> MixtureParams:
-        """Return ``params``, with the components of ``fallback`` where they lie at a bound."""
+        """Return ``params``, with the components of ``fallback`` where they have collapsed."""
         xp = array_namespace(params.weights)
-        bound = self.component.at_bound(params.components, context)
+        bound = self.component.collapsed(params.components, context)
         components = tree_map(
             lambda own, other: xp.where(aligned(bound, own), other, own),
             params.components,
@@ -443,6 +466,25 @@ class Mixture(Model):
             bound = xp.zeros_like(bound)
         return xp.any(bound & (params.weights > 0), axis=-1)
 
+    def floor_gain(self, params: MixtureParams, counts: Array, context: Context) -> Array:
+        """Return what makes fits on the floor comparable with others, in nats ``(...)``.
+
+        It is taken off the log likelihood. With it off, and but for the 2 log W, what is left
+        is less than the log likelihood of the same mixture whose components are half as wide
+        as the data in the directions in which the floor holds them: a component is worth what
+        it is worth without its collapse. W is the total weight: there are about W² places, the
+        stretches of the ordered data, for a component to collapse on, and EM keeps the best.
+
+        ``counts`` ``(..., K)`` are the summed responsibilities.
+        """
+        xp = array_namespace(counts)
+        each = xp.where(
+            counts > 0, counts * self.component.floor_gain(params.components, context), 0.0
+        )
+        weight = context.total_weight  # CuPy's clip asks the device
+        places = 2 * xp.log(xp.maximum(weight, operand(1.0, weight)))
+        return xp.sum(each, axis=-1) + places
+
     def valid(self, params: MixtureParams) -> Array:
         """Return which problems have parameters that the model allows, bool ``(...)``."""
         xp, weights = array_namespace(params.weights), params.weights
@@ -465,24 +507,37 @@ class Mixture(Model):
 
     def log_prob(self, params: MixtureParams, x: Array) -> Array:
         """Return the log density ``(..., n)`` of observations ``(..., *event, n)``."""
-        return logsumexp(self._log_joint(params, x))
+        away, top, left = self._log_joint(params, x)
+        return logsumexp(away, left) + top
+
+    def posterior(self, params: MixtureParams, x: Array) -> Array:
+        """Return the posterior probabilities of the components, ``(..., K, n)``."""
+        away, _, left = self._log_joint(params, x)
+        return posterior(away, left)
 
     def log_posterior(self, params: MixtureParams, x: Array) -> Array:
-        """Return the log posterior probabilities of the components, ``(..., K, n)``."""
-        xp, log_joint = array_namespace(x), self._log_joint(params, x)
-        top = xp.max(log_joint, axis=-2, keepdims=True)
-        away = log_joint - xp.where(xp.isinf(top), 0.0, top)  # or far observations lose digits
+        """Return their logarithms, which tell apart what is too small to be a probability."""
+        away, _, _ = self._log_joint(params, x)
         return away - logsumexp(away)[..., None, :]
 
-    def _log_joint(self, params: MixtureParams, x: Array) -> Array:
-        """Return the log joint densities ``(..., K, n)``, in any one unit."""
-        ready = self.prepare(params, exact=True)
-        return self.component.log_prob(ready, self.component.features(ready, x))
+    def _log_joint(self, params: MixtureParams, x: Array) -> tuple[Array, Array, Array | None]:
+        """Return the log joint densities below their largest, and that, and what is left."""
+        log_weights, left = log_of_share(params.weights)
+        return *log_joint(self.component, params.components, log_weights, x), left
 
     def _names(self, option: str) -> frozenset[str]:
         """Return the component parameters that an option names, without their prefix."""
         inner: frozenset[str] = getattr(self, f"_inner_{option}")
         return inner
+
+
+def _shares(mass: Array) -> Array:
+    """Return masses ``(..., K)`` divided by their sum; NaN where that is 0."""
+    xp, whole = array_namespace(mass), array_namespace(mass).sum(mass, axis=-1, keepdims=True)
+    if not is_differentiated():
+        return mass / whole
+    there = whole != 0
+    return xp.where(there, mass / xp.where(there, whole, 1.0), float("nan"))
 
 
 def _event(tile: Tile, rank: int) -> tuple[int, ...]:
@@ -496,22 +551,28 @@ def _check_component(component: Any) -> None:
         raise TypeError(msg)
 
 
-def _check_count(n_components: Any) -> None:
-    if isinstance(n_components, bool) or not isinstance(n_components, int):
+def _as_count(n_components: Any) -> int:
+    """Return the number of components, checked."""
+    number = plain(n_components)
+    if isinstance(number, bool) or not isinstance(number, int):
         msg = f"n_components is {n_components!r}; pass a whole number, such as 2"
         raise TypeError(msg)
-    if n_components < 1:
+    if number < 1:
         msg = f"n_components is {n_components}; a mixture has at least 1 component"
         raise ValueError(msg)
+    return int(number)
 
 
 def _as_names(option: str, given: Any, allowed: list[str]) -> frozenset[str]:
     """Return an option's set of parameter names, checked."""
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    given = plain(given)
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    found = list(map(plain, given)) if several else []
+    if not several or not all(isinstance(name, str) for name in found):
         example = f", such as {{{allowed[-1]!r}}}" if allowed else ""
         msg = f"{option} is {given!r}; pass a set of names{example}"
         raise TypeError(msg)
-    names = frozenset(given)
+    names = frozenset(map(str, found))
     unknown = sorted(names - set(allowed))
     if unknown:
         has = f"the model has {allowed}" if allowed else "components of this family tie none"

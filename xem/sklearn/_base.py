@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
 from xem._arrays import Array, Space, array_namespace, computing, is_array, to_numpy
 from xem._linalg import vecdot
 from xem._tree import tree_map
+from xem.boundary import check_kind
 from xem.distribution import Distribution
 
 
@@ -118,7 +119,7 @@ class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
         params = tree_map(lambda p: to_numpy(p).astype(np.float64), own.model.retied(own.params))
         weights = params.weights / params.weights.sum(-1, keepdims=True)
         counts = [rng.multinomial(n_samples, w) for w in weights.reshape(-1, weights.shape[-1])]
-        labels = np.stack([np.repeat(np.arange(len(c)), c) for c in counts])
+        labels = np.asarray([np.repeat(np.arange(len(c)), c) for c in counts], np.intp)
         labels = labels.reshape(*weights.shape[:-1], n_samples)
         X = own.model.component.sample(params.components, labels, rng)
         X = X if own.event else X[..., None]
@@ -138,6 +139,7 @@ class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
         if not is_array(X) or (isinstance(X, np.ndarray) and X.ndim <= 2):
             kinds = {"dtype": [np.float64, np.float32], "ensure_min_samples": 2} if reset else {}
             return validate_data(self, X, reset=reset, **kinds)
+        check_kind("X", X)
         if X.ndim < 2:
             msg = f"Expected 2D array, got {X.ndim}D array instead. Reshape your data."
             raise ValueError(msg)
@@ -148,7 +150,8 @@ class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
                 f"of {1 + reset} is required by {type(self).__name__}."
             )
             raise ValueError(msg)
-        _check_n_features(self, X[(*(0,) * (X.ndim - 2), ...)], reset=reset)
+        one = np.broadcast_to(0.0, tuple(X.shape[-2:]))  # a batch may hold none
+        _check_n_features(self, one, reset=reset)
         if X.ndim == 2 and not bool(to_numpy(_all_finite(X))):
             msg = f"Input X contains NaN or infinity.\n{type(self).__name__} takes neither."
             raise ValueError(msg)

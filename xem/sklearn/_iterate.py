@@ -6,6 +6,7 @@ likelihood *before* its M-step. So the fit stops one M-step after `xem.fit` does
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from xem._arrays import Array, Space, array_namespace, to_numpy
 from xem._tree import tree_map
 from xem.em import fit_ahead
 from xem.models.mixture import Mixture, MixtureParams
+from xem.ranking import best
 from xem.result import Fit
 from xem.status import Status
 
@@ -55,7 +57,7 @@ def iterate(model: Mixture, x: Array, weights: Array | None, plan: Plan) -> Outc
     made, params = _fitted(model, x, weights, plan)
     xp, lost = array_namespace(made.status), made.status < 0
     for code in Status:
-        lost = lost | (made.status == int(code)) if code.rank > 1 else lost
+        lost = lost | (made.status == int(code)) if code.rank else lost
     if plan.max_iter == 0:
         bound = xp.full_like(made.objective, -np.inf)
         none = made.history[:0, ...]
@@ -130,15 +132,13 @@ def _best(made: Fit) -> Callable[[Array, int], Array]:
     It takes an array, and how many of its axes come before those of the fits.
     """
     (n_init, *batch), space = made.batch, Space.of(made.objective)
-    rank = np.asarray([code.rank for code in Status])[to_numpy(made.status)]
-    objective = to_numpy(made.objective)
-    objective = np.where(np.isfinite(objective), objective, -np.inf)
-    best = np.lexsort((-objective, rank), axis=0)[0].reshape(-1)
-    where = space.indices(best * best.size + np.arange(best.size))
+    xp, count = space.xp, math.prod(batch)
+    start = xp.reshape(best(made.status, made.objective - made.floor_gain, space.epsilon), (count,))
+    where = start * count + xp.astype(space.arange(count), start.dtype)
 
     def pick(leaf: Array, lead: int) -> Array:
         before, after = leaf.shape[:lead], leaf.shape[lead + 1 + len(batch) :]
-        flat = space.xp.reshape(leaf, (*before, n_init * best.size, *after))
+        flat = space.xp.reshape(leaf, (*before, n_init * count, *after))
         taken = space.xp.take(flat, where, axis=lead)
         return space.xp.reshape(taken, (*before, *batch, *after))
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array
+from xem._arrays import Array, plain
 from xem.em import fit
 from xem.families.multivariate import MultivariateNormal
 from xem.models.mixture import Mixture
 from xem.result import Fit
+from xem.selection import best_of
 from xem.sklearn._base import drawn
 from xem.sklearn.wrapped import FittedEstimator
 from xem.status import Status
@@ -23,8 +24,8 @@ class BestMixture(FittedEstimator):
     """The mixture of Normal components that a criterion prefers.
 
     Every number of components is fitted with every covariance model, each with all its starts
-    at once. Candidates are ranked by what became of them first: a likelihood that nothing but
-    the covariance floor holds back says nothing for its components.
+    at once. Where a component is on the covariance floor, the likelihood is compared without
+    what it gains by that: what nothing but the floor holds back says nothing for its components.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ class BestMixture(FittedEstimator):
 
     def _models(self) -> list[Mixture]:
         """Return the models to try."""
-        given = self.n_components
+        given = plain(self.n_components)
         kinds = list(self.covariance_types)
         counts = [given] if isinstance(given, int) else list(given)
         if isinstance(self.covariance_types, str) or not kinds or not counts:
@@ -140,11 +141,11 @@ class BestMixture(FittedEstimator):
             "log_likelihood": np.asarray([float(own.log_likelihood) for own in fits]),
             "status": np.asarray([code.name for code in status]),
         }
-        cost = np.nan_to_num(self.results_[self.criterion], nan=np.inf)
-        self.best_index_ = int(np.lexsort((cost, [code.rank for code in status]))[0])
+        self.best_index_ = int(best_of(fits, self.criterion))
         best = status[self.best_index_]
-        if best.rank > 1:
-            msg = f"No candidate has a fit; the best ended as {best.name}. {best.advice}"
+        if best.rank:
+            msg = f"No candidate has a fit; the best ended as {best.name}. "
+            msg += best.advice_for(fits[self.best_index_].model.n_components)
             raise ValueError(msg)
         self.fit_ = fits[self.best_index_]
         self.n_components_ = self.fit_.model.n_components

@@ -125,8 +125,9 @@ class Mixture(FittedEstimator):
         if not made.batch:
             self.status_, self.converged_ = Status(int(status)), bool(made.converged)
             self.n_iter_, self.lower_bound_ = int(made.n_iter), float(self.lower_bound_)
-            if self.status_.rank > 1:
-                msg = f"The fit ended as {self.status_.name}. {self.status_.advice}"
+            if self.status_.rank:
+                msg = f"The fit ended as {self.status_.name}. "
+                msg += self.status_.advice_for(made.model.n_components)
                 raise ValueError(msg)
         if self.max_iter > 0 and np.any(status == int(Status.MAX_ITER)):
             msg = f"The fit did not converge. {Status.MAX_ITER.advice}"
