@@ -31,6 +31,7 @@ from xem.steps import (
     in_data_units,
     iteration,
     iterations,
+    likelihood,
     objective_of,
     prepared,
     standardised,
@@ -249,13 +250,16 @@ class Driver:
     ) -> Rows:
         """Return rows with the E-step at their parameters, in one form, and judged by it."""
         state, space = rows.state, self._space
-        ready = prepared(self._model, state.params, space, exact=exact)
-        laid = call.stored((ready, rows.context))
+        before = state.objective
+        level = None if before is None else before / rows.context.total_weight
+        own = prepared(self._model, state.params, space, exact=exact, level=level)
+        laid = call.stored((own.ready, rows.context))
         found = expectation(self._model, laid[0], observations, laid[1], space, call)
-        sums, value = call.restored(found)
+        sums, excess = call.restored(found)
+        value = likelihood(self._model, own, sums, excess, before)
         value = objective_of(self._model, state.params, value, rows.context, space)
         status = space.xp.full_like(state.status, RUNNING)
-        strained = self._model.strained(state.params, ready, rows.context, space)
+        strained = self._model.strained(state.params, own.ready, rows.context, space)
         if strained is not None:
             status = space.xp.where(strained, STRAINED, status)
         state = state._replace(sums=sums, objective=value, status=status)
@@ -363,8 +367,8 @@ class Driver:
     def _expect(
         self, params: Any, observations: Observations[Tile], context: Context, exact: bool
     ) -> tuple[Any, Array]:
-        ready = prepared(self._model, params, self._space, exact=exact)
-        return expectation(self._model, ready, observations, context, self._space)
+        own = prepared(self._model, params, self._space, exact=exact)
+        return expectation(self._model, own.ready, observations, context, self._space)
 
     def _traced(self, rows: Rows) -> Rows:
         """Return rows with their log likelihood added to the trace."""

@@ -16,6 +16,7 @@ from xem.models.base import Tile
 from xem.models.mixture import Mixture, MixtureParams
 from xem.steps import (
     expectation,
+    likelihood,
     likelihood_in_data_units,
     maximisation,
     prepared,
@@ -82,12 +83,12 @@ def em_step(
             pull = model.pull(lead, context, lambda: covariance(observations))
             context = context._replace(prior=pull)
         old = tree_map(space.working, model.standardize(full, context))
-        ready = prepared(model, old, space, exact=True)
-        sums, log_likelihood = expectation(model, ready, observations, context, space)
+        own = prepared(model, old, space, exact=True)
+        sums, excess = expectation(model, own.ready, observations, context, space)
         new = maximisation(model, old, sums, context, space, exact=True)
         new = model.unstandardize(new, context)
         new = overlaid(model.held(full), new)
-        total = likelihood_in_data_units(log_likelihood, context)
+        total = likelihood_in_data_units(likelihood(model, own, sums, excess), context)
         return model.untied(tree_map(space.working, new)), space.working(total)
 
 
@@ -130,7 +131,7 @@ def m_step(
     with computing(x, gradients=True):
         xp, (context, observations) = space.xp, here.look(model)
         first = model.initial(space.full((*here.batch, n_components, *here.event), 0.0), context)
-        ready = prepared(model, first, space, exact=True)
+        ready = prepared(model, first, space, exact=True).ready
         shares = xp.moveaxis(space.working(responsibilities), -1, -2)
 
         def of(tile: Tile) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from xem._arrays import Array, Space, aligned, array_namespace, compute, overwrite
 from xem._compile import PLAIN, Plain, repeated
@@ -37,9 +37,45 @@ def likelihood_in_data_units(objective: Array, context: Context) -> Array:
     return objective - context.total_weight * log_scale
 
 
-def prepared(model: Model, params: Any, space: Space, *, exact: bool) -> Any:
-    """Return what an E-step needs of the parameters, in the working dtype."""
-    return space.rounded(model.prepare(space.exact(params), exact=exact))
+class Prepared(NamedTuple):
+    """What an E-step needs of the parameters."""
+
+    ready: Any
+    """In the working dtype."""
+    full: Any
+    """In the accumulating dtype; None where that is the same."""
+
+
+def prepared(
+    model: Model, params: Any, space: Space, *, exact: bool, level: Array | None = None
+) -> Prepared:
+    """Return what an E-step needs of the parameters, at a level of the log densities."""
+    full = model.prepare(space.exact(params), exact=exact, level=level)
+    if space.dtype == space.accumulator:
+        return Prepared(full, None)
+    return Prepared(space.rounded(full), full)
+
+
+def likelihood(
+    model: Model, own: Prepared, sums: Any, excess: Array, before: Array | None = None
+) -> Array:
+    """Return the log likelihood that an E-step has found.
+
+    Parameters
+    ----------
+    model : Model
+    own : Prepared
+        What the E-step was made with.
+    sums : tree
+        Those of the E-step.
+    excess : array (...)
+        What it has found beyond the level.
+    before : array (...), optional
+        The level, of all observations together.
+    """
+    lost = None if own.full is None else model.rounded_off(own.full, own.ready, sums)
+    excess = excess if lost is None else excess + lost
+    return excess if before is None else excess + before
 
 
 def expectation(
@@ -50,9 +86,9 @@ def expectation(
     space: Space,
     call: Plain = PLAIN,
 ) -> tuple[Any, Array]:
-    """Return the sums over all tiles and the log likelihood, in the accumulating dtype.
+    """Return the sums over all tiles and the log likelihood beyond the level of ``ready``.
 
-    The observations are standardised, or as they came where ``call`` compiles.
+    Both are in the accumulating dtype. The observations are standardised, or as they came where ``call`` compiles.
     """
 
     def of(tile: Tile) -> Any:
@@ -77,7 +113,7 @@ def _swept(
     weights: Array | None,
     valid: Array | None,
 ) -> Any:
-    """Return the sums over a tile as it came, and its log likelihood."""
+    """Return the sums over a tile as it came, and its log likelihood beyond the level."""
     tile = standardised(RawTile(x, weights, valid, rank), context, space)
     return space.exact(model.e_step(ready, tile))
 
@@ -114,9 +150,9 @@ def iteration(
     In the fast form of the step, a problem that needs the exact one waits, `STRAINED`. None
     makes more than ``limit`` iterations.
     """
-    params, ready = call(_maximised, (model, space, exact), (state, context))
-    sums, log_likelihood = expectation(model, ready, observations, context, space, call)
-    rows = (state, params, ready, sums, log_likelihood, context)
+    params, own = call(_maximised, (model, space, exact), (state, context))
+    sums, excess = expectation(model, own.ready, observations, context, space, call)
+    rows = (state, params, own, sums, excess, context)
     settled: State = call(_settled, (model, space, limit), rows)
     return settled
 
@@ -144,10 +180,11 @@ def iterations(
 
 def _maximised(
     model: Model, space: Space, exact: bool, state: State, context: Context
-) -> tuple[Any, Any]:
-    """Return new parameters, and what an E-step needs of them."""
+) -> tuple[Any, Prepared]:
+    """Return new parameters, and what an E-step needs of them: its level is the objective."""
     params = maximisation(model, state.params, state.sums, context, space, exact=exact)
-    return params, prepared(model, params, space, exact=exact)
+    level = state.objective / context.total_weight
+    return params, prepared(model, params, space, exact=exact, level=level)
 
 
 def _settled(
@@ -156,15 +193,16 @@ def _settled(
     limit: int | None,
     state: State,
     params: Any,
-    ready: Any,
+    own: Prepared,
     sums: Any,
-    log_likelihood: Array,
+    excess: Array,
     context: Context,
 ) -> State:
     """Return the state after an E-step."""
+    log_likelihood = likelihood(model, own, sums, excess, state.objective)
     objective = objective_of(model, params, log_likelihood, context, space)
     after = State(params, sums, objective, state.n_iter + 1, state.status)
-    strained = model.strained(params, ready, context, space)
+    strained = model.strained(params, own.ready, context, space)
     return settle(model, state, after, context, strained, limit, peek=space.on_host)
 
 

@@ -208,6 +208,15 @@ class Family(ABC):
     def log_prob(self, ready: Any, features: Array) -> Array:
         """Return the log densities plus log weights, ``(..., K, n)``, in a new array."""
 
+    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Any) -> Array | None:
+        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood.
+
+        ``(..., K)``, each component's share, to first order: the sums over the observations are
+        the gradient of a log likelihood in what stands before their features. None, as here, if
+        it is next to nothing.
+        """
+        return None
+
     @abstractmethod
     def sums(self, ready: Any, responsibilities: Array, features: Array) -> Any:
         """Return the named sums over the observations that `m_step` needs.

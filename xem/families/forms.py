@@ -25,6 +25,7 @@ from xem._linalg import (
     axis_product_rows,
     axis_products,
     cholesky,
+    cross_sums,
     diagonal,
     identity_like,
     inverse_factor,
@@ -162,7 +163,11 @@ class Products(NamedTuple):
 
     def sums(self, responsibilities: Array, features: Array) -> Any:
         """Return the weighted sums of T(x)."""
-        return ProductSums(matmul(responsibilities, transposed(features)))
+        return ProductSums(cross_sums(responsibilities, features))
+
+    def rounded_off(self, ready: Products, counts: Array, sums: Any) -> Array:
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
+        return _times(self.coefficients - ready.coefficients, sums.products)
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
@@ -202,7 +207,11 @@ class AxisProducts(NamedTuple):
 
     def sums(self, responsibilities: Array, features: Array) -> Any:
         """Return the weighted sums of T(x)."""
-        return AxisProductSums(matmul(responsibilities, transposed(features)))
+        return AxisProductSums(cross_sums(responsibilities, features))
+
+    def rounded_off(self, ready: AxisProducts, counts: Array, sums: Any) -> Array:
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
+        return _times(self.coefficients - ready.coefficients, sums.products)
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
@@ -262,8 +271,12 @@ class Common(NamedTuple):
         xp, y = array_namespace(features), features[..., :-2, :]
         mass = xp.sum(responsibilities, axis=-2, keepdims=True)
         weighted = compute("multiply", y, mass)
-        across = transposed(y)
-        return CommonSums(matmul(responsibilities, across), matmul(weighted, across))
+        return CommonSums(cross_sums(responsibilities, y), cross_sums(weighted, y))
+
+    def rounded_off(self, ready: Common, counts: Array, sums: CommonSums) -> Array:
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
+        lost = self.coefficients - ready.coefficients
+        return _times(lost[..., :-2], sums.y) + lost[..., -2] * counts
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
@@ -303,7 +316,11 @@ class Whitened(NamedTuple):
     def sums(self, responsibilities: Array, features: Array) -> Any:
         """Return the weighted sums of y and y yᵀ."""
         weighted = compute("multiply", features, responsibilities[..., None, :])
-        return WhitenedSums(total(weighted), matmul(weighted, transposed(features)))
+        return WhitenedSums(total(weighted), cross_sums(weighted, features))
+
+    def rounded_off(self, ready: Whitened, counts: Array, sums: Any) -> Array:
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
+        return (self.peak - ready.peak) * counts
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
         """Return None: this form keeps all digits."""
@@ -346,6 +363,10 @@ class AxisWhitened(NamedTuple):
         weighted = compute("multiply", features, responsibilities[..., None, :])
         return AxisWhitenedSums(total(weighted), vecdot(weighted, features))
 
+    def rounded_off(self, ready: AxisWhitened, counts: Array, sums: Any) -> Array:
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
+        return (self.peak - ready.peak) * counts
+
     def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
         """Return None: this form keeps all digits."""
         return None
@@ -372,6 +393,11 @@ def outer(x: Array, like: Array) -> Array:
 def diagonal_mask(matrices: Array) -> Array:
     """Return 1 on the diagonal and 0 elsewhere, ``(d, d)``."""
     return identity_like(matrices[..., 0])
+
+
+def _times(x: Array, y: Array) -> Array:
+    """Return the sum of ``x * y`` over the last axis, which is short."""
+    return array_namespace(x, y).sum(x * y, axis=-1)
 
 
 def _inverted(covariance: Array, log_weights: Array) -> tuple[Array, Array]:

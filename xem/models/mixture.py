@@ -252,10 +252,16 @@ class Mixture(Model):
         strained = self.component.strained(params.components, ready, context, space)
         return None if strained is None else space.xp.any(strained, axis=-1)
 
-    def prepare(self, params: MixtureParams, *, exact: bool) -> Any:
+    def prepare(self, params: MixtureParams, *, exact: bool, level: Array | None = None) -> Any:
         """Return what a pass over the observations needs of the parameters."""
         log_weights = array_namespace(params.weights).log(params.weights)
+        log_weights = log_weights if level is None else log_weights - level[..., None]
         return self.component.prepare(params.components, log_weights, exact=exact)
+
+    def rounded_off(self, full: Any, ready: Any, sums: MixtureSums) -> Array | None:
+        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood."""
+        lost = self.component.rounded_off(full, ready, sums.counts, sums.components)
+        return None if lost is None else array_namespace(lost).sum(lost, axis=-1)
 
     def e_step(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
         """Return the sums over a tile, and its weighted log likelihood."""
