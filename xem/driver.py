@@ -31,10 +31,10 @@ from xem.steps import (
     in_data_units,
     iteration,
     iterations,
-    likelihood,
     objective_of,
     prepared,
     standardised,
+    unrounded,
 )
 
 
@@ -250,13 +250,16 @@ class Driver:
     ) -> Rows:
         """Return rows with the E-step at their parameters, in one form, and judged by it."""
         state, space = rows.state, self._space
-        before = state.objective
-        level = None if before is None else before / rows.context.total_weight
+        before, level = state.objective, None
+        if before is not None:  # it may be that of the fast form, which has lost it
+            before = space.xp.where(space.xp.isfinite(before), before, 0.0)
+            level = before / rows.context.total_weight
         own = prepared(self._model, state.params, space, exact=exact, level=level)
         laid = call.stored((own.ready, rows.context))
         found = expectation(self._model, laid[0], observations, laid[1], space, call)
         sums, excess = call.restored(found)
-        value = likelihood(self._model, own, sums, excess, before)
+        excess = unrounded(self._model, own, sums, excess)
+        value = excess if before is None else before + excess
         value = objective_of(self._model, state.params, value, rows.context, space)
         status = space.xp.full_like(state.status, RUNNING)
         strained = self._model.strained(state.params, own.ready, rows.context, space)

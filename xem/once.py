@@ -16,11 +16,11 @@ from xem.models.base import Tile
 from xem.models.mixture import Mixture, MixtureParams
 from xem.steps import (
     expectation,
-    likelihood,
     likelihood_in_data_units,
     maximisation,
     prepared,
     standardised,
+    unrounded,
 )
 
 
@@ -84,11 +84,12 @@ def em_step(
             context = context._replace(prior=pull)
         old = tree_map(space.working, model.standardize(full, context))
         own = prepared(model, old, space, exact=True)
-        sums, excess = expectation(model, own.ready, observations, context, space)
+        sums, value = expectation(model, own.ready, observations, context, space)
+        log_likelihood = unrounded(model, own, sums, value)
         new = maximisation(model, old, sums, context, space, exact=True)
         new = model.unstandardize(new, context)
         new = overlaid(model.held(full), new)
-        total = likelihood_in_data_units(likelihood(model, own, sums, excess), context)
+        total = likelihood_in_data_units(log_likelihood, context)
         return model.untied(tree_map(space.working, new)), space.working(total)
 
 

@@ -56,26 +56,10 @@ def prepared(
     return Prepared(space.rounded(full), full)
 
 
-def likelihood(
-    model: Model, own: Prepared, sums: Any, excess: Array, before: Array | None = None
-) -> Array:
-    """Return the log likelihood that an E-step has found.
-
-    Parameters
-    ----------
-    model : Model
-    own : Prepared
-        What the E-step was made with.
-    sums : tree
-        Those of the E-step.
-    excess : array (...)
-        What it has found beyond the level.
-    before : array (...), optional
-        The level, of all observations together.
-    """
+def unrounded(model: Model, own: Prepared, sums: Any, log_likelihood: Array) -> Array:
+    """Return a log likelihood with what the rounding of ``own`` has taken from it."""
     lost = None if own.full is None else model.rounded_off(own.full, own.ready, sums)
-    excess = excess if lost is None else excess + lost
-    return excess if before is None else excess + before
+    return log_likelihood if lost is None else log_likelihood + lost
 
 
 def expectation(
@@ -88,7 +72,8 @@ def expectation(
 ) -> tuple[Any, Array]:
     """Return the sums over all tiles and the log likelihood beyond the level of ``ready``.
 
-    Both are in the accumulating dtype. The observations are standardised, or as they came where ``call`` compiles.
+    Both are in the accumulating dtype. The observations are standardised, or as they came where
+    ``call`` compiles.
     """
 
     def of(tile: Tile) -> Any:
@@ -199,11 +184,11 @@ def _settled(
     context: Context,
 ) -> State:
     """Return the state after an E-step."""
-    log_likelihood = likelihood(model, own, sums, excess, state.objective)
-    objective = objective_of(model, params, log_likelihood, context, space)
-    after = State(params, sums, objective, state.n_iter + 1, state.status)
+    excess = unrounded(model, own, sums, excess)
+    rise = objective_of(model, params, excess, context, space)
+    after = State(params, sums, state.objective + rise, state.n_iter + 1, state.status)
     strained = model.strained(params, own.ready, context, space)
-    return settle(model, state, after, context, strained, limit, peek=space.on_host)
+    return settle(model, state, after, rise, context, strained, limit, peek=space.on_host)
 
 
 def following(model: Model, state: State, context: Context, space: Space) -> State:

@@ -209,9 +209,7 @@ class MultivariateNormal(Family):
         """Return the form's sums over the observations."""
         return ready.sums(responsibilities, features)
 
-    def rounded_off(
-        self, full: forms.Ready, ready: forms.Ready, counts: Array, sums: Any
-    ) -> Array:
+    def rounded_off(self, full: forms.Ready, ready: forms.Ready, counts: Array, sums: Any) -> Array:
         """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood."""
         return full.rounded_off(ready, counts, sums)
 
