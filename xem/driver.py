@@ -17,7 +17,7 @@ from xem.boundary import Options, Problems
 from xem.context import Survey, survey
 from xem.convergence import State, conclude, hopeless, sound
 from xem.distances import covariance
-from xem.execution import Budget, Observations, RawTile, Source, Workers, spans
+from xem.execution import Budget, Observations, RawTile, Source, Workers, floating, spans
 from xem.families.base import Context
 from xem.init import Start, from_start, metric_of, overlaid, seeded
 from xem.models.base import Model, Tile
@@ -234,7 +234,7 @@ class Driver:
 
     def _first(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
         """Return rows with the E-step of their start, compiled."""
-        observations = self._as_they_came(source, where)
+        observations = self._as_they_came(source, where, rows)
         return self._expected(rows, observations, exact, self._call)
 
     def _with_prior(self, rows: Rows, observations: Observations[Tile]) -> Rows:
@@ -301,7 +301,7 @@ class Driver:
     ) -> Rows:
         if exact or not self._call.fuses:
             return self._go_on(rows, self._observe(source, where, rows, exact), steps, exact)
-        observations = self._as_they_came(source, where)
+        observations = self._as_they_came(source, where, rows)
         if self._call.loops and observations.is_one:
             return self._looped(rows, observations, steps)
         return self._go_on(rows, observations, steps, exact, call=self._call.session())
@@ -348,11 +348,14 @@ class Driver:
                 break
         return rows._replace(state=call.restored(state))
 
-    def _as_they_came(self, source: Source, where: Array | slice) -> Observations[RawTile]:
+    def _as_they_came(
+        self, source: Source, where: Array | slice, rows: Rows
+    ) -> Observations[RawTile]:
         """Return observations for compiled steps, which standardise them on their own."""
 
         def make(columns: slice) -> RawTile:
-            laid: RawTile = self._call.laid(source.raw(where, columns))
+            raw, (*_, origin, unit) = source.raw(where, columns), rows.context
+            laid: RawTile = self._call.laid(floating(raw, origin, unit, self._space))
             return laid
 
         breadth = self._tiling.breadth(False, steps=True)

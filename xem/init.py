@@ -15,6 +15,7 @@ from xem.distances import distance, measured, near_vectors, picked, unmeasured, 
 from xem.execution import Observations, add
 from xem.families.base import Context
 from xem.models.base import Model, Tile
+from xem.steps import weighed
 
 WHITENED = "whitened k-means++"
 INITS = ("k-means++", "k-means", "random_from_data", "quantile", WHITENED)
@@ -108,7 +109,8 @@ def from_start(
 
     def of(tile: Tile) -> Any:
         seen = tile if metric is None else tile._replace(x=measured(tile.x, metric))
-        return space.exact(model.hard_sums(ready, tile, assigned(seen, centres)))
+        sums = space.exact(model.hard_sums(ready, tile, assigned(seen, centres)))
+        return weighed(sums, context)
 
     sums = add(observations.map(of))
     exact = space.exact(first)

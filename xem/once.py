@@ -21,6 +21,7 @@ from xem.steps import (
     prepared,
     standardised,
     unrounded,
+    weighed,
 )
 
 
@@ -140,7 +141,7 @@ def m_step(
             if tile.weights is not None:
                 mass = tile.weights[..., None, :]
                 own = xp.where(mass > 0, shares * mass, 0.0)
-            return space.exact(model.hard_sums(ready, tile, own))
+            return weighed(space.exact(model.hard_sums(ready, tile, own)), context)
 
         sums = add(observations.map(of))
         new = maximisation(model, first, sums, context, space, exact=True)

@@ -84,7 +84,6 @@ class Fit(Distribution):
         """Return Schwarz's criterion (1978), ``p log W - 2 log L``, ``(*batch,)``."""
         xp, weight = array_namespace(self.total_weight), self.total_weight
         with computing(weight, gradients=True):
-            weight = xp.where(weight > 0, weight, 1.0)
             return self.n_parameters * xp.log(weight) - 2 * self.log_likelihood
 
     def icl(self) -> Array:
@@ -260,7 +259,7 @@ def assemble(
     ``held`` has the values of fixed parameters, which come back to the last bit.
     """
     xp, working, count = space.xp, space.working, math.prod(batch)
-    restarts = working(in_data_units(rows.state.objective, rows.context))
+    restarts = in_data_units(rows.state.objective, rows.context)
     restarts = xp.reshape(restarts, (n_init, count))
     if n_init > 1:
         best = _best(xp.reshape(rows.state.status, (n_init, count)), restarts, space)
@@ -283,7 +282,7 @@ def assemble(
         status,
         xp.stack(rows.trace),
         working(context.total_weight),
-        restarts,
+        working(restarts),
         working(state.sums.log_map),
     )
     if len(batch) == 1:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from xem._arrays import Array, Space, aligned, array_namespace, compute, overwrite
 from xem._compile import PLAIN, Plain, repeated
 from xem._tree import tree_map
 from xem.convergence import State, settle
-from xem.execution import Observations, RawTile, add, per_event
+from xem.execution import Observations, RawTile, add, floating, per_event
 from xem.families.base import Context
 from xem.models.base import Model, Tile
+
+T = TypeVar("T")
 
 
 def standardised(raw: RawTile, context: Context, space: Space) -> Tile:
     """Return a tile in standardised units, with 0 where nothing is observed."""
     xp, working = space.xp, space.working
+    raw = floating(raw, context.origin, context.weight_unit, space)
     factor = (1 / working(context.scale))[..., None]  # a power of 2
     x = compute("multiply", raw.x, factor)
     x = overwrite(x, "subtract", x, working(context.centre)[..., None] * factor)
@@ -77,7 +80,7 @@ def expectation(
     """
 
     def of(tile: Tile) -> Any:
-        return space.exact(model.e_step(ready, tile))
+        return weighed(space.exact(model.e_step(ready, tile)), context)
 
     def of_raw(raw: RawTile) -> Any:
         x, weights, valid, rank = raw
@@ -100,7 +103,13 @@ def _swept(
 ) -> Any:
     """Return the sums over a tile as it came, and its log likelihood beyond the level."""
     tile = standardised(RawTile(x, weights, valid, rank), context, space)
-    return space.exact(model.e_step(ready, tile))
+    return weighed(space.exact(model.e_step(ready, tile)), context)
+
+
+def weighed(sums: T, context: Context) -> T:
+    """Return sums over observations, in the accumulating dtype, in the unit of the weights."""
+    unit = context.weight_unit
+    return sums if unit is None else tree_map(lambda a: a * aligned(unit, a), sums)
 
 
 def objective_of(

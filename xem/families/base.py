@@ -15,6 +15,15 @@ _MOST_FUSED = 32
 """More components than this keep more sums than processors have registers for."""
 
 
+class Origin(NamedTuple):
+    """A whole number from which those of a problem are counted, before they become floats."""
+
+    place: Array
+    """In the order of `Space.in_order`, integers ``(*batch, *event)``."""
+    value: Array
+    """The number itself, rounded, ``(*batch, *event)``."""
+
+
 class Context(NamedTuple):
     """What is constant for a problem during a fit.
 
@@ -37,6 +46,10 @@ class Context(NamedTuple):
     """A problem stops when its objective rises by less, ``(*batch,)``; None makes no test."""
     prior: Any = None
     """What the model made of a prior, in standardised units; None without one."""
+    origin: Origin | None = None
+    """Of integers that the working dtype does not hold: ``centre`` counts from it."""
+    weight_unit: Array | None = None
+    """What weights are divided by that the working dtype may not hold, ``(*batch,)``."""
 
 
 class Family(ABC):

@@ -10,7 +10,7 @@ from xem._arrays import Array, Space, aligned, array_namespace, is_traced, opera
 from xem._linalg import total
 from xem._special import logsumexp, responsibilities, shares
 from xem._tree import tree_map
-from xem.families.base import Context, Family, pooled
+from xem.families.base import Context, Family, Origin, pooled
 from xem.models.base import Model, Tile
 
 
@@ -461,12 +461,23 @@ class Mixture(Model):
 
     def standardize(self, params: MixtureParams, context: Context) -> MixtureParams:
         """Return the parameters in standardised units."""
+        if context.origin is not None:
+            params = self.from_origin(params, context.origin)
         own = self.component.standardize(params.components, context.centre, context.scale)
+        return MixtureParams(params.weights, own)
+
+    def from_origin(self, params: MixtureParams, origin: Origin) -> MixtureParams:
+        """Return the parameters of observations that are counted from an origin."""
+        own = self.component.standardize(params.components, origin.value, origin.value * 0 + 1)
         return MixtureParams(params.weights, own)
 
     def unstandardize(self, params: MixtureParams, context: Context) -> MixtureParams:
         """Return the parameters in the units of the data."""
-        own = self.component.unstandardize(params.components, context.centre, context.scale)
+        family = self.component
+        own = family.unstandardize(params.components, context.centre, context.scale)
+        if context.origin is not None:
+            origin = context.origin.value
+            own = family.unstandardize(own, origin, origin * 0 + 1)
         return MixtureParams(params.weights, own)
 
     def log_prob(self, params: MixtureParams, x: Array) -> Array:
