@@ -72,13 +72,13 @@ def _weight_unit(tiles: Tiles, space: Space) -> Array | None:
     """
     xp = space.xp
 
-    def largest(tile: RawTile) -> Array:
-        return xp.max(xp.where(tile.weights >= 0, tile.weights, math.nan), axis=-1)
+    def largest(weights: Array) -> Array:
+        return xp.max(xp.where(weights >= 0, weights, math.nan), axis=-1)
 
     first = next(iter(tiles())).weights
     if first is None or first.dtype == space.dtype:
         return None
-    most = reduce(xp.maximum, map(largest, tiles()))
+    most = reduce(xp.maximum, (largest(tile.weights) for tile in tiles()))
     return xp.where(xp.isfinite(most), _power_of_two(most, space), math.nan)
 
 
@@ -95,14 +95,14 @@ def _origin(model: Model, tiles: Tiles, space: Space) -> Origin | None:
     least, most = (int(getattr(xp.iinfo(space.widest_integer), end)) for end in ("min", "max"))
 
     def range_of(tile: RawTile) -> tuple[Array, Array]:
-        x = space.in_order(tile.x)[0]
-        there = True if tile.valid is None else per_event(tile.valid, x)
-        low = x if there is True else xp.where(there, x, most)
-        high = x if there is True else xp.where(there, x, least)
+        low = high = space.in_order(tile.x)[0]
+        if tile.valid is not None:
+            there = per_event(tile.valid, low)
+            low, high = xp.where(there, low, most), xp.where(there, high, least)
         return xp.min(low, axis=-1), xp.max(high, axis=-1)
 
-    low, high = zip(*map(range_of, tiles()), strict=True)
-    low, high = reduce(xp.minimum, low), reduce(xp.maximum, high)
+    lows, highs = zip(*map(range_of, tiles()), strict=True)
+    low, high = reduce(xp.minimum, lows), reduce(xp.maximum, highs)
     exact = round(2 / space.epsilon)
     held = (low >= max(zero - exact, least)) & (high <= min(zero + exact, most))
     middle = (low | high) - ((low ^ high) >> 1)  # the sum of the two can overflow
@@ -117,7 +117,7 @@ def _mass(tile: RawTile, space: Space) -> Array:
     if tile.weights is None:
         lead = tile.x.shape[: tile.x.ndim - 1 - tile.rank]
         count = space.arange(tile.x.shape[-1])[-1:] + 1  # no number of Python's: sizes are open
-        return space.xp.broadcast_to(space.working(count)[0], tuple(lead))
+        return space.xp.broadcast_to(space.sums(count)[0], tuple(lead))
     return total(tile.weights)
 
 

@@ -13,13 +13,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from xem._arrays import (
     Array,
     Space,
+    aligned,
     computing,
     samples_last,
     single_threaded_products,
     take_rows,
 )
 from xem._tree import tree_map
-from xem.families.base import Origin
+from xem.families.base import Context, Origin
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -211,6 +212,12 @@ def spans(length: int, step: int) -> list[slice]:
 def add(terms: Iterable[T]) -> T:
     """Add trees of one shape, in their order."""
     return reduce(lambda left, right: tree_map(lambda a, b: a + b, left, right), terms)
+
+
+def weighed(sums: T, context: Context) -> T:
+    """Return sums over observations, in the accumulating dtype, in the unit of the weights."""
+    unit = context.weight_unit
+    return sums if unit is None else tree_map(lambda a: a * aligned(unit, a), sums)
 
 
 @dataclass(frozen=True)

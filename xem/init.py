@@ -12,10 +12,9 @@ from xem._arrays import Array, Space, aligned, array_namespace, to_numpy
 from xem._linalg import matmul, total, transposed, vecdot
 from xem._tree import tree_map
 from xem.distances import distance, measured, near_vectors, picked, unmeasured, whitener
-from xem.execution import Observations, add
+from xem.execution import Observations, add, weighed
 from xem.families.base import Context
 from xem.models.base import Model, Tile
-from xem.steps import weighed
 
 WHITENED = "whitened k-means++"
 INITS = ("k-means++", "k-means", "random_from_data", "quantile", WHITENED)

@@ -9,7 +9,7 @@ from xem._arrays import Array, Space, computing
 from xem._tree import tree_map
 from xem.context import survey
 from xem.distances import covariance
-from xem.execution import Observations, Source, add
+from xem.execution import Observations, Source, add, weighed
 from xem.families.base import Context
 from xem.init import overlaid
 from xem.models.base import Tile
@@ -21,7 +21,6 @@ from xem.steps import (
     prepared,
     standardised,
     unrounded,
-    weighed,
 )
 
 

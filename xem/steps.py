@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from xem._arrays import Array, Space, aligned, array_namespace, compute, overwrite
 from xem._compile import PLAIN, Plain, repeated
 from xem._tree import tree_map
 from xem.convergence import State, settle
-from xem.execution import Observations, RawTile, add, floating, per_event
+from xem.execution import Observations, RawTile, add, floating, per_event, weighed
 from xem.families.base import Context
 from xem.models.base import Model, Tile
-
-T = TypeVar("T")
 
 
 def standardised(raw: RawTile, context: Context, space: Space) -> Tile:
@@ -104,12 +102,6 @@ def _swept(
     """Return the sums over a tile as it came, and its log likelihood beyond the level."""
     tile = standardised(RawTile(x, weights, valid, rank), context, space)
     return weighed(space.exact(model.e_step(ready, tile)), context)
-
-
-def weighed(sums: T, context: Context) -> T:
-    """Return sums over observations, in the accumulating dtype, in the unit of the weights."""
-    unit = context.weight_unit
-    return sums if unit is None else tree_map(lambda a: a * aligned(unit, a), sums)
 
 
 def objective_of(

@@ -165,7 +165,7 @@ class Products(NamedTuple):
         """Return the weighted sums of T(x)."""
         return ProductSums(cross_sums(responsibilities, features))
 
-    def rounded_off(self, ready: Products, counts: Array, sums: Any) -> Array:
+    def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
         """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
         return _times(self.coefficients - ready.coefficients, sums.products)
 
@@ -209,7 +209,7 @@ class AxisProducts(NamedTuple):
         """Return the weighted sums of T(x)."""
         return AxisProductSums(cross_sums(responsibilities, features))
 
-    def rounded_off(self, ready: AxisProducts, counts: Array, sums: Any) -> Array:
+    def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
         """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
         return _times(self.coefficients - ready.coefficients, sums.products)
 
@@ -273,7 +273,7 @@ class Common(NamedTuple):
         weighted = compute("multiply", y, mass)
         return CommonSums(cross_sums(responsibilities, y), cross_sums(weighted, y))
 
-    def rounded_off(self, ready: Common, counts: Array, sums: CommonSums) -> Array:
+    def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
         """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
         lost = self.coefficients - ready.coefficients
         return _times(lost[..., :-2], sums.y) + lost[..., -2] * counts
@@ -318,7 +318,7 @@ class Whitened(NamedTuple):
         weighted = compute("multiply", features, responsibilities[..., None, :])
         return WhitenedSums(total(weighted), cross_sums(weighted, features))
 
-    def rounded_off(self, ready: Whitened, counts: Array, sums: Any) -> Array:
+    def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
         """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
         return (self.peak - ready.peak) * counts
 
@@ -363,7 +363,7 @@ class AxisWhitened(NamedTuple):
         weighted = compute("multiply", features, responsibilities[..., None, :])
         return AxisWhitenedSums(total(weighted), vecdot(weighted, features))
 
-    def rounded_off(self, ready: AxisWhitened, counts: Array, sums: Any) -> Array:
+    def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
         """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
         return (self.peak - ready.peak) * counts
 
