@@ -223,12 +223,8 @@ class Space:
         """Cast the arrays of a tree: in one piece where each operation is a launch."""
         own = leaves(tree)
         launched = is_torch_array(own[0]) or is_cupy_array(own[0])
-        if (
-            not launched
-            or _tracing.on
-            or len(own) < _WORTH_JOINING
-            or len({a.dtype for a in own}) > 1
-        ):
+        alike = len({a.dtype for a in own}) == 1
+        if not launched or _tracing.on or len(own) < _WORTH_JOINING or not alike:
             return tree_map(cast, tree)
         flat = cast(self.xp.concat([self.xp.reshape(a, (-1,)) for a in own]))
         stops = np.cumsum([math.prod(a.shape) for a in own]).tolist()

@@ -48,7 +48,8 @@ def total(x: Array) -> Array:
     """Return the sum over the last axis.
 
     Blocks of bounded length are summed in the dtype of ``x``, and the sums of several blocks in
-    the accumulating dtype, which then is that of the result. A compiler's loops are not cut.
+    the accumulating dtype, which then is that of the result. Where each operation is a launch,
+    the threads of a device make the blocks; a compiler's loops are not cut.
     """
     return _over_blocks(_block_total, x)
 
@@ -73,13 +74,18 @@ def _block_total(x: Array) -> Array:
 def _over_blocks(function: Callable[..., Array], *arrays: Array) -> Array:
     """Return the sum of a function of the blocks that the last axis of arrays is cut into."""
     x, n = arrays[0], arrays[0].shape[-1]
-    if is_traced() or n <= _SUMMED or not (isinstance(x, np.ndarray) or _bits(x) == 32):
+    if is_traced() or n <= _SUMMED or _is_tree(x):
         return function(*arrays)
     xp, size = array_namespace(x), _block_size(n, _SUMMED)
     whole = n - n % size
     blocks = (xp.reshape(a[..., :whole], (*a.shape[:-1], -1, size)) for a in arrays)
     summed = xp.sum(function(*blocks), axis=-1, dtype=Space.of(x).accumulator)
     return summed if whole == n else summed + function(*(a[..., whole:] for a in arrays))
+
+
+def _is_tree(x: Array) -> bool:
+    """Whether the backend itself makes sums of sums: in float32 those of devices do, by threads."""
+    return not isinstance(x, np.ndarray) and (_bits(x) > 32 or is_launched(x))
 
 
 def _bits(x: Array) -> int:

@@ -224,7 +224,7 @@ class Family(ABC):
     def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Any) -> Array | None:
         """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood.
 
-        ``(..., K)``, each component's share, to first order: the sums over the observations are
+        ``(...)``, to first order: the sums over the observations are
         the gradient of a log likelihood in what stands before their features. None, as here, if
         it is next to nothing.
         """

@@ -166,8 +166,8 @@ class Products(NamedTuple):
         return ProductSums(cross_sums(responsibilities, features))
 
     def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
-        """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
-        return _times(self.coefficients - ready.coefficients, sums.products)
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
+        return _dot(self.coefficients - ready.coefficients, sums.products)
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
@@ -210,8 +210,8 @@ class AxisProducts(NamedTuple):
         return AxisProductSums(cross_sums(responsibilities, features))
 
     def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
-        """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
-        return _times(self.coefficients - ready.coefficients, sums.products)
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
+        return _dot(self.coefficients - ready.coefficients, sums.products)
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
@@ -274,9 +274,10 @@ class Common(NamedTuple):
         return CommonSums(cross_sums(responsibilities, y), cross_sums(weighted, y))
 
     def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
-        """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
-        lost = self.coefficients - ready.coefficients
-        return _times(lost[..., :-2], sums.y) + lost[..., -2] * counts
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
+        lost = (self.coefficients - ready.coefficients)[..., :-1]  # -½ has none
+        xp = array_namespace(lost)
+        return _dot(lost, xp.concat([sums.y, counts[..., None]], axis=-1))
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
@@ -319,8 +320,8 @@ class Whitened(NamedTuple):
         return WhitenedSums(total(weighted), cross_sums(weighted, features))
 
     def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
-        """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
-        return (self.peak - ready.peak) * counts
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
+        return _dot((self.peak - ready.peak)[..., None], counts[..., None])
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
         """Return None: this form keeps all digits."""
@@ -364,8 +365,8 @@ class AxisWhitened(NamedTuple):
         return AxisWhitenedSums(total(weighted), vecdot(weighted, features))
 
     def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
-        """Return what the rounding to ``ready`` takes from the log likelihood, ``(..., K)``."""
-        return (self.peak - ready.peak) * counts
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
+        return _dot((self.peak - ready.peak)[..., None], counts[..., None])
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array | None:
         """Return None: this form keeps all digits."""
@@ -395,9 +396,9 @@ def diagonal_mask(matrices: Array) -> Array:
     return identity_like(matrices[..., 0])
 
 
-def _times(x: Array, y: Array) -> Array:
-    """Return the sum of ``x * y`` over the last axis, which is short."""
-    return array_namespace(x, y).sum(x * y, axis=-1)
+def _dot(x: Array, y: Array) -> Array:
+    """Return the sum of ``x * y`` over the components and the last axis."""
+    return array_namespace(x, y).sum(x * y, axis=(-2, -1))
 
 
 def _inverted(covariance: Array, log_weights: Array) -> tuple[Array, Array]:
