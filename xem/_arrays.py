@@ -175,6 +175,42 @@ class Space:
         """Return an array of this space in the working dtype."""
         return self.xp.astype(values, self.dtype, copy=False)
 
+    def holds(self, dtype: Any) -> bool:
+        """Whether the working dtype has the range and the digits of another one."""
+        own = self.xp.finfo(self.dtype)
+        if self.xp.isdtype(dtype, "integral"):
+            return int(self.xp.iinfo(dtype).bits) <= 1 - math.log2(float(own.eps))
+        if self.xp.isdtype(dtype, "real floating"):
+            return bool(self.xp.finfo(dtype).bits <= own.bits)
+        return True
+
+    def in_order(self, values: Array) -> tuple[Array, int]:
+        """Return integers as the widest signed ones in the same order, and which of them is 0.
+
+        Unsigned ones as wide are moved down by half their range.
+        """
+        xp, wide = self.xp, self.widest_integer
+        least, moved = int(xp.iinfo(wide).min), xp.astype(values, wide, copy=False)
+        unsigned = xp.isdtype(values.dtype, "unsigned integer")
+        if not unsigned or xp.iinfo(values.dtype).bits < xp.iinfo(wide).bits:
+            return moved, 0
+        return moved ^ least, least
+
+    @property
+    def widest_integer(self) -> Any:
+        """The widest signed integers of the device."""
+        if self.on_host:
+            return np.dtype(np.int64)
+        known = self.xp.__array_namespace_info__().dtypes(device=self.device, kind="signed integer")
+        return known.get("int64", self.xp.int32)
+
+    def number(self, place: Array, zero: int) -> Array:
+        """Return what integers that are `in_order` stand for, in the accumulating dtype."""
+        if not zero:
+            return self.sums(place)
+        value = self.sums(place ^ zero)
+        return self.xp.where(place < 0, value, value - 2.0 * zero)
+
     def exact(self, tree: T) -> T:
         """Return a tree of working arrays in the accumulating dtype."""
         return tree if self.dtype == self.accumulator else self._cast(tree, self.sums)
@@ -187,12 +223,8 @@ class Space:
         """Cast the arrays of a tree: in one piece where each operation is a launch."""
         own = leaves(tree)
         launched = is_torch_array(own[0]) or is_cupy_array(own[0])
-        if (
-            not launched
-            or _tracing.on
-            or len(own) < _WORTH_JOINING
-            or len({a.dtype for a in own}) > 1
-        ):
+        alike = len({a.dtype for a in own}) == 1
+        if not launched or _tracing.on or len(own) < _WORTH_JOINING or not alike:
             return tree_map(cast, tree)
         flat = cast(self.xp.concat([self.xp.reshape(a, (-1,)) for a in own]))
         stops = np.cumsum([math.prod(a.shape) for a in own]).tolist()

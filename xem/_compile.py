@@ -252,9 +252,9 @@ class Loan:
         if not self._lender.on_host:
             return torch.from_dlpack(a)
         own = np.asarray(a)
-        odd = own.dtype.kind == "u" or own.dtype.itemsize > 8 or not own.dtype.isnative
-        if odd:  # PyTorch computes with few of them
-            own = own.astype(np.float64 if own.dtype.itemsize > 4 else self._lender.dtype)
+        own = own.astype(own.dtype.newbyteorder("="), copy=False)
+        if own.dtype.itemsize > 8:  # PyTorch has no such floats
+            own = own.astype(np.float64)
         steps = [step % own.itemsize for step in own.strides]
         own = own.copy() if any(steps) or min(own.strides, default=0) < 0 else own
         return torch.from_numpy(own if own.flags.writeable else np.asarray(_Unlocked(own)))

@@ -69,10 +69,10 @@ class Groups(NamedTuple):
         kept = np.flatnonzero(present)
         kept = kept[_stable_order(codes[kept], len(firsts))]
         lengths = np.bincount(codes[kept], minlength=len(firsts))
-        series = Ragged(
-            values[kept], None if masses is None else masses[kept], lengths.astype(np.intp), space
-        )
-        return cls(taken(frame.select(by), firsts), series, len(values) - len(kept))
+        values, total = _exact(frame[value], values, kept), len(values)
+        masses = None if masses is None else masses[kept]
+        series = Ragged(values, masses, lengths.astype(np.intp), space)
+        return cls(taken(frame.select(by), firsts), series, total - len(kept))
 
     def rows(
         self,
@@ -235,9 +235,21 @@ def numbers(column: nw.Series[Any]) -> np.ndarray[Any, Any]:
     """Return a column as float32 if it is, else float64, with NaN for what is missing."""
     check_numbers(column)
     dtype = column.dtype if column.dtype == nw.Float32 else nw.Float64
-    if column.implementation.is_pyarrow() and column.dtype.is_integer():  # it casts exactly alone
-        return np.asarray(column.to_native().cast("float64", safe=False))
+    if column.dtype.is_integer():  # Arrow casts none that floats do not hold
+        host = np.asarray(column.fill_null(0).to_numpy()).astype(np.float64)
+        return np.where(np.asarray(column.is_null().to_numpy(), bool), np.nan, host)
     return np.asarray(column.cast(dtype).to_numpy())
+
+
+def _exact(
+    column: nw.Series[Any], values: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """Return some rows of a column, none of them missing, of which ``values`` are the floats.
+
+    Integers that floats do not hold stay integers.
+    """
+    whole = column.dtype in (nw.Int64, nw.UInt64)
+    return np.asarray(column[rows].to_numpy()) if whole else values[rows]
 
 
 def _described(column: nw.Series[Any]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from xem._arrays import (
     device,
     gathered,
     is_differentiated,
+    is_launched,
     is_traced,
     moveaxis,
     overwrite,
@@ -31,8 +33,14 @@ _SMALL_MATRIX = 4
 _SMALL_PRODUCT = 1 << 12
 _LONG, _FEW, _BLOCK = 1024, 64, 64
 """BLAS is a fifth faster on products of few rows and long sums if they are made in blocks."""
-_LONGEST = 8192
-"""Products of more numbers go to BLAS's own threads, which fight with ours and order the sum."""
+_SUMMED = 4096
+"""So many terms make one sum in the working dtype; what those of several blocks add up to is wider.
+
+Of 10,000 numbers and more BLAS makes products with threads of its own, which fight with ours and
+order the sum.
+"""
+_MULTIPLIED = 1024
+"""So many terms make one sum in a matrix product of float32: it adds them one after the other."""
 
 
 @lru_cache(maxsize=64)
@@ -41,29 +49,87 @@ def _ones(n: int, dtype: Any) -> np.ndarray[Any, Any]:
 
 
 def total(x: Array) -> Array:
-    """Return the sum over the last axis."""
-    if not isinstance(x, np.ndarray):
-        return array_namespace(x).sum(x, axis=-1)
-    if x.shape[-1] <= _LONGEST:
-        return np.vecdot(x, _ones(x.shape[-1], x.dtype))
-    return sum(map(total, _pieces(x)))
+    """Return the sum over the last axis.
+
+    Blocks of bounded length are summed in the dtype of ``x``, and the sums of several blocks in
+    the accumulating dtype, which then is that of the result. Where each operation is a launch,
+    the threads of a device make the blocks; a compiler's loops are not cut.
+    """
+    return _over_blocks(_block_total, x)
 
 
 def vecdot(x: Array, y: Array) -> Array:
-    """Return the sum of ``x * y`` over the last axis.
+    """Return the sum of ``x * y`` over the last axis, as `total` makes it.
 
     Only NumPy has a product for it that mixes no problems and keeps the full precision of
     float32 under every global setting.
     """
     if not isinstance(x, np.ndarray):
-        return array_namespace(x).sum(x * y, axis=-1)
-    if x.shape[-1] <= _LONGEST:
-        return np.vecdot(x, y)
-    return sum(map(np.vecdot, _pieces(x), _pieces(y)))
+        return total(x * y)
+    return _over_blocks(np.vecdot, x, y)
 
 
-def _pieces(x: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-    return [x[..., i : i + _LONGEST] for i in range(0, x.shape[-1], _LONGEST)]
+def _block_total(x: Array) -> Array:
+    if isinstance(x, np.ndarray):
+        return np.vecdot(x, _ones(x.shape[-1], x.dtype))
+    return array_namespace(x).sum(x, axis=-1)
+
+
+def _over_blocks(function: Callable[..., Array], *arrays: Array) -> Array:
+    """Return the sum of a function of the blocks that the last axis of arrays is cut into."""
+    x, n = arrays[0], arrays[0].shape[-1]
+    if is_traced() or n <= _SUMMED or _is_tree(x):
+        return function(*arrays)
+    xp, size = array_namespace(x), _block_size(n, _SUMMED)
+    whole = n - n % size
+    blocks = (xp.reshape(a[..., :whole], (*a.shape[:-1], -1, size)) for a in arrays)
+    summed = xp.sum(function(*blocks), axis=-1, dtype=Space.of(x).accumulator)
+    return summed if whole == n else summed + function(*(a[..., whole:] for a in arrays))
+
+
+def _is_tree(x: Array) -> bool:
+    """Whether the backend itself makes sums of sums: in float32 those of devices do, by threads."""
+    return not isinstance(x, np.ndarray) and (_bits(x) > 32 or is_launched(x))
+
+
+def _bits(x: Array) -> int:
+    return int(array_namespace(x).finfo(x.dtype).bits)
+
+
+@lru_cache(maxsize=256)
+def _block_size(n: int, most: int) -> int:
+    """Return the length of the blocks of n terms: one that leaves no rest, where there is one."""
+    return next((size for size in range(most, most // 2, -1) if n % size == 0), most)
+
+
+def cross_sums(x: Array, y: Array) -> Array:
+    """Return ``x yᵀ`` of stacks ``(..., m, n)`` and ``(..., p, n)``: sums over the last axis.
+
+    Those of float32 are made in blocks, as `total` is.
+    """
+    n = x.shape[-1]
+    if is_traced() or n <= _MULTIPLIED or _bits(x) > 32:
+        return matmul(x, transposed(y))
+    size = _block_size(n, _MULTIPLIED)
+    if is_launched(x) and math.prod(x.shape[:-2]) == 1:
+        return _cross_sums_of_one(x, y, size)
+    space = Space.of(x)
+    blocks = (slice(i, min(i + size, n)) for i in range(0, n, size))
+    parts = (matmul(x[..., block], transposed(y[..., block])) for block in blocks)
+    return reduce(add, map(space.sums, parts))
+
+
+def _cross_sums_of_one(x: Array, y: Array, size: int) -> Array:
+    """Make the `cross_sums` of one problem in few launches: all blocks are one stack."""
+    xp, n = array_namespace(x), x.shape[-1]
+    whole = n - n % size
+    cut = (xp.reshape(a[..., :whole], (*a.shape[:-1], -1, size)) for a in (x, y))
+    left, right = (xp.moveaxis(a, -2, -3) for a in cut)
+    products = matmul(left, transposed(right))
+    summed = xp.sum(products, axis=-3, dtype=Space.of(x).accumulator)
+    if whole == n:
+        return summed
+    return summed + matmul(x[..., whole:], transposed(y[..., whole:]))
 
 
 def matmul(x: Array, y: Array) -> Array:
@@ -354,6 +420,7 @@ __all__ = [
     "axis_product_rows",
     "axis_products",
     "cholesky",
+    "cross_sums",
     "definite",
     "diagonal",
     "eigh",

@@ -12,10 +12,13 @@ from typing import NamedTuple
 from xem._arrays import Array, Space, aligned, array_namespace
 from xem._linalg import total, vecdot
 from xem._special import power_of_two, root
-from xem.execution import RawTile, add, per_event
-from xem.families.base import Context
+from xem.execution import RawTile, add, floating, per_event
+from xem.families.base import Context, Origin
 from xem.models.base import Model
 from xem.status import RUNNING, Status
+
+_REST = 11
+"""So many bits float64 lacks to hold integers of 64 bits."""
 
 Tiles = Callable[[], Iterable[RawTile]]
 """Gives the tiles of some problems, anew for each pass over them."""
@@ -52,13 +55,67 @@ def survey(model: Model, tiles: Tiles, space: Space) -> Survey:
 
     A hopeless problem has centre 0 and scale 1.
     """
-    xp = space.xp
-    extent = _extent(model, tiles, space)
-    weight = add(space.sums(_mass(tile, space)) for tile in tiles())
-    status = _judge(model, extent, weight, tiles, space)
+    xp, origin, unit = space.xp, _origin(model, tiles, space), _weight_unit(tiles, space)
+
+    def seen() -> Iterable[RawTile]:
+        return (floating(tile, origin, unit, space) for tile in tiles())
+
+    extent = _extent(model, seen, space)
+    mass = add(space.sums(_mass(tile, space)) for tile in seen())
+    weight = mass if unit is None else mass * unit
+    status = _judge(model, extent, weight, seen, space)
     sound = aligned(status == RUNNING, extent.low)
     low, high = xp.where(sound, extent.low, 0.0), xp.where(sound, extent.high, 0.0)
-    return Survey(_context(model, low, high, weight, tiles, space), status, extent.bad_weight)
+    context = _context(model, low, high, mass, seen, space)
+    context = context._replace(total_weight=weight, origin=origin, weight_unit=unit)
+    return Survey(context, status, extent.bad_weight)
+
+
+def _weight_unit(tiles: Tiles, space: Space) -> Array | None:
+    """Return what weights that the working dtype does not hold are divided by: of each problem.
+
+    It is a power of two near the largest, NaN where a weight is none: then all of them become so.
+    """
+    xp = space.xp
+
+    def largest(weights: Array) -> Array:
+        return xp.max(xp.where(weights >= 0, weights, math.nan), axis=-1)
+
+    first = next(iter(tiles())).weights
+    if first is None or first.dtype == space.dtype:
+        return None
+    most = reduce(xp.maximum, (largest(tile.weights) for tile in tiles()))
+    return xp.where(xp.isfinite(most), power_of_two(most), math.nan)
+
+
+def _origin(model: Model, tiles: Tiles, space: Space) -> Origin | None:
+    """Return from where integers are counted that the working dtype does not hold.
+
+    It is about the middle of a problem's values, a number that floats hold, or 0 where they hold
+    all of the values.
+    """
+    first = next(iter(tiles())).x
+    if model.standardization != "location-scale" or not space.xp.isdtype(first.dtype, "integral"):
+        return None
+    xp, zero = space.xp, space.in_order(first)[1]
+    least, most = (int(getattr(xp.iinfo(space.widest_integer), end)) for end in ("min", "max"))
+
+    def range_of(tile: RawTile) -> tuple[Array, Array]:
+        low = high = space.in_order(tile.x)[0]
+        if tile.valid is not None:
+            there = per_event(tile.valid, low)
+            low, high = xp.where(there, low, most), xp.where(there, high, least)
+        return xp.min(low, axis=-1), xp.max(high, axis=-1)
+
+    lows, highs = zip(*map(range_of, tiles()), strict=True)
+    low, high = reduce(xp.minimum, lows), reduce(xp.maximum, highs)
+    exact = round(2 / space.epsilon)
+    held = (low >= max(zero - exact, least)) & (high <= min(zero + exact, most))
+    middle = (low | high) - ((low ^ high) >> 1)  # the sum of the two can overflow
+    rest = min(most.bit_length() - exact.bit_length() + 2, _REST)
+    middle = (middle >> rest) << rest
+    place = xp.where(held | (low > high), zero, middle)
+    return Origin(place, space.number(place, zero))
 
 
 def _mass(tile: RawTile, space: Space) -> Array:
@@ -66,7 +123,7 @@ def _mass(tile: RawTile, space: Space) -> Array:
     if tile.weights is None:
         lead = tile.x.shape[: tile.x.ndim - 1 - tile.rank]
         count = space.arange(tile.x.shape[-1])[-1:] + 1  # no number of Python's: sizes are open
-        return space.xp.broadcast_to(space.working(count)[0], tuple(lead))
+        return space.xp.broadcast_to(space.sums(count)[0], tuple(lead))
     return total(tile.weights)
 
 

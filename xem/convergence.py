@@ -30,6 +30,7 @@ def settle(
     model: Model,
     old: State,
     new: State,
+    rise: Array,
     context: Context,
     strained: Array | None,
     limit: int | None,
@@ -38,6 +39,7 @@ def settle(
 ) -> State:
     """Return the state after an iteration: stopped problems keep theirs, the others decide.
 
+    ``rise`` is that of the objective: it has digits that the difference of two objectives lacks.
     A problem whose new parameters are not sound keeps the old ones and is degenerate; one that
     is ``strained`` keeps them and waits. Where a look at the values costs nothing (``peek``),
     nothing is selected as long as all move.
@@ -53,7 +55,6 @@ def settle(
     moves = running & fine
     status = _mark(status, running & ~fine, Status.DEGENERATE)
     if context.least_rise is not None:
-        rise = new.objective - old.objective
         rise = rise if model.monotone else xp.abs(rise)
         status = _mark(status, moves & (rise < context.least_rise), Status.CONVERGED)
     if peek and moves.all():

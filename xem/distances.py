@@ -10,6 +10,7 @@ import numpy as np
 from xem._arrays import Array, Space, array_namespace
 from xem._linalg import (
     cholesky,
+    cross_sums,
     diagonal,
     first_of,
     from_diagonal,
@@ -111,7 +112,7 @@ def covariance(observations: Observations[Tile]) -> Array:
         weighted = tile.x if tile.weights is None else tile.x * tile.weights[..., None, :]
         mass = _ones(tile) if tile.weights is None else tile.weights
         exact = Space.of(tile.x).sums
-        second = matmul(weighted, transposed(tile.x))
+        second = cross_sums(weighted, tile.x)
         return tuple(map(exact, (total(mass), total(weighted), second)))
 
     mass, first, second = add(observations.map(moments))

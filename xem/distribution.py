@@ -22,7 +22,8 @@ from xem._arrays import (
 )
 from xem._tree import tree_map
 from xem.boundary import check_data, check_lengths, generator, split_shape, whole
-from xem.execution import Budget, spans
+from xem.execution import Budget, from_origin, spans
+from xem.families.base import Origin
 from xem.models.mixture import Mixture, MixtureParams
 from xem.steps import with_density
 
@@ -171,7 +172,10 @@ class Distribution:
 
         def tile(row: slice, column: slice) -> Array:
             part = tree_map(lambda p: take_rows(p, row), params)
-            own = space.working(moveaxis(flat[row, column, ...], 1, -1))
+            own = moveaxis(flat[row, column, ...], 1, -1)
+            if xp.isdtype(own.dtype, "integral") and not space.holds(own.dtype):
+                return function(*self._counted(part, own, space))
+            own = space.working(own)
             if not is_differentiated():
                 return function(part, own)
             part, sound = with_density(self.model, tree_map(space.working, part), event, space)
@@ -180,6 +184,22 @@ class Distribution:
 
         value = xp.concat([xp.concat([tile(r, c) for c in columns], axis=1) for r in rows])
         return xp.reshape(value, (*batch, n, *value.shape[2:]))
+
+    def _counted(
+        self, params: MixtureParams, x: Array, space: Space
+    ) -> tuple[MixtureParams, Array]:
+        """Return parameters and integers, counted from whole numbers near the first components."""
+        means = self.model.centres(params)
+        if means is None or self.model.standardization != "location-scale":
+            return params, space.working(x)
+        xp, zero = space.xp, space.in_order(x)[1]
+        near = space.sums(means[:, 0, ...]) + float(zero)
+        end = 2.0 ** (int(xp.iinfo(space.widest_integer).bits) - 1)
+        known = xp.where(xp.isfinite(near), near, 0.0)
+        inside = xp.clip(known, -end, end * (1 - float(xp.finfo(near.dtype).eps)))
+        place = xp.astype(xp.round(inside), space.widest_integer)
+        origin = Origin(place, space.number(place, zero))
+        return self.model.from_origin(params, origin), from_origin(x, origin, space)
 
     def _inside(self, x: Array, n: int, lengths: Array) -> Array:
         """Return which observations are within the lengths, bool ``(*batch, n)``."""

@@ -18,7 +18,7 @@ from xem.boundary import Options, Problems
 from xem.context import Survey, survey
 from xem.convergence import State, conclude, hopeless, sound
 from xem.distances import covariance
-from xem.execution import Budget, Observations, RawTile, Source, Workers, spans
+from xem.execution import Budget, Observations, RawTile, Source, Workers, floating, spans
 from xem.families.base import Context, about_origin
 from xem.init import Start, from_start, metric_of, overlaid, seeded
 from xem.models.base import Model, Tile
@@ -36,6 +36,7 @@ from xem.steps import (
     objective_of,
     prepared,
     standardised,
+    unrounded,
 )
 
 
@@ -239,7 +240,7 @@ class Driver:
 
     def _first(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
         """Return rows with the E-step of their start, compiled."""
-        observations = self._as_they_came(source, where)
+        observations = self._as_they_came(source, where, rows)
         return self._expected(rows, observations, exact, self._call)
 
     def _with_prior(self, rows: Rows, observations: Observations[Tile]) -> Rows:
@@ -255,13 +256,19 @@ class Driver:
     ) -> Rows:
         """Return rows with the E-step at their parameters, in one form, and judged by it."""
         state, space = rows.state, self._space
-        ready = prepared(self._model, state.params, space, exact=exact)
-        laid = call.stored((ready, rows.context))
+        before, level = state.objective, None
+        if before is not None:  # it may be that of the fast form, which has lost it
+            before = space.xp.where(space.xp.isfinite(before), before, 0.0)
+            level = before / rows.context.total_weight
+        own = prepared(self._model, state.params, space, exact=exact, level=level)
+        laid = call.stored((own.ready, rows.context))
         found = expectation(self._model, laid[0], observations, laid[1], space, call)
-        sums, value = call.restored(found)
+        sums, excess = call.restored(found)
+        excess = unrounded(self._model, own, sums, excess)
+        value = excess if before is None else before + excess
         value = objective_of(self._model, state.params, value, rows.context, space)
         status = space.xp.full_like(state.status, RUNNING)
-        strained = self._model.strained(state.params, ready, rows.context, space)
+        strained = self._model.strained(state.params, own.ready, rows.context, space)
         if strained is not None:
             status = space.xp.where(strained, STRAINED, status)
         state = state._replace(sums=sums, objective=value, status=status)
@@ -300,7 +307,7 @@ class Driver:
     ) -> Rows:
         if exact or not self._call.fuses:
             return self._go_on(rows, self._observe(source, where, rows, exact), steps, exact)
-        observations = self._as_they_came(source, where)
+        observations = self._as_they_came(source, where, rows)
         if self._call.loops and observations.is_one:
             return self._looped(rows, observations, steps)
         return self._go_on(rows, observations, steps, exact, call=self._call.session())
@@ -387,11 +394,14 @@ class Driver:
                 break
         return rows._replace(state=call.restored(state))
 
-    def _as_they_came(self, source: Source, where: Array | slice) -> Observations[RawTile]:
+    def _as_they_came(
+        self, source: Source, where: Array | slice, rows: Rows
+    ) -> Observations[RawTile]:
         """Return observations for compiled steps, which standardise them on their own."""
 
         def make(columns: slice) -> RawTile:
-            laid: RawTile = self._call.laid(source.raw(where, columns))
+            raw, (*_, origin, unit) = source.raw(where, columns), rows.context
+            laid: RawTile = self._call.laid(floating(raw, origin, unit, self._space))
             return laid
 
         breadth = self._tiling.breadth(False, steps=True)
@@ -409,8 +419,8 @@ class Driver:
     def _expect(
         self, params: Any, observations: Observations[Tile], context: Context, exact: bool
     ) -> tuple[Any, Array]:
-        ready = prepared(self._model, params, self._space, exact=exact)
-        return expectation(self._model, ready, observations, context, self._space)
+        own = prepared(self._model, params, self._space, exact=exact)
+        return expectation(self._model, own.ready, observations, context, self._space)
 
     def _traced(self, rows: Rows) -> Rows:
         """Return rows with their log likelihood added to the trace."""

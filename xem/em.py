@@ -50,10 +50,12 @@ def fit(
     x : array (*batch, n) or (*batch, n, d), or list of arrays (n_i,) or (n_i, d)
         Observations, numbers or vectors as the model has them; the leading axes are
         independent problems. Any array namespace and device; integers are fitted in float64
-        where there is one, float16 and bfloat16 in float32. A list is one batch of series of
+        where there is one, and keep their digits if that does not hold them, float16 and
+        bfloat16 in float32. A list is one batch of series of
         different lengths.
     weights : array (*batch, n), or list of arrays, optional
-        Non-negative observation weights; weight w counts as w adjacent copies.
+        Non-negative observation weights; weight w counts as w adjacent copies. Their dtype may
+        be wider than that of ``x``.
     lengths : integer array (*batch,), optional
         Problem i uses its first ``lengths[i]`` observations. What lies past them may be NaN.
     prior : MixturePrior or str, optional

@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from xem._arrays import (
     Array,
     Space,
+    aligned,
     computing,
     moveaxis,
     samples_last,
@@ -20,6 +21,7 @@ from xem._arrays import (
     take_rows,
 )
 from xem._tree import tree_map
+from xem.families.base import Context, Origin
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,7 +29,10 @@ Own = TypeVar("Own")
 
 
 class RawTile(NamedTuple):
-    """A rectangle of observations as they came, in the working dtype, the samples last."""
+    """A rectangle of observations as they came, the samples last.
+
+    They are in the working dtype, unless it does not hold theirs: `floating` brings them there.
+    """
 
     x: Array
     """``(..., *event, n)``."""
@@ -79,21 +84,25 @@ class Source:
         x = take_rows(self.x[(..., there, *(slice(None),) * self.rank)], index)
         if self.rank:
             x = moveaxis(x, -1 - self.rank, -1)
-        x = self._widened(self.space.working(x), columns)
-        weights = None
+        x, weights = self._widened(self._held(x, "integral"), columns), None
         if self.weights is not None:
-            weights = self.space.working(take_rows(self.weights[..., there], index))
+            weights = self._held(take_rows(self.weights[..., there], index), "real floating")
             weights = self._widened(weights, columns)
         if self.lengths is None:
             return RawTile(x, weights, None if weights is None else weights > 0, self.rank)
         return self._cut(x, weights, take_rows(self.lengths, index), columns.start)
+
+    def _held(self, a: Array, kind: str) -> Array:
+        """Return an array in the working dtype, unless it is of a kind and does not fit there."""
+        lost = self.space.xp.isdtype(a.dtype, kind) and not self.space.holds(a.dtype)
+        return a if lost else self.space.working(a)
 
     def _widened(self, a: Array, columns: slice) -> Array:
         """Return an array with zeros where the width goes beyond the data, the samples last."""
         missing = columns.stop - columns.start - a.shape[-1]
         if missing <= 0:
             return samples_last(a)
-        zeros = self.space.full((*a.shape[:-1], missing), 0.0)
+        zeros = self.space.full((*a.shape[:-1], missing), 0, a.dtype)
         return self.space.xp.concat([a, zeros], axis=-1)
 
     def _cut(self, x: Array, weights: Array | None, lengths: Array, start: int) -> RawTile:
@@ -103,6 +112,29 @@ class Source:
         weights = self.space.working(inside) if weights is None else weights
         weights = xp.where(inside, weights, 0.0)
         return RawTile(x, weights, weights > 0, self.rank)
+
+
+def floating(raw: RawTile, origin: Origin | None, unit: Array | None, space: Space) -> RawTile:
+    """Return a tile in the working dtype: integers from their origin, weights in their unit."""
+    x, weights = raw.x, raw.weights
+    if origin is not None and space.xp.isdtype(x.dtype, "integral"):
+        x = from_origin(x, origin, space)
+    if weights is not None and unit is not None and weights.dtype != space.dtype:
+        weights = weights / unit[..., None]
+    weights = None if weights is None else space.working(weights)
+    return raw._replace(x=space.working(x), weights=weights)
+
+
+def from_origin(x: Array, origin: Origin, space: Space) -> Array:
+    """Return how far integers ``(..., n)`` are from an origin ``(...)``, in the working dtype.
+
+    The difference of integers is exact where it does not overflow.
+    """
+    xp, (x, _) = space.xp, space.in_order(x)
+    place = origin.place[..., None]
+    rough = space.working(x) - space.working(place)
+    limit = 2.0 ** (int(xp.iinfo(x.dtype).bits) - 2)
+    return xp.where(xp.abs(rough) < limit, space.working(x - place), rough)
 
 
 def per_event(per_sample: Array, x: Array) -> Array:
@@ -181,6 +213,12 @@ def spans(length: int, step: int) -> list[slice]:
 def add(terms: Iterable[T]) -> T:
     """Add trees of one shape, in their order."""
     return reduce(lambda left, right: tree_map(lambda a, b: a + b, left, right), terms)
+
+
+def weighed(sums: T, context: Context) -> T:
+    """Return sums over observations, in the accumulating dtype, in the unit of the weights."""
+    unit = context.weight_unit
+    return sums if unit is None else tree_map(lambda a: a * aligned(unit, a), sums)
 
 
 @dataclass(frozen=True)

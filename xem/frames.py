@@ -230,8 +230,10 @@ def _long(
         raise ValueError(msg)
     for name in values:
         check_numbers(frame[name])
-    single = all(frame[name].dtype == nw.Float32 for name in values)
-    frame = frame.with_columns(nw.col(*values).cast(nw.Float32 if single else nw.Float64))
+    kinds = {frame[name].dtype for name in values}
+    alike = len(kinds) == 1 and kinds <= {nw.Float32, nw.Int64, nw.UInt64}
+    if not alike:
+        frame = frame.with_columns(nw.col(*values).cast(nw.Float64))
     name = nw.generate_temporary_column_name(8, frame.columns)
     value = nw.generate_temporary_column_name(8, [*frame.columns, name, _COLUMN])
     long = frame.unpivot(values, index=kept, variable_name=name, value_name=value)

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem._arrays import Array, Space, aligned, array_namespace, to_numpy
-from xem._linalg import matmul, total, transposed, vecdot
+from xem._linalg import cross_sums, total, transposed, vecdot
 from xem._tree import tree_map
 from xem.distances import TIE, distance, measured, near_vectors, picked, unmeasured, whitener
-from xem.execution import Observations, add
+from xem.execution import Observations, add, weighed
 from xem.families.base import Context
 from xem.models.base import Model, Tile
 
@@ -108,7 +108,8 @@ def from_start(
 
     def of(tile: Tile) -> Any:
         seen = tile if metric is None else tile._replace(x=measured(tile.x, metric))
-        return space.exact(model.hard_sums(ready, tile, assigned(seen, centres)))
+        sums = space.exact(model.hard_sums(ready, tile, assigned(seen, centres)))
+        return weighed(sums, context)
 
     sums = add(observations.map(of))
     exact = space.exact(first)
@@ -264,12 +265,13 @@ def _moved(observations: Observations[Tile], centres: Array) -> Array:
     def moments(tile: Tile) -> tuple[Array, Array]:
         hard = assigned(tile, centres)
         if centres.ndim == 3:
-            return total(hard), matmul(hard, transposed(tile.x))
+            return total(hard), cross_sums(hard, tile.x)
         return total(hard), vecdot(hard, xp.broadcast_to(tile.x[:, None, :], hard.shape))
 
     mass, first = add(observations.map(moments))
     empty = aligned(mass == 0, first)
-    return xp.where(empty, centres, first / xp.where(empty, 1.0, aligned(mass, first)))
+    means = first / xp.where(empty, 1.0, aligned(mass, first))
+    return xp.where(empty, centres, xp.astype(means, centres.dtype, copy=False))
 
 
 def overlaid(given: Any, started: Any) -> Any:

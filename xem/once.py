@@ -17,7 +17,7 @@ from xem._arrays import (
 from xem._tree import tree_map
 from xem.context import survey
 from xem.distances import covariance
-from xem.execution import Observations, RawTile, Source, add, per_event
+from xem.execution import Observations, RawTile, Source, add, per_event, weighed
 from xem.families.base import Context, about_origin
 from xem.init import overlaid
 from xem.models.base import Tile
@@ -29,6 +29,7 @@ from xem.steps import (
     maximisation,
     prepared,
     standardised,
+    unrounded,
     with_density,
 )
 
@@ -95,8 +96,9 @@ def em_step(
         if is_differentiated():
             old, sound = with_density(model, old, here.event, space)
             known = known & sound
-        ready = prepared(model, old, space, exact=True)
-        sums, log_likelihood = expectation(model, ready, observations, context, space)
+        own = prepared(model, old, space, exact=True)
+        sums, value = expectation(model, own.ready, observations, context, space)
+        log_likelihood = unrounded(model, own, sums, value)
         new = maximisation(model, old, sums, context, space, exact=True)
         new = model.unstandardize(new, context)
         new = overlaid(model.held(full), new)
@@ -158,14 +160,14 @@ def m_step(
             if is_differentiated():
                 first, dense = with_density(model, first, here.event, space)
                 sound = known & dense
-            ready = prepared(model, first, space, exact=True)
+            ready = prepared(model, first, space, exact=True).ready
 
             def of(tile: Tile) -> Any:
                 own = shares + 0.0
                 if tile.weights is not None:
                     mass = tile.weights[..., None, :]
                     own = xp.where(mass > 0, shares * mass, 0.0)
-                return space.exact(model.hard_sums(ready, tile, own))
+                return weighed(space.exact(model.hard_sums(ready, tile, own)), context)
 
             sums = add(observations.map(of))
             return maximisation(model, first, sums, context, space, exact=True), sound

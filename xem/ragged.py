@@ -50,14 +50,23 @@ class Ragged:
         inside = position < lengths[:, None]
         index = np.where(inside, starts[:, None] + position, 0)
 
-        def gathered(flat: np.ndarray[Any, Any]) -> Array:
+        def gathered(flat: np.ndarray[Any, Any], dtype: Any) -> Array:
             if not flat.size:
-                return self.space.full(inside.shape, 0.0)
+                return self.space.full(inside.shape, 0, dtype)
             with np.errstate(over="ignore"):  # beyond the range of float32 is infinite
-                return self.space.array(np.where(inside, flat[index], flat.dtype.type(0)))
+                return self.space.array(np.where(inside, flat[index], flat.dtype.type(0)), dtype)
 
-        weights = None if self.weights is None else gathered(self.weights)
-        return gathered(self.values), weights
+        x = gathered(self.values, self._kept(self.values.dtype))
+        wide = self.space.accumulator
+        return x, None if self.weights is None else gathered(self.weights, wide)
+
+    def _kept(self, dtype: np.dtype[Any]) -> Any:
+        """Return the dtype of observations: that of integers which floats do not hold is theirs."""
+        space, own = self.space, getattr(self.space.xp, dtype.name, None)
+        if dtype.kind not in "iu" or own is None or space.holds(own):
+            return space.dtype
+        wide = int(space.xp.iinfo(space.widest_integer).bits)
+        return own if 8 * dtype.itemsize <= wide else space.dtype
 
     def series(self) -> list[np.ndarray[Any, Any]]:
         """Return the observations of each series."""

@@ -289,7 +289,7 @@ def assemble(
     """
     xp, working, shape = space.xp, space.working, (n_init, math.prod(batch))
     objective, gain = in_data_units(rows.state.objective, rows.context), _floor_gain(model, rows)
-    restarts = working(xp.reshape(objective, shape))
+    restarts = xp.reshape(objective, shape)
     if n_init > 1:
         status, value = (xp.reshape(a, shape) for a in (rows.state.status, objective - gain))
         restart = best(status, value, space.epsilon)
@@ -313,7 +313,7 @@ def assemble(
         status,
         xp.stack(rows.trace),
         working(context.total_weight),
-        restarts,
+        working(restarts),
         working(state.sums.log_map),
         working(gain),
     )

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from functools import reduce
 from operator import and_
-from typing import Any
+from typing import Any, NamedTuple
 
 from xem._arrays import Array, Space, aligned, array_namespace, compute, detached, overwrite
 from xem._compile import PLAIN, Plain, repeated
 from xem._tree import leaves, tree_map
 from xem.convergence import State, settle
-from xem.execution import Observations, RawTile, add, per_event
+from xem.execution import Observations, RawTile, add, floating, per_event, weighed
 from xem.families.base import Context
 from xem.models.base import Model, Tile
 
@@ -20,6 +20,7 @@ from xem.models.base import Model, Tile
 def standardised(raw: RawTile, context: Context, space: Space) -> Tile:
     """Return a tile in standardised units, with 0 where nothing is observed."""
     xp, working = space.xp, space.working
+    raw = floating(raw, context.origin, context.weight_unit, space)
     factor = (1 / working(context.scale))[..., None]  # a power of 2
     x = compute("multiply", raw.x, factor)
     x = overwrite(x, "subtract", x, working(context.centre)[..., None] * factor)
@@ -40,9 +41,29 @@ def likelihood_in_data_units(objective: Array, context: Context) -> Array:
     return objective - context.total_weight * log_scale
 
 
-def prepared(model: Model, params: Any, space: Space, *, exact: bool) -> Any:
-    """Return what an E-step needs of the parameters, in the working dtype."""
-    return space.rounded(model.prepare(space.exact(params), exact=exact))
+class Prepared(NamedTuple):
+    """What an E-step needs of the parameters."""
+
+    ready: Any
+    """In the working dtype."""
+    full: Any
+    """In the accumulating dtype; None where that is the same."""
+
+
+def prepared(
+    model: Model, params: Any, space: Space, *, exact: bool, level: Array | None = None
+) -> Prepared:
+    """Return what an E-step needs of the parameters, at a level of the log densities."""
+    full = model.prepare(space.exact(params), exact=exact, level=level)
+    if space.dtype == space.accumulator:
+        return Prepared(full, None)
+    return Prepared(space.rounded(full), full)
+
+
+def unrounded(model: Model, own: Prepared, sums: Any, log_likelihood: Array) -> Array:
+    """Return a log likelihood with what the rounding of ``own`` has taken from it."""
+    lost = None if own.full is None else model.rounded_off(own.full, own.ready, sums)
+    return log_likelihood if lost is None else log_likelihood + lost
 
 
 def with_density(model: Model, params: Any, event: tuple[int, ...], space: Space) -> Any:
@@ -52,7 +73,7 @@ def with_density(model: Model, params: Any, event: tuple[int, ...], space: Space
     those of NaN are not: 0 times NaN is NaN.
     """
     xp, lead = space.xp, tuple(params.weights.shape[:-1])
-    ready = leaves(prepared(model, tree_map(detached, params), space, exact=True))
+    ready = leaves(prepared(model, tree_map(detached, params), space, exact=True).ready)
     axes = [tuple(range(len(lead), leaf.ndim)) for leaf in ready]  # the log of 0 is as it must be
     held = [xp.all(leaf < math.inf, axis=a) for leaf, a in zip(ready, axes, strict=True)]
     sound = reduce(and_, held)
@@ -71,13 +92,14 @@ def expectation(
     space: Space,
     call: Plain = PLAIN,
 ) -> tuple[Any, Array]:
-    """Return the sums over all tiles and the log likelihood, in the accumulating dtype.
+    """Return the sums over all tiles and the log likelihood beyond the level of ``ready``.
 
-    The observations are standardised, or as they came where ``call`` compiles.
+    Both are in the accumulating dtype. The observations are standardised, or as they came where
+    ``call`` compiles.
     """
 
     def of(tile: Tile) -> Any:
-        return space.exact(model.e_step(ready, tile))
+        return weighed(space.exact(model.e_step(ready, tile)), context)
 
     def of_raw(raw: RawTile) -> Any:
         x, weights, valid, rank = raw
@@ -98,9 +120,9 @@ def _swept(
     weights: Array | None,
     valid: Array | None,
 ) -> Any:
-    """Return the sums over a tile as it came, and its log likelihood."""
+    """Return the sums over a tile as it came, and its log likelihood beyond the level."""
     tile = standardised(RawTile(x, weights, valid, rank), context, space)
-    return space.exact(model.e_step(ready, tile))
+    return weighed(space.exact(model.e_step(ready, tile)), context)
 
 
 def objective_of(
@@ -135,9 +157,9 @@ def iteration(
     In the fast form of the step, a problem that needs the exact one waits, `STRAINED`. None
     makes more than ``limit`` iterations.
     """
-    params, ready = call(_maximised, (model, space, exact), (state, context))
-    sums, log_likelihood = expectation(model, ready, observations, context, space, call)
-    rows = (state, params, ready, sums, log_likelihood, context)
+    params, own = call(_maximised, (model, space, exact), (state, context))
+    sums, excess = expectation(model, own.ready, observations, context, space, call)
+    rows = (state, params, own, sums, excess, context)
     settled: State = call(_settled, (model, space, limit), rows)
     return settled
 
@@ -165,10 +187,11 @@ def iterations(
 
 def _maximised(
     model: Model, space: Space, exact: bool, state: State, context: Context
-) -> tuple[Any, Any]:
-    """Return new parameters, and what an E-step needs of them."""
+) -> tuple[Any, Prepared]:
+    """Return new parameters, and what an E-step needs of them: its level is the objective."""
     params = maximisation(model, state.params, state.sums, context, space, exact=exact)
-    return params, prepared(model, params, space, exact=exact)
+    level = state.objective / context.total_weight
+    return params, prepared(model, params, space, exact=exact, level=level)
 
 
 def _settled(
@@ -177,16 +200,17 @@ def _settled(
     limit: int | None,
     state: State,
     params: Any,
-    ready: Any,
+    own: Prepared,
     sums: Any,
-    log_likelihood: Array,
+    excess: Array,
     context: Context,
 ) -> State:
     """Return the state after an E-step."""
-    objective = objective_of(model, params, log_likelihood, context, space)
-    after = State(params, sums, objective, state.n_iter + 1, state.status)
-    strained = model.strained(params, ready, context, space)
-    return settle(model, state, after, context, strained, limit, peek=space.on_host)
+    excess = unrounded(model, own, sums, excess)
+    rise = objective_of(model, params, excess, context, space)
+    after = State(params, sums, state.objective + rise, state.n_iter + 1, state.status)
+    strained = model.strained(params, own.ready, context, space)
+    return settle(model, state, after, rise, context, strained, limit, peek=space.on_host)
 
 
 def following(model: Model, state: State, context: Context, space: Space) -> State:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem._arrays import Array, Space, array_namespace, to_numpy
-from xem._tree import named_leaves
+from xem._tree import named_leaves, tree_map
 from xem.em import fit
 from xem.models.mixture import Mixture
 from xem.once import em_step
@@ -404,8 +404,27 @@ def posterior_is_bayes(subject: Subject) -> None:
         _compare_all(fitted, value)
 
 
+@law
+def converged_is_at_rest(subject: Subject) -> None:
+    """Where a problem has converged, one more step in float64 rises by less than twice ``tol``.
+
+    Where the device has no float64, the rise may be as large as the rounding of the objective.
+    """
+    x, tol = subject.data(batch=2), 1e-6
+    fitted = subject.fit(x, tol=tol, max_iter=100)
+    params = tree_map(lambda p: to_numpy(p).astype(np.float64), fitted.params)
+    after, before = em_step(subject.model, params, x.astype(np.float64))
+    _, later = em_step(subject.model, after, x.astype(np.float64))
+    most = np.full(before.shape, 2 * tol * _N)
+    if Space.of(fitted.status).accumulator == subject.xp.float32:
+        most = np.maximum(most, np.finfo(np.float32).eps * np.abs(before))
+    rise = np.where(to_numpy(fitted.converged), later - before, 0.0)
+    _compare_all(fitted, Value("rise in one more step", rise, np.minimum(rise, most)))
+
+
 LAWS: tuple[Law, ...] = (
     monotone,
+    converged_is_at_rest,
     batch_invariant,
     padding_is_absent,
     weights_are_copies,

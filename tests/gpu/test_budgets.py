@@ -44,12 +44,13 @@ FULL = Case("full", (100_000, 16), 32)
 MOST = {"normal": 35, "full": 50}
 """The launches that one iteration of a tile may take."""
 NOW = {
-    ("normal", torch.float32): 79,
-    ("normal", torch.float64): 69,
-    ("full", torch.float32): 112,
-    ("full", torch.float64): 103,
+    ("normal", torch.float32): 81,
+    ("normal", torch.float64): 71,
+    ("full", torch.float32): 120,
+    ("full", torch.float64): 105,
 }
-"""Those that it takes."""
+"""Those that it takes: two for the level of the log densities, which keeps their sum small, and
+with vectors in float32 six more for sums in blocks and for what rounding takes from the sum."""
 
 
 @cache
@@ -111,7 +112,8 @@ def test_launches_of_numbers_depend_on_no_size(shape: tuple[int, int]) -> None:
 
 def test_launches_of_vectors_depend_on_no_size() -> None:
     known = launches(FULL)
-    assert launches(FULL._replace(shape=(1000, 16))) == known
+    assert launches(FULL._replace(shape=(50_000, 16))) == known
+    assert launches(FULL._replace(shape=(1000, 16))) <= known  # of one block
     assert launches(FULL._replace(shape=(100_000, 8))) == known
     assert launches(FULL._replace(k=4)) == known
 

@@ -25,6 +25,15 @@ _LEAST_DIGITS = {32: 1e-3, 64: 1e-8}
 """The rounding of the observations that a component stands, in its standard deviations."""
 
 
+class Origin(NamedTuple):
+    """A whole number from which those of a problem are counted, before they become floats."""
+
+    place: Array
+    """In the order of `Space.in_order`, integers ``(*batch, *event)``."""
+    value: Array
+    """The number itself, rounded, ``(*batch, *event)``."""
+
+
 class Context(NamedTuple):
     """What is constant for a problem during a fit.
 
@@ -57,6 +66,10 @@ class Context(NamedTuple):
     """A problem stops when its objective rises by less, ``(*batch,)``; None makes no test."""
     prior: Any = None
     """What the model made of a prior, in standardised units; None without one."""
+    origin: Origin | None = None
+    """Of integers that the working dtype does not hold: ``centre`` counts from it."""
+    weight_unit: Array | None = None
+    """What weights are divided by that the working dtype may not hold, ``(*batch,)``."""
 
 
 def about_origin(context: Context, where: Array) -> Context:
@@ -309,6 +322,15 @@ class Family(ABC):
     @abstractmethod
     def log_prob(self, ready: Any, features: Array) -> Array:
         """Return the log densities plus log weights, ``(..., K, n)``, in a new array."""
+
+    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Any) -> Array | None:
+        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood.
+
+        ``(...)``, to first order: the sums over the observations are
+        the gradient of a log likelihood in what stands before their features. None, as here, if
+        it is next to nothing.
+        """
+        return None
 
     @abstractmethod
     def sums(self, ready: Any, responsibilities: Array, features: Array) -> Any:

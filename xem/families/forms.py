@@ -25,6 +25,7 @@ from xem._linalg import (
     axis_product_rows,
     axis_products,
     cholesky,
+    cross_sums,
     diagonal,
     identity_like,
     inverse_factor,
@@ -173,7 +174,11 @@ class Products(NamedTuple):
 
     def sums(self, responsibilities: Array, features: Array) -> Any:
         """Return the weighted sums of T(x)."""
-        return ProductSums(matmul(responsibilities, transposed(features)))
+        return ProductSums(cross_sums(responsibilities, features))
+
+    def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
+        return _dot(self.coefficients - ready.coefficients, sums.products)
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
@@ -213,7 +218,11 @@ class AxisProducts(NamedTuple):
 
     def sums(self, responsibilities: Array, features: Array) -> Any:
         """Return the weighted sums of T(x)."""
-        return AxisProductSums(matmul(responsibilities, transposed(features)))
+        return AxisProductSums(cross_sums(responsibilities, features))
+
+    def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
+        return _dot(self.coefficients - ready.coefficients, sums.products)
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
@@ -275,8 +284,13 @@ class Common(NamedTuple):
         xp, y = array_namespace(features), features[..., :-2, :]
         mass = xp.sum(responsibilities, axis=-2, keepdims=True)
         weighted = compute("multiply", y, mass)
-        across = transposed(y)
-        return CommonSums(matmul(responsibilities, across), matmul(weighted, across))
+        return CommonSums(cross_sums(responsibilities, y), cross_sums(weighted, y))
+
+    def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
+        lost = (self.coefficients - ready.coefficients)[..., :-1]  # -½ has none
+        xp = array_namespace(lost)
+        return _dot(lost, xp.concat([sums.y, counts[..., None]], axis=-1))
 
     def strained(self, loc: Array, variances: Array, space: Space) -> Array:
         """Return where rounding could show: the terms' absolute sum at the farthest points."""
@@ -321,7 +335,11 @@ class Whitened(NamedTuple):
     def sums(self, responsibilities: Array, features: Array) -> Any:
         """Return the weighted sums of y and y yᵀ."""
         weighted = compute("multiply", features, responsibilities[..., None, :])
-        return WhitenedSums(total(weighted), matmul(weighted, transposed(features)))
+        return WhitenedSums(total(weighted), cross_sums(weighted, features))
+
+    def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
+        return _dot((self.peak - ready.peak)[..., None], counts[..., None])
 
     def reach(self, loc: Array) -> Array:
         """Return how far from the origin means lie, at the most, in their own coordinates."""
@@ -376,6 +394,10 @@ class AxisWhitened(NamedTuple):
         xp = array_namespace(loc)
         return xp.max(self.inverse * xp.abs(loc), axis=-1)
 
+    def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
+        """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
+        return _dot((self.peak - ready.peak)[..., None], counts[..., None])
+
 
 Exact = Whitened | AxisWhitened
 """What a pass over the observations needs, in one of the exact forms."""
@@ -406,6 +428,11 @@ def outer(x: Array, like: Array) -> Array:
 def diagonal_mask(matrices: Array) -> Array:
     """Return 1 on the diagonal and 0 elsewhere, ``(d, d)``."""
     return identity_like(matrices[..., 0])
+
+
+def _dot(x: Array, y: Array) -> Array:
+    """Return the sum of ``x * y`` over the components and the last axis."""
+    return array_namespace(x, y).sum(x * y, axis=(-2, -1))
 
 
 def _inverted(covariance: Array, log_weights: Array) -> tuple[Array, Array]:

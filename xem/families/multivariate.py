@@ -223,6 +223,10 @@ class MultivariateNormal(Family):
         """Return the form's sums over the observations."""
         return ready.sums(responsibilities, features)
 
+    def rounded_off(self, full: forms.Ready, ready: forms.Ready, counts: Array, sums: Any) -> Array:
+        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood."""
+        return full.rounded_off(ready, counts, sums)
+
     @property
     def dear_floor(self) -> bool:
         """Whether the floor takes an eigendecomposition."""

@@ -99,8 +99,19 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def prepare(self, params: Any, *, exact: bool) -> Any:
-        """Return what a pass over the observations needs of the parameters, computed once."""
+    def prepare(self, params: Any, *, exact: bool, level: Array | None = None) -> Any:
+        """Return what a pass over the observations needs of the parameters, computed once.
+
+        ``level`` ``(...)`` is taken off all log densities: what is left is small, and so is its
+        rounding. The log likelihood that the pass gives is then what exceeds the level.
+        """
+
+    @abstractmethod
+    def rounded_off(self, full: Any, ready: Any, sums: Any) -> Array | None:
+        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood.
+
+        ``(...)``, to first order, from the sums of the E-step; None if it is next to nothing.
+        """
 
     @abstractmethod
     def e_step(self, ready: Any, tile: Tile) -> tuple[Any, Array]:

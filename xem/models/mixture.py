@@ -27,7 +27,7 @@ from xem._special import (
     shares,
 )
 from xem._tree import tree_map
-from xem.families.base import Context, Family, pooled
+from xem.families.base import Context, Family, Origin, pooled
 from xem.models.base import Model, Tile
 from xem.models.evaluation import log_joint
 
@@ -271,11 +271,18 @@ class Mixture(Model):
         strained = self.component.strained(params.components, ready.components, context, space)
         return None if strained is None else space.xp.any(strained, axis=-1)
 
-    def prepare(self, params: MixtureParams, *, exact: bool) -> Any:
+    def prepare(self, params: MixtureParams, *, exact: bool, level: Array | None = None) -> Any:
         """Return what a pass over the observations needs of the parameters."""
         log_weights, left = log_of_share(params.weights)
+        log_weights = log_weights if level is None else log_weights - level[..., None]
         own = self.component.prepare(params.components, log_weights, exact=exact)
         return MixtureReady(own, left)
+
+    def rounded_off(self, full: Any, ready: Any, sums: MixtureSums) -> Array | None:
+        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood."""
+        return self.component.rounded_off(
+            full.components, ready.components, sums.counts, sums.components
+        )
 
     def e_step(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
         """Return the sums over a tile, and its weighted log likelihood."""
@@ -497,12 +504,23 @@ class Mixture(Model):
 
     def standardize(self, params: MixtureParams, context: Context) -> MixtureParams:
         """Return the parameters in standardised units."""
+        if context.origin is not None:
+            params = self.from_origin(params, context.origin)
         own = self.component.standardize(params.components, context.centre, context.scale)
+        return MixtureParams(params.weights, own)
+
+    def from_origin(self, params: MixtureParams, origin: Origin) -> MixtureParams:
+        """Return the parameters of observations that are counted from an origin."""
+        own = self.component.standardize(params.components, origin.value, origin.value * 0 + 1)
         return MixtureParams(params.weights, own)
 
     def unstandardize(self, params: MixtureParams, context: Context) -> MixtureParams:
         """Return the parameters in the units of the data."""
-        own = self.component.unstandardize(params.components, context.centre, context.scale)
+        family = self.component
+        own = family.unstandardize(params.components, context.centre, context.scale)
+        if context.origin is not None:
+            origin = context.origin.value
+            own = family.unstandardize(own, origin, origin * 0 + 1)
         return MixtureParams(params.weights, own)
 
     def log_prob(self, params: MixtureParams, x: Array) -> Array:
