@@ -150,6 +150,11 @@ class TorchLane(Lane):
     def needs_gpu(self) -> bool:
         return self.kind == "cuda"
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether the default dtype is that of the data, and can hide less than the other one."""
+        return self.kind == "cpu" and self.default == self.dtype_name
+
     @contextmanager
     def active(self) -> Iterator[None]:
         torch = importlib.import_module("torch")
@@ -227,6 +232,11 @@ class StrictLane(Lane):
     @property
     def has_float64(self) -> bool:
         return self.place != "no_float64"
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the lane is one between those of one dtype, for data and sums alike."""
+        return self.has_float64 and self.dtype_name == "float32"
 
     def _to_host(self, array: Array) -> np.ndarray:
         assert array.device == self.device

@@ -111,6 +111,7 @@ def test_launches_of_numbers_depend_on_no_size(shape: tuple[int, int]) -> None:
     assert launches(SCALAR._replace(k=8)) == known
 
 
+@pytest.mark.slow
 def test_launches_of_vectors_depend_on_no_size() -> None:
     known = launches(FULL)
     assert launches(FULL._replace(shape=(50_000, 16))) == known
@@ -156,7 +157,7 @@ def test_peak_of_a_fit(case: Case) -> None:
     assert costs_of_a_fit(case, 3).peak <= TILE
 
 
-@pytest.mark.parametrize("memory", [16, 64])
+@pytest.mark.parametrize("memory", [pytest.param(16, marks=pytest.mark.slow), 64])
 def test_peak_is_what_was_allowed(memory: int) -> None:
     """And a few numbers for each problem."""
     more = 600 * SCALAR.n_problems
