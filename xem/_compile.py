@@ -362,7 +362,7 @@ def _settings() -> Any:
 
 
 def _rows_last(a: Array) -> Array:
-    return a.movedim(0, -1).contiguous() if a.ndim > 1 else a
+    return a.movedim(0, -1).contiguous()
 
 
 def _contiguous(a: Any) -> Any:

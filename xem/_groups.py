@@ -235,7 +235,7 @@ def numbers(column: nw.Series[Any]) -> np.ndarray[Any, Any]:
     """Return a column as float32 if it is, else float64, with NaN for what is missing."""
     check_numbers(column)
     dtype = column.dtype if column.dtype == nw.Float32 else nw.Float64
-    if column.dtype.is_integer():  # Arrow casts none that floats do not hold
+    if column.dtype in (nw.Int64, nw.UInt64):  # Arrow casts none that floats do not hold
         host = np.asarray(column.fill_null(0).to_numpy()).astype(np.float64)
         return np.where(np.asarray(column.is_null().to_numpy(), bool), np.nan, host)
     return np.asarray(column.cast(dtype).to_numpy())

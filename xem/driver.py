@@ -356,7 +356,7 @@ class Driver:
         model, space, context, found = self._model, self._space, rows.context, list[Array]()
         params = rows.state.params
         for last in (False, True):
-            ready = prepared(model, params, space, exact=True)
+            ready = prepared(model, params, space, exact=True).ready
             strained = model.strained(params, ready, context, space)
             found += [] if strained is None else [strained]
             if not last:
