@@ -465,6 +465,7 @@ def test_tensors_that_record_gradients(lane):
     assert x.grad is None
 
 
+@pytest.mark.slow
 def test_fits_in_threads_of_the_caller():
     samples = [two_groups(6, 60, seed=i) for i in range(12)]
     fit = partial(xem.fit, TWO, seed=0, tol=0, max_iter=12, compile=True)

@@ -73,6 +73,9 @@ def iteration(case: Case, memory: int | None = ONE_TILE) -> Costs:
     return costs_of_a_fit(case, 4, memory) - costs_of_a_fit(case, 3, memory)
 
 
+MEMORY = {"normal": None, "full": ONE_TILE}
+
+
 def launches(case: Case) -> int:
     return iteration(case).launches.total()
 
@@ -125,7 +128,8 @@ def test_launches_of_vectors_depend_on_no_size() -> None:
 
 @each
 def test_nothing_is_read_between_checks(case: Case) -> None:
-    costs = iteration(case, None)
+    """In several tiles, of numbers, and in one."""
+    costs = iteration(case, MEMORY[case.kind])
     assert not costs.reads
     assert not costs.waits
     assert not costs.kernelless
@@ -140,7 +144,7 @@ def test_a_check_is_one_read(case: Case) -> None:
 
 @each
 def test_nothing_is_uploaded_in_an_iteration(case: Case) -> None:
-    assert not iteration(case, None).uploads
+    assert not iteration(case, MEMORY[case.kind]).uploads
 
 
 @pytest.mark.parametrize("case", [SCALAR, FULL], ids=name)
