@@ -7,30 +7,37 @@ with the streams, the folder, the variables and the exit status of one that was 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import gc
 import importlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
+import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 HAS_FORK = hasattr(os, "fork")
-_IMPORTS = (
-    "xem._jobs",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.figure",
-    "narwhals",
-    "pyarrow.csv",
-    "pyarrow.json",
-    "pyarrow.parquet",
-    "rich.console",
+_WARM = (
+    "fit",
+    "in.csv",
+    "--value",
+    "x",
+    "--components",
+    "1",
+    "--out",
+    "out.csv",
+    "--plot",
+    "p.png",
 )
-"""What the program imports when it needs it."""
+"""What the program is made to do once, to learn what it imports when it needs it."""
 
 
 def run(
@@ -118,43 +125,89 @@ def _server() -> socket.socket:
     return ours
 
 
-def _forked(connection: socket.socket) -> dict[str, object]:
-    """Serve requests; return one in the process that is to answer it."""
-    for name in _IMPORTS:
-        importlib.import_module(name)
+def _be_the_program(argv: Sequence[str], folder: str, variables: Mapping[str, str]) -> int:
+    """Run the program in this process; return its exit status."""
+    from xem.cli import main
+
+    sys.argv = list(argv)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(variables)
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [path for path in paths if path and path not in sys.path]
+    try:
+        main()
+        status: object = 0
+    except SystemExit as end:
+        status = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError):  # closed, or nobody reads any more
+            stream.flush()
+    return status if isinstance(status, int) else 1
+
+
+def _forked(do: Callable[[], int]) -> int:
+    """Return the exit status of a fork of this process that does something.
+
+    It ends without taking its modules apart, which would take longer than most fits.
+    """
+    with warnings.catch_warnings(action="ignore"):  # the libraries' threads are idle
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = do()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _imports() -> list[str]:
+    """Return the names of the modules that the program has imported after it was used."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in.csv").write_text("x\n1\n2\n4\n")
+
+        def use() -> int:
+            for stream in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+            status = _be_the_program(("xem", *_WARM), name, os.environ.copy())
+            (folder / "modules").write_text("\n".join(sys.modules))
+            return status
+
+        if _forked(use) != 0:
+            msg = f"the program failed to do {_WARM}"
+            raise RuntimeError(msg)
+        return (folder / "modules").read_text().split("\n")
+
+
+def _serve(connection: socket.socket) -> None:
+    """Answer requests until the connection ends."""
+    for name in _imports():
+        with contextlib.suppress(Exception):  # some are made, not imported
+            importlib.import_module(name)
+    gc.freeze()
     while True:
         size, fds, _, _ = socket.recv_fds(connection, 8, 3)
         if not size:
-            sys.exit()
+            return
         request = json.loads(_received(connection, int.from_bytes(size, "big")))
-        with warnings.catch_warnings(action="ignore"):  # the libraries' threads are idle
-            child = os.fork()
-        if child == 0:
+
+        def answer(fds: list[int] = fds, request: dict[str, Any] = request) -> int:
             connection.close()
             for stream, fd in enumerate(fds):
                 os.dup2(fd, stream)
                 os.close(fd)
-            found: dict[str, object] = request
-            return found
+            return _be_the_program(**request)
+
+        code = _forked(answer)
         for fd in fds:
             os.close(fd)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         connection.sendall(code.to_bytes(8, "big", signed=True))
 
 
-def _main() -> None:
-    """Serve, and be the program in each fork."""
-    request = _forked(socket.socket(fileno=int(sys.argv[1])))
-    sys.argv = list(request["argv"])  # type: ignore[call-overload]
-    os.chdir(str(request["folder"]))
-    os.environ.clear()
-    os.environ.update(request["variables"])  # type: ignore[arg-type]
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = [path for path in paths if path and path not in sys.path]
-    from xem.cli import main
-
-    sys.exit(main())
-
-
 if __name__ == "__main__":
-    _main()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
