@@ -16,7 +16,7 @@ from xem._linalg import cross_sums, total, vecdot
 
 single = on_lanes(lambda lane: lane.dtype_name == "float32" and lane.has_float64)
 single_fits = on_lanes(
-    lambda lane: lane in (NumpyLane("float32"), TorchLane("float32", default="float32"))
+    lambda lane: lane in (NumpyLane("float32"), TorchLane("float32", default="float64"))
 )
 
 
@@ -76,6 +76,22 @@ def test_rounded_coefficients_cost_no_likelihood(lane: Lane, covariance: str, se
     params = in_float64(lane.to_numpy(fit.params))
     _, expected = xem.em_step(model, params, x.astype(np.float64))
     assert_allclose(lane.to_numpy(fit.log_likelihood), expected, rtol=7e-7)
+
+
+@single_fits
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
+def test_a_component_without_weight_costs_nothing(lane: Lane, covariance: str) -> None:
+    model, x = vectors(covariance, 2), overlapping(0, 200, 3, 1)
+    alone = xem.fit(vectors(covariance, 1), lane.asarray(x), tol=0, max_iter=1)
+    spread = {"full": [np.eye(3)] * 2, "tied": np.eye(3), "diag": np.ones((2, 3))}
+    start = model.params(
+        weights=[1.0, 0.0],
+        loc=np.zeros((2, 3)).tolist(),
+        covariance=np.asarray(spread.get(covariance, np.ones(2))).tolist(),
+    )
+    fit = xem.fit(model, lane.asarray(x), init=start, tol=0, max_iter=2)
+    log_likelihoods = [lane.to_numpy(one.log_likelihood) for one in (fit, alone)]
+    assert_allclose(*log_likelihoods, rtol=1e-6)
 
 
 SUMS: dict[str, Callable[[Any], Any]] = {

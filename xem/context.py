@@ -204,12 +204,14 @@ def _looked_through(tile: RawTile, found: Sequence[Found | None], space: Space) 
     x = tile.x if tile.rank else tile.x[..., None, :]
     new = xp.ones_like(x[..., 0, :], dtype=xp.bool) if tile.valid is None else tile.valid
     seen: list[Found] = []
+    position = space.arange(x.shape[-1])
     for before in found:
         if seen:
             new = new & xp.any(x != seen[-1][0][..., None], axis=-2)
-        where = xp.argmax(xp.astype(new, xp.int8), axis=-1)[..., None, None]
-        where = xp.broadcast_to(where, (*x.shape[:-1], 1))
-        value, there = xp.take_along_axis(x, where, axis=-1)[..., 0], xp.any(new, axis=-1)
+        where = xp.astype(xp.argmax(xp.astype(new, xp.int8), axis=-1), position.dtype)
+        first = (position == where[..., None])[..., None, :]
+        value = xp.sum(xp.where(first, x, 0), axis=-1, dtype=x.dtype)  # of one number
+        there = xp.any(new, axis=-1)
         if before is not None:
             value, there = xp.where(before[1][..., None], before[0], value), before[1] | there
         seen.append((value, there))

@@ -431,8 +431,12 @@ def diagonal_mask(matrices: Array) -> Array:
 
 
 def _dot(x: Array, y: Array) -> Array:
-    """Return the sum of ``x * y`` over the components and the last axis."""
-    return array_namespace(x, y).sum(x * y, axis=(-2, -1))
+    """Return the sum of ``x * y`` over the components and the last axis.
+
+    Where y is 0, x may be the difference of two infinities: of a component without weight.
+    """
+    xp = array_namespace(x, y)
+    return xp.sum(xp.where(y == 0, 0.0, x * y), axis=(-2, -1))
 
 
 def _inverted(covariance: Array, log_weights: Array) -> tuple[Array, Array]:
