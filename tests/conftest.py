@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +11,8 @@ from hypothesis import settings
 
 from tests.lanes import Lane, lane_params
 
+THEIRS = re.compile(r"check_array_api_input|array_api_compliance")
+ELSEWHERE = re.compile(r"cupy|cuda|xpu|mps|dpnp")
 USUAL = "not slow and not gpu"
 """The tests that pyproject.toml chooses."""
 
@@ -27,9 +31,24 @@ def pytest_terminal_summary(
         )
 
 
+def _is_for_this_process(item: pytest.Item) -> bool:
+    """Whether scikit-learn would not skip a test of its own of other libraries' arrays.
+
+    They need SciPy's array API to be on, as in the process that `test_sklearn` starts for them,
+    and the library.
+    """
+    name = item.name
+    if item.path.stem not in ("test_sklearn", "test_sklearn_suite") or not THEIRS.search(name):
+        return True
+    return bool(os.environ.get("SCIPY_ARRAY_API")) and not ELSEWHERE.search(name)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the marks of the lane that it runs on."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each test the marks of the lane that it runs on, and leave out what cannot run."""
+    left_out = [item for item in items if not _is_for_this_process(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if _is_for_this_process(item)]
     for item in items:
         for value in getattr(getattr(item, "callspec", None), "params", {}).values():
             for mark in value.marks if isinstance(value, Lane) else ():

@@ -212,13 +212,18 @@ def spoilt(x: Tensor, how: str) -> Tensor:
     return x
 
 
-@pytest.mark.parametrize("how", ["constant", "column", "duplicates", "nan", "infinite"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        (kind, how)
+        for kind in KINDS
+        for how in ("constant", "column", "duplicates", "nan", "infinite")
+        if (kind, how) != ("normal", "column")
+    ],
+)
 def test_a_problem_that_is_selected_away_leaves_no_trace(kind, how):
     """The gradient of what all problems are made from is that of the others."""
     good = data(kind)
-    if how == "column" and kind == "normal":
-        pytest.skip("numbers have no columns")
     both = torch.stack([good, spoilt(good, how)])
     leaves = [torch.stack([leaf, leaf]) for leaf in start(kind, good)]
     scale = torch.ones(1, dtype=torch.float64, requires_grad=True)

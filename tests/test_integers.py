@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -164,7 +165,7 @@ def test_integers_beyond_float32_keep_their_digits_without_float64(lane: Lane, d
 
 
 def test_numpy_lends_unsigned_stamps_to_a_compiler_as_they_are() -> None:
-    torch = pytest.importorskip("torch")
+    torch = importlib.import_module("torch")
     x = (NEAR.astype(object) + 2**63 + NOW).astype(np.uint64)
     lent = Loan(Space.of(x), 1).lend(x)
     assert lent.dtype == torch.uint64
@@ -175,7 +176,7 @@ def test_numpy_lends_unsigned_stamps_to_a_compiler_as_they_are() -> None:
 @pytest.mark.parametrize("library", ["pandas", "pyarrow"])
 @pytest.mark.parametrize("missing", [False, True])
 def test_columns_of_stamps_keep_their_digits(library: str, missing: bool) -> None:
-    frames, pa = pytest.importorskip("xem.frames"), pytest.importorskip("pyarrow")
+    frames, pa = map(importlib.import_module, ("xem.frames", "pyarrow"))
     values = [*(NEAR[0] + NOW).tolist(), *[None] * missing]
     table = pa.table({"t": pa.array(values, pa.int64())})
     frame = table
