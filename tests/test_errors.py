@@ -302,7 +302,7 @@ MEMBERS = {
     "concat two numbers of restarts": make(
         lambda: xem.concat([FIT, xem.fit(TWO, PAIR, n_init=2)]), "restarts, [1, 2]", "one number"
     ),
-    "concat no fits": make(lambda: xem.concat([FIT, 3]), "3", "fit", error=TypeError),
+    "concat no fits": make(lambda: xem.concat([FIT, 3]), "fits[1] is a int", error=TypeError),
     "concat two ranks": make(
         lambda: xem.concat([FIT, xem.fit(TWO, PAIR[None])]), "(2,)", "(1, 2)", "batch"
     ),

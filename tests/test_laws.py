@@ -112,7 +112,7 @@ RUNS = [
 def subject(config: str, lane: Lane) -> Subject:
     """Return what the laws of a configuration are checked on: one, whose fits they share."""
     model, draw, fixed = CONFIGS[config]
-    iterations = {NumpyLane: 12, TorchLane: 6}.get(type(lane), 4)
+    iterations = {NumpyLane: 8}.get(type(lane), 4)
     return Subject(model, draw, lane.xp, lane.device, lane.dtype_name, fixed, iterations=iterations)
 
 

@@ -94,7 +94,7 @@ def test_densities_at_the_start(lane, case):
 
 @on_one_lane
 def test_optimum(lane, case):
-    assert_optimum(fitted_case(lane, case, max_iter=2000, tol=0), case, 1e-7)
+    assert_optimum(fitted_case(lane, case, max_iter=2000, tol=1e-17), case, 1e-7)
 
 
 @on_one_lane

@@ -61,6 +61,7 @@ def test_other_tensors_are_no_seeds(seed: Any):
         xem.fit(MODEL, np.arange(float(N)), seed=torch.tensor(-1))
 
 
+@pytest.mark.slow
 def test_a_key_of_jax_is_no_seed():
     import jax
 

@@ -245,7 +245,7 @@ def _check_fits(fits: Any) -> None:
         raise TypeError(msg)
     for i, fit in enumerate(fits):
         if not isinstance(fit, Fit):
-            msg = f"fits[{i}] is {fit!r:.80}; expected a Fit, as xem.fit returns it"
+            msg = f"fits[{i}] is a {type(fit).__name__}; expected a Fit, as xem.fit returns it"
             raise TypeError(msg)
     if not fits or not all(fit.batch for fit in fits):
         msg = (
