@@ -88,8 +88,21 @@ def _near_by_products(x: np.ndarray[Any, Any], centres: np.ndarray[Any, Any]) ->
     return near
 
 
+def squared_distances(tile: Tile, centres: Array) -> Array:
+    """Return the squared distances ``(rows, K, n)`` from centres ``(rows, *event, K)``.
+
+    Those of vectors come from a product of matrices, and have its rounding.
+    """
+    xp, x = array_namespace(centres), tile.x
+    if centres.ndim == 2:
+        away = x[:, None, :] - centres[..., None]
+        return away * away
+    lengths = xp.sum(x * x, axis=-2)[:, None, :] + xp.sum(centres * centres, axis=-2)[..., None]
+    return xp.maximum(lengths - matmul(2 * transposed(centres), x), xp.zeros_like(lengths))
+
+
 def picked(observations: Observations[Tile], index: Array) -> Array:
-    """Return the observations ``(rows, *event)`` at some positions ``(rows, 1)``."""
+    """Return the observations ``(rows, *event, several)`` at positions ``(rows, several)``."""
     xp = array_namespace(index)
 
     def of(tile: Tile, start: int) -> Array:
@@ -97,10 +110,10 @@ def picked(observations: Observations[Tile], index: Array) -> Array:
         place = xp.clip(index - start, 0, last)
         inside = (index >= start) & (index <= start + last)
         if tile.x.ndim == 3:
-            place = xp.broadcast_to(place[:, None, :], (*tile.x.shape[:2], 1))
-            inside = inside[:, None, :]
+            shape = (*tile.x.shape[:2], index.shape[-1])
+            place, inside = xp.broadcast_to(place[:, None, :], shape), inside[:, None, :]
         value = xp.take_along_axis(tile.x, place, axis=-1)
-        return xp.where(inside, value, xp.zeros_like(value))[..., 0]
+        return xp.where(inside, value, xp.zeros_like(value))
 
     return add(observations.map_from(of))
 

@@ -16,27 +16,27 @@ from xem._compile import PLAIN, Plain
 from xem._tree import named_leaves, tree_map
 from xem.boundary import Options, Problems
 from xem.context import Survey, survey
-from xem.convergence import State, conclude, hopeless, sound
+from xem.convergence import State, conclude, hopeless
 from xem.distances import covariance
 from xem.execution import Budget, Observations, RawTile, Source, Workers, floating, spans
+from xem.explore import explored
 from xem.families.base import Context, about_origin
-from xem.init import Start, from_start, metric_of, overlaid, seeded
+from xem.init import EXPLORE, Draws, Start, from_start, metric_of, overlaid, seeded
 from xem.models.base import Model, Tile
 from xem.models.mixture import Mixture
 from xem.result import Fit, assemble
 from xem.rows import Rows
 from xem.status import RUNNING, STRAINED, Status
 from xem.steps import (
+    begun,
     expectation,
     following,
     in_data_units,
     iteration,
     iterations,
     maximisation,
-    objective_of,
     prepared,
     standardised,
-    unrounded,
 )
 
 
@@ -82,14 +82,14 @@ class Driver:
         workers: Workers,
         given: Any,
         prior: Any,
-        draws: np.ndarray[Any, Any],
+        draws: Draws,
         call: Plain,
     ) -> None:
         self._model, self._problems, self._options = model, problems, options
         self._workers, self._given, self._prior, self._call = workers, given, prior, call
         self._complete = all(leaf is not None for _, leaf in named_leaves(given))
         self._space: Space = problems.space
-        self._draws = self._space.array(draws)
+        self._draws = tree_map(self._space.array, draws)
         self._count = math.prod(problems.batch)
         self._tiling = _Tiling(model, problems, options, workers, call)
         self._parts: list[Part] = []
@@ -255,30 +255,18 @@ class Driver:
         self, rows: Rows, observations: Observations[Any], exact: bool, call: Plain = PLAIN
     ) -> Rows:
         """Return rows with the E-step at their parameters, in one form, and judged by it."""
-        state, space = rows.state, self._space
-        before, level = state.objective, None
-        if before is not None:  # it may be that of the fast form, which has lost it
-            before = space.xp.where(space.xp.isfinite(before), before, 0.0)
-            level = before / rows.context.total_weight
-        own = prepared(self._model, state.params, space, exact=exact, level=level)
-        laid = call.stored((own.ready, rows.context))
-        found = expectation(self._model, laid[0], observations, laid[1], space, call)
-        sums, excess = call.restored(found)
-        excess = unrounded(self._model, own, sums, excess)
-        value = excess if before is None else before + excess
-        value = objective_of(self._model, state.params, value, rows.context, space)
-        status = space.xp.full_like(state.status, RUNNING)
-        strained = self._model.strained(state.params, own.ready, rows.context, space)
-        if strained is not None:
-            status = space.xp.where(strained, STRAINED, status)
-        state = state._replace(sums=sums, objective=value, status=status)
-        return rows._replace(state=self._judged(state, rows))
-
-    def _judged(self, state: State, rows: Rows) -> State:
-        """Return a state in which a problem is degenerate that runs and is not sound."""
-        fine = sound(self._model, state, rows.context) | (state.status != RUNNING)
-        degenerate = self._space.xp.full_like(state.status, int(Status.DEGENERATE))
-        return state._replace(status=self._space.xp.where(fine, state.status, degenerate))
+        state, model, space = rows.state, self._model, self._space
+        started = begun(
+            model,
+            state.params,
+            observations,
+            rows.context,
+            space,
+            exact=exact,
+            before=state.objective,
+            call=call,
+        )
+        return rows._replace(state=started._replace(n_iter=state.n_iter))
 
     def _start(
         self, rows: Rows, observations: Observations[Tile], labelled: Observations[Tile]
@@ -293,14 +281,38 @@ class Driver:
         if not self._complete:
             method, means = self._options.method, self._model.centres(given)
             metric = metric_of(self._model, method, observations, context)
-            if means is None:
-                draws = take_rows(self._draws, rows.ids // self._count)
-                start = seeded(method, observations, draws, metric)
-            else:
+            if means is not None:
                 start = Start.at(means, metric)
+            elif method == EXPLORE and self._model.n_clusters > 1:
+                return self._explored(rows, observations, given, metric)
+            else:
+                draws = take_rows(self._draws.seeds, rows.ids // self._count)[:, 0, ...]
+                start = seeded(method, observations, draws, metric)
             started = from_start(self._model, start, labelled, rows.context, self._space)
             given = overlaid(given, started)
         return self._model.clamp(given, context)
+
+    def _explored(
+        self, rows: Rows, observations: Observations[Tile], given: Any, metric: Array | None
+    ) -> Any:
+        """Return the standardised parameters that the best of several starts leads to."""
+
+        def complete(started: Any, index: Array) -> Any:
+            of_rows = overlaid(rows_.take(given, index), started)
+            context = tree_map(self._space.working, rows_.take(rows.context, index))
+            return self._model.clamp(of_rows, context)
+
+        draws = take_rows(self._draws.seeds, rows.ids // self._count)
+        return explored(
+            self._model,
+            observations,
+            rows.context,
+            draws,
+            self._draws.strata,
+            metric,
+            complete,
+            self._space,
+        )
 
     def _iterate(
         self, steps: int, source: Source, where: Array | slice, rows: Rows, exact: bool

@@ -11,7 +11,7 @@ from xem._arrays import computing
 from xem._compile import PLAIN, Compiler, Loan
 from xem.driver import Driver
 from xem.execution import Workers, cores
-from xem.init import uniforms
+from xem.explore import drawn
 from xem.models.mixture import Mixture, MixtureParams
 from xem.progress import Bar, Progress, progress_bar
 from xem.result import Fit, moved
@@ -29,7 +29,7 @@ def fit(
     weights: Any = None,
     lengths: Any = None,
     prior: Any = None,
-    init: str | MixtureParams = "k-means++",
+    init: str | MixtureParams = "explore",
     n_init: int = 1,
     seed: Any = None,
     max_iter: int = 1000,
@@ -209,7 +209,7 @@ def _run(
         batch, event, space = problems.batch, problems.event, problems.space
         pull = boundary.prior(model, given.prior, batch, event, space, read=True)
         pull = boundary.flattened(pull, batch, space)
-    draws = uniforms(boundary.generator(given.seed), options.n_init, model.n_clusters)
+    draws = drawn(boundary.generator(given.seed), model, options.method, options.n_init)
     if not given.compile:
         return _fitted(model, problems, options, (start, pull, draws), callback, progress, read)
     loan = Loan(problems.space, options.workers)

@@ -20,7 +20,7 @@ from xem._arrays import (
     single_threaded_products,
     take_rows,
 )
-from xem._tree import tree_map
+from xem._tree import leaves, tree_map
 from xem.families.base import Context, Origin
 
 T = TypeVar("T")
@@ -173,6 +173,11 @@ class Observations(Generic[Own]):
         self._kept: Own | None = None
 
     @property
+    def width(self) -> int:
+        """How many observations each problem has."""
+        return self._width
+
+    @property
     def is_one(self) -> bool:
         """Whether one tile holds them all."""
         return len(self._columns) == 1
@@ -194,6 +199,19 @@ class Observations(Generic[Own]):
         return Observations(
             lambda columns: function(self._make(columns)), self._width, self._breadth, self._each
         )
+
+    def holding(self, tile: Own) -> Observations[Own]:
+        """Return observations that one tile holds, cut as these are."""
+        width = leaves(tile)[0].shape[-1]
+
+        def cut(columns: slice) -> Own:
+            return tile if width <= self._breadth else tree_map(lambda a: a[..., columns], tile)
+
+        return Observations(cut, width, self._breadth, self._each)
+
+    def held(self) -> Observations[Own]:
+        """Return these observations, made once for all passes."""
+        return self.holding(self.whole())
 
     def whole(self) -> Own:
         """Return all observations of these problems in one tile."""

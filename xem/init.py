@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from xem import rows
 from xem._arrays import Array, Space, aligned, array_namespace, to_numpy
 from xem._linalg import cross_sums, total, transposed, vecdot
 from xem._tree import tree_map
-from xem.distances import TIE, distance, measured, near_vectors, picked, unmeasured, whitener
+from xem.distances import (
+    TIE,
+    distance,
+    measured,
+    near_vectors,
+    picked,
+    squared_distances,
+    unmeasured,
+    whitener,
+)
 from xem.execution import Observations, add, weighed
 from xem.families.base import Context
 from xem.models.base import Model, Tile
 
-WHITENED = "whitened k-means++"
-INITS = ("k-means++", "k-means", "random_from_data", "quantile", WHITENED)
-"""The starts by name."""
+EXPLORE, WHITENED = "explore", "whitened k-means++"
+INITS = (EXPLORE, "k-means++", "k-means", "random_from_data", "quantile", WHITENED)
+"""The starts by name, the default first."""
 
 RANKS = {"quantile": (0,), WHITENED: (1,)}
 """Of the starts that are not for all: the event ranks that they are for."""
@@ -28,9 +40,26 @@ _LLOYD_CHECK = 10
 _SLACK = 64
 
 
-def uniforms(rng: np.random.Generator, n_init: int, n_clusters: int) -> Any:
-    """Return the one host table ``(n_init, K)`` of draws that serves all problems."""
-    return rng.random((n_init, n_clusters))
+def n_trials(method: str, n_clusters: int) -> int:
+    """Return among how many draws the best one becomes the next centre."""
+    return 1 if method == "random_from_data" else 2 + int(math.log(n_clusters))
+
+
+class Draws(NamedTuple):
+    """The uniforms in [0, 1) that serve all problems."""
+
+    seeds: Any
+    """``(n_init, seedings, K, trials)``."""
+    strata: Any
+    """One for each observation that is looked at where there are more, or None."""
+
+
+def uniforms(
+    rng: np.random.Generator, n_init: int, shape: tuple[int, int, int], n_strata: int
+) -> Draws:
+    """Return one host table of uniforms, for seedings of a shape ``(seedings, K, trials)``."""
+    strata = rng.random(n_strata) if n_strata else None
+    return Draws(rng.random((n_init, *shape)), strata)
 
 
 class Start(NamedTuple):
@@ -69,7 +98,7 @@ def metric_of(
 def seeded(
     method: str, observations: Observations[Tile], draws: Array, metric: Array | None
 ) -> Start:
-    """Return K centres for each row of ``draws`` ``(rows, K)``, uniforms in [0, 1).
+    """Return K centres for each row of ``draws`` ``(rows, K, trials)``, uniforms in [0, 1).
 
     Parameters
     ----------
@@ -77,20 +106,25 @@ def seeded(
         One of `INITS`.
     observations : Observations
         One problem for each row, in standardised units.
-    draws : array (rows, K)
+    draws : array (rows, K, trials)
         Uniforms in [0, 1).
     metric : array or None
         What distances are taken in.
     """
-    seen = observations
-    if metric is not None:
-        seen = observations.mapped(lambda tile: tile._replace(x=measured(tile.x, metric)))
+    seen = in_metric(observations, metric)
     if method == "quantile":
-        return Start(quantiles(seen, draws.shape[-1]), metric)
+        return Start(quantiles(seen, draws.shape[-2]), metric)
     if method == "random_from_data":
         return Start(spread_out(seen, draws, _equally), metric)
-    seeds = spread_out(seen, draws, _squared)
-    return Start(_lloyd(seen, seeds, _LLOYD_STEPS[method]), metric)
+    seeds = spread_out(seen, draws, squared)
+    return Start(lloyd(seen, seeds, _LLOYD_STEPS[method]), metric)
+
+
+def in_metric(observations: Observations[Tile], metric: Array | None) -> Observations[Tile]:
+    """Return observations as a metric looks at them."""
+    if metric is None:
+        return observations
+    return observations.mapped(lambda tile: tile._replace(x=measured(tile.x, metric)))
 
 
 def from_start(
@@ -117,7 +151,7 @@ def from_start(
     return space.rounded(model.lifted(started, exact, context))
 
 
-def _squared(distance: Array) -> Array:
+def squared(distance: Array) -> Array:
     """Weigh by squared distance (Arthur & Vassilvitskii 2007)."""
     return distance * distance
 
@@ -133,37 +167,72 @@ def spread_out(
     """Draw K centres ``(rows, K, *event)`` from the data, one after the other.
 
     Each is drawn by the inverse of the cumulated weight times potential of the distance from
-    the centres so far. Equal values count as their summed weight, in any order of rows that
-    keeps them in place.
+    the centres so far. Of several draws the one is taken that leaves the least potential
+    (greedy k-means++, as Arthur and Vassilvitskii 2007 proposed it). Equal values count as
+    their summed weight, in any order of rows that keeps them in place.
+
+    Parameters
+    ----------
+    observations : Observations
+        One problem for each row.
+    draws : array (rows, K, trials)
+        Uniforms in [0, 1).
+    potential : callable
+        What a distance from the nearest centre counts.
     """
     xp = array_namespace(draws)
-    weights = list(observations.map(_weights))
+    weights = list(observations.map(weights_of))
     mass = weights
     nearest: list[Array] = []
     centres: list[Array] = []
-    for k in range(draws.shape[-1]):
-        centre = _pick(observations, mass, draws[:, k])
+    for k in range(draws.shape[1]):
+        several = _pick(observations, mass, draws[:, k, :] if k else draws[:, k, :1])
+        last = k + 1 == draws.shape[1]
+        centre = several[..., 0]
+        if several.shape[-1] > 1:
+            centre = _most_useful(observations, several, nearest, weights)
         centres.append(centre)
-        if k + 1 < draws.shape[-1]:
-            far = list(observations.map(partial(distance, centre=centre)))
+        if not last:
+            away = observations.map(partial(distance, centre=centre))
+            far = [potential(d) for d in away]
             nearest = [xp.minimum(*pair) for pair in zip(nearest, far, strict=True)] if k else far
-            mass = [w * potential(d) for w, d in zip(weights, nearest, strict=True)]
+            mass = [w * n for w, n in zip(weights, nearest, strict=True)]
     return xp.stack(centres, axis=1)
 
 
-def _weights(tile: Tile) -> Array:
+def _most_useful(
+    observations: Observations[Tile], several: Array, nearest: list[Array], weights: list[Array]
+) -> Array:
+    """Return which of several centres leaves the least weighted sum of squared distances."""
+    xp = array_namespace(several)
+    squares = observations.map(partial(squared_distances, centres=several))
+    left = [
+        vecdot(xp.minimum(n[:, None, :], s), xp.broadcast_to(w[:, None, :], s.shape))
+        for n, s, w in zip(nearest, squares, weights, strict=True)
+    ]
+    first = xp.argmin(add(left), axis=-1, keepdims=True)
+    index = first if several.ndim == 2 else first[:, None, :]
+    index = xp.broadcast_to(index, (*several.shape[:-1], 1))
+    return xp.take_along_axis(several, index, axis=-1)[..., 0]
+
+
+def weights_of(tile: Tile) -> Array:
+    """Return the weights ``(rows, n)`` of a tile's observations."""
     if tile.weights is not None:
         return tile.weights
     return array_namespace(tile.x).ones_like(tile.x[:, 0, :] if tile.x.ndim == 3 else tile.x)
 
 
-def _pick(observations: Observations[Tile], mass: list[Array], draw: Array) -> Array:
-    """Return the observation ``(rows, *event)`` at which the cumulated mass passes the draw."""
-    xp = array_namespace(draw)
-    cumulated = _cumulated(mass[0] if len(mass) == 1 else xp.concat(mass, axis=-1))
-    whole = cumulated[:, -1:]
-    passed = (cumulated <= draw[:, None] * whole) & (cumulated < whole)
-    return picked(observations, _count(passed))
+def _pick(observations: Observations[Tile], mass: list[Array], draws: Array) -> Array:
+    """Return the observations at which the cumulated mass passes draws ``(rows, trials)``.
+
+    ``(rows, *event, trials)``.
+    """
+    xp = array_namespace(draws)
+    cumulated = _cumulated(mass[0] if len(mass) == 1 else xp.concat(mass, axis=-1))[:, None, :]
+    whole = cumulated[..., -1:]
+    passed = (cumulated <= draws[..., None] * whole) & (cumulated < whole)
+    return picked(observations, _count(passed)[..., 0])
 
 
 def _cumulated(mass: Array) -> Array:
@@ -172,7 +241,7 @@ def _cumulated(mass: Array) -> Array:
 
 
 def _count(passed: Array) -> Array:
-    """Return how many are passed in each row, ``(rows, 1)``, but never all."""
+    """Return how many are passed along the last axis, which stays, but never all."""
     xp, space = array_namespace(passed), Space.of(passed)
     count = xp.sum(xp.astype(passed, space.index_dtype), axis=-1, keepdims=True)
     last = xp.full_like(count, passed.shape[-1] - 1)
@@ -184,14 +253,17 @@ def _value_after(x: Array, passed: Array) -> Array:
     return array_namespace(x).take_along_axis(x, _count(passed), axis=-1)
 
 
-def quantiles(observations: Observations[Tile], n_clusters: int) -> Array:
-    """Return the quantiles (k + ½)/K of the inverted CDF, moved as little as it takes to differ.
+def quantiles(observations: Observations[Tile], n_clusters: int, ratio: float = 1.0) -> Array:
+    """Return the middle quantiles of K shares, moved as little as it takes to differ.
+
+    They are those of the inverted CDF. The shares are equal, those of (k + ½)/K, or rise
+    geometrically by ``ratio`` from the first to the last.
 
     Ties can make quantiles coincide; components that start equal stay equal for ever. Each is
     raised above the one before, and kept below the largest distinct values that follow.
     """
     tile = observations.whole()
-    x, weights = tile.x, _weights(tile)
+    x, weights = tile.x, weights_of(tile)
     xp, inf = array_namespace(x), float("inf")
     observed = weights > 0
     x = xp.where(observed, x, inf)
@@ -205,13 +277,20 @@ def quantiles(observations: Observations[Tile], n_clusters: int) -> Array:
     cumulated = _cumulated(weights)
     enough = (1 - _SLACK * Space.of(x).epsilon) * cumulated[:, -1:]
     centres: list[Array] = []
-    for k in range(n_clusters):
-        centre = _value_after(x, cumulated < (k + 0.5) / n_clusters * enough)
+    for k, level in enumerate(_middles(n_clusters, ratio)):
+        centre = _value_after(x, cumulated < level * enough)
         if centres:
             higher = xp.where(x > centres[-1], x, inf)
             centre = xp.maximum(centre, xp.min(higher, axis=-1, keepdims=True))
         centres.append(xp.minimum(centre, tops[n_clusters - 1 - k]))
     return xp.concat(centres, axis=-1)
+
+
+def _middles(n_clusters: int, ratio: float) -> list[float]:
+    """Return where the middles of shares are that fill the range from 0 to 1."""
+    shares = [ratio ** (k / max(n_clusters - 1, 1)) for k in range(n_clusters)]
+    ends = list(accumulate(shares, initial=0.0))
+    return [(low + high) / 2 / ends[-1] for low, high in pairwise(ends)]
 
 
 def assigned(tile: Tile, centres: Array) -> Array:
@@ -248,13 +327,23 @@ def _cells(centres: Array) -> tuple[Array, Array]:
     return tuple(xp.take_along_axis(b, rank, axis=-1) for b in (bounds[:, :-1], bounds[:, 1:]))
 
 
-def _lloyd(observations: Observations[Tile], centres: Array, steps: int) -> Array:
-    """Move each centre to the mean of the observations nearest to it, until nothing moves."""
+def lloyd(observations: Observations[Tile], centres: Array, steps: int) -> Array:
+    """Move each centre to the mean of the observations nearest to it, until nothing moves.
+
+    Where a look at the values costs nothing, rows that stand still are left out.
+    """
     xp = array_namespace(centres)
     check = 1 if Space.of(centres).on_host else _LLOYD_CHECK
     for step in range(1, steps + 1):
         before, centres = centres, _moved(observations, centres)
-        if step % check == 0 and not to_numpy(xp.any(before != centres)):
+        if step % check:
+            continue
+        moves = xp.any(xp.reshape(before != centres, (centres.shape[0], -1)), axis=-1)
+        if not to_numpy(xp.any(moves)):
+            break
+        if isinstance(centres, np.ndarray) and 2 * np.sum(moves) <= len(moves):
+            rest = observations.holding(rows.take(observations.whole(), np.flatnonzero(moves)))
+            centres[moves] = lloyd(rest, centres[moves], steps - step)
             break
     return centres
 

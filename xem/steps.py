@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from xem._arrays import Array, Space, aligned, array_namespace, compute, detached, overwrite
 from xem._compile import PLAIN, Plain, repeated
 from xem._tree import leaves, tree_map
-from xem.convergence import State, settle
+from xem.convergence import State, settle, sound
 from xem.execution import Observations, RawTile, add, floating, per_event, weighed
 from xem.families.base import Context
 from xem.models.base import Model, Tile
+from xem.status import RUNNING, STRAINED, Status
 
 
 def standardised(raw: RawTile, context: Context, space: Space) -> Tile:
@@ -123,6 +124,41 @@ def _swept(
     """Return the sums over a tile as it came, and its log likelihood beyond the level."""
     tile = standardised(RawTile(x, weights, valid, rank), context, space)
     return weighed(space.exact(model.e_step(ready, tile)), context)
+
+
+def begun(
+    model: Model,
+    params: Any,
+    observations: Observations[Tile] | Observations[RawTile],
+    context: Context,
+    space: Space,
+    *,
+    exact: bool,
+    before: Array | None = None,
+    call: Plain = PLAIN,
+) -> State:
+    """Return the state at parameters: the E-step in one form, and judged by it.
+
+    ``before`` is the objective there in another form, which may have lost it.
+    """
+    xp, level = space.xp, None
+    if before is not None:
+        before = xp.where(xp.isfinite(before), before, 0.0)
+        level = before / context.total_weight
+    own = prepared(model, params, space, exact=exact, level=level)
+    laid = call.stored((own.ready, context))
+    found = expectation(model, laid[0], observations, laid[1], space, call)
+    sums, excess = call.restored(found)
+    excess = unrounded(model, own, sums, excess)
+    value = excess if before is None else before + excess
+    value = objective_of(model, params, value, context, space)
+    status = space.full(value.shape, RUNNING, xp.int32)
+    strained = model.strained(params, own.ready, context, space)
+    if strained is not None:
+        status = xp.where(strained, STRAINED, status)
+    state = State(params, sums, value, xp.zeros_like(status), status)
+    lost = ~sound(model, state, context) & (status == RUNNING)
+    return state._replace(status=xp.where(lost, int(Status.DEGENERATE), status))
 
 
 def objective_of(
