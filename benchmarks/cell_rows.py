@@ -1,7 +1,7 @@
 """The rows of cells, and what is read from them again: a table for each cell, and a picture.
 
 ``python -m benchmarks.cell_rows RECORD.json`` prints the table in Markdown; with the path of a page
-after it, the table takes the place of what stands between the page's two `MARKS`.
+after it, the table and `PICTURE` take the place of what stands between the page's two `MARKS`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ TIME, LIKELIHOOD, COLLAPSED = (
     "fits with a collapsed component",
 )
 MARKS = ("<!-- cells: begin -->", "<!-- cells: end -->")
+PICTURE = "![Time and likelihood of each cell, over those of scikit-learn](images/defaults.png)"
 HEADINGS = ("cell", "scikit-learn", "`n_init=10`", "xem", "`xem.sklearn`", "xem, `tol=1e-3`")
 
 Outcomes = dict[str, dict[str, Outcome]]
@@ -71,12 +72,12 @@ def _figures(outcomes: dict[str, Outcome]) -> Sequence[str]:
     return [f"{first}, {number(1e3 * reference.seconds)} ms", *told]
 
 
-def fill(page: str, table: str) -> str:
-    """Return a page with a table between its marks."""
+def fill(page: str, text: str) -> str:
+    """Return a page with a text between its marks."""
     begin, end = MARKS
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)
-    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 def main() -> None:
@@ -84,7 +85,8 @@ def main() -> None:
     source, *pages = map(Path, sys.argv[1:])
     table = markdown(outcomes_of(read(source)))
     for page in pages:
-        page.write_text(fill(page.read_text("utf-8"), table), "utf-8")
+        text = fill(page.read_text("utf-8"), f"{PICTURE}\n\n{table}")
+        page.write_text(text, "utf-8")
     if not pages:
         print(table)
 

@@ -7,14 +7,14 @@ such as ``'blobs-*'``, and records nothing.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import median
 
 from benchmarks.cases import defaults_steps, flights, gaussian_batch
 from benchmarks.cell_fits import BEST, FACADE, SAME_STOP, SKLEARN, XEM, compare
 from benchmarks.cell_rows import CASE, Outcomes, markdown, rows
-from benchmarks.cells import CELLS, SMOKE, cell, matching
+from benchmarks.cells import CELLS, SMOKE, Cell, cell, matching
 from benchmarks.lanes import NUMPY32, NUMPY64
 from benchmarks.peers import requires
 from benchmarks.references import shortfalls
@@ -31,16 +31,21 @@ BATCH = {NUMPY64.name: 15.0, NUMPY32.name: 2.5}
 @requires("sklearn", CASE)
 def run(smoke: bool) -> Iterator[Row]:
     """Compare on cells, on the flights, on a batch and on references; time start and float32."""
-    outcomes: Outcomes = {}
-    for own in SMOKE if smoke else CELLS:
-        outcomes[own.name] = compare(own, rounds=1 if smoke else None)
-        yield from rows(own.name, outcomes[own.name])
+    outcomes = _compared(SMOKE if smoke else CELLS, rounds=1 if smoke else None)
+    for name, own in outcomes.items():
+        yield from rows(name, own)
     yield from _likelihoods(outcomes)
     yield from _times({name: own for name, own in outcomes.items() if cell(name).n >= TIMED})
     yield from _named("flights", flights.run(smoke))
     yield from _named("batch", gaussian_batch.compare("apart", smoke, BATCH))
     yield from defaults_steps.run(CASE, smoke)
     yield from shortfalls(CASE)
+
+
+def _compared(cells: Sequence[Cell], rounds: int | None = None) -> Outcomes:
+    """Compare on cells, after a small one that loads and warms up what all need."""
+    compare(SMOKE[0], rounds=1)
+    return {own.name: compare(own, rounds=rounds) for own in cells}
 
 
 def _likelihoods(outcomes: Outcomes) -> Iterator[Row]:
@@ -84,7 +89,7 @@ def _named(part: str, rows: Iterator[Row]) -> Iterator[Row]:
 
 def main() -> None:
     """Print the table of some cells."""
-    print(markdown({own.name: compare(own) for own in matching(sys.argv[1:])}))
+    print(markdown(_compared(matching(sys.argv[1:]))))
 
 
 if __name__ == "__main__":
