@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import Row, number
+from benchmarks.cell_fits import BEST, FACADE, SKLEARN, XEM
+from benchmarks.cell_rows import Outcomes, outcomes_of
+from benchmarks.report import Row, number, read
 
 UNITS = ("ns", "µs", "ms", "s", "1/s", "MiB")
 """The units of what is drawn."""
 OURS, OTHERS, TEXT = "#0b6e99", "#b8bfc6", "#444444"
+POINTS = {BEST: OTHERS, FACADE: "#e0a030", XEM: OURS}
+"""The colours of those that are drawn as points."""
+LINEAR = 0.01
+"""Up to how many nats the axis of likelihoods is linear; beyond, it is logarithmic."""
 COLUMNS, WIDTH, BAR, HEAD = 2, 6.5, 0.23, 0.7
 """Panels beside each other; inches of a panel's width, of a bar and of a panel's title."""
 
 
 def draw(rows: Iterable[Row], path: Path) -> None:
-    """Draw curves of what was measured at several sizes; else bars of all competitors."""
+    """Draw points of cells, or curves of what was measured at several sizes; else bars of all."""
     rows = list(rows)
     curves = [row for row in rows if row.where is not None]
-    _draw_curves(curves, path) if curves else _draw_bars(rows, path)
+    if cells := outcomes_of(rows):
+        _draw_points(cells, path)
+    elif curves:
+        _draw_curves(curves, path)
+    else:
+        _draw_bars(rows, path)
+
+
+def _draw_points(cells: Outcomes, path: Path) -> None:
+    """Draw the time and the likelihood of each cell relative to those of scikit-learn's default."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(COLUMNS * WIDTH, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, colour in POINTS.items():
+        times = [own[name].seconds / own[SKLEARN].seconds for own in cells.values()]
+        gains = [own[name].likelihood - own[SKLEARN].likelihood for own in cells.values()]
+        axes.scatter(times, gains, s=24, color=colour, alpha=0.8, label=name)
+    axes.axhline(0, color=TEXT, linewidth=1, linestyle="--")
+    axes.axvline(1, color=TEXT, linewidth=1, linestyle="--")
+    axes.set_xscale("log")
+    axes.set_yscale("symlog", linthresh=LINEAR)
+    axes.xaxis.set_major_formatter("{x:g} ×")
+    axes.yaxis.set_major_formatter("{x:+g}")
+    axes.set_xlabel("time over that of scikit-learn's default", fontsize=9)
+    axes.set_ylabel("nats an observation above it", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
 
 
 def _draw_curves(rows: Iterable[Row], path: Path) -> None:
@@ -102,10 +135,7 @@ def _panel(axes: Any, title: str, rows: list[Row]) -> None:
 def main() -> None:
     """Draw the rows of one case of a record."""
     source, case, target = sys.argv[1:]
-    results = json.loads(Path(source).read_text(encoding="utf-8"))["results"]
-    names = [field.name for field in fields(Row)]
-    entries = [{name: own[name] for name in names if name in own} for own in results]
-    draw((Row(**own) for own in entries if own["case"] == case), Path(target))
+    draw((row for row in read(Path(source)) if row.case == case), Path(target))
 
 
 if __name__ == "__main__":

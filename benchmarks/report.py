@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,13 @@ def record(rows: Sequence[Row], environment: dict[str, Any], path: Path) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(_page(rows, environment), encoding="utf-8")
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of a record."""
+    results = json.loads(path.read_text(encoding="utf-8"))["results"]
+    names = [field.name for field in fields(Row)]
+    return [Row(**{name: own[name] for name in names if name in own}) for own in results]
 
 
 def _page(rows: Sequence[Row], environment: dict[str, Any]) -> str:

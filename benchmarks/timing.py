@@ -39,10 +39,19 @@ class Timed(NamedTuple):
 def alternate(competitors: Sequence[Competitor], rounds: int) -> dict[str, Timed]:
     """Warm every competitor up once, then time them in turns."""
     results = [_warm_up(competitor) for competitor in competitors]
+    timed = alternate_cold(competitors, rounds)
+    pairs = zip(timed.items(), results, strict=True)
+    return {name: Timed(seconds, result) for (name, (seconds, _)), result in pairs}
+
+
+def alternate_cold(competitors: Sequence[Competitor], rounds: int) -> dict[str, Timed]:
+    """Time competitors in turns, none of them warmed up, as suits what takes long."""
     laps = [[_lap(competitor) for competitor in competitors] for _ in range(rounds)]
-    medians = [median(column) for column in zip(*laps, strict=True)]
-    names = [competitor.name for competitor in competitors]
-    return dict(zip(names, map(Timed, medians, results), strict=True))
+    columns = zip(competitors, zip(*laps, strict=True), strict=True)
+    return {
+        competitor.name: Timed(median(lap.seconds for lap in own), own[0].result)
+        for competitor, own in columns
+    }
 
 
 def per_iteration(
@@ -70,9 +79,9 @@ def _warm_up(competitor: Competitor) -> Any:
         return competitor.run()
 
 
-def _lap(competitor: Competitor) -> float:
+def _lap(competitor: Competitor) -> Timed:
     gc.collect()
     with competitor.limits():
         start = perf_counter()
-        competitor.run()
-        return perf_counter() - start
+        result = competitor.run()
+        return Timed(perf_counter() - start, result)

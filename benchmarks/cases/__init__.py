@@ -11,6 +11,7 @@ CASES = {
     "scalar": "scalar",
     "floor": "against_floor",
     "defaults": "defaults",
+    "series": "series",
     "single": "single",
     "sizes": "sizes",
     "import": "imports",

@@ -1,96 +1,96 @@
-"""Defaults against defaults, and the likelihoods they reach: 1,000 series × 400, K = 2."""
+"""Defaults against defaults: the likelihood that a fit with nothing set reaches, and its time.
+
+``python -m benchmarks.cases.defaults PATTERN …`` prints the table of the cells whose names match,
+such as ``'blobs-*'``, and records nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from statistics import median
 
-import numpy as np
+from benchmarks.cases import defaults_steps, flights, gaussian_batch
+from benchmarks.cell_fits import BEST, FACADE, SAME_STOP, SKLEARN, XEM, compare
+from benchmarks.cell_rows import CASE, Outcomes, markdown, rows
+from benchmarks.cells import CELLS, SMOKE, Cell, cell, matching
+from benchmarks.lanes import NUMPY32, NUMPY64
+from benchmarks.peers import requires
+from benchmarks.references import shortfalls
+from benchmarks.report import Row
 
-from benchmarks.data import Floats, Params, log_likelihood, overlapping, two_components
-from benchmarks.lanes import NUMPY32, NUMPY64, Lane, fit_defaults, host_params
-from benchmarks.peers import (
-    gmm_gpu,
-    gmm_gpu_params,
-    installed,
-    requires,
-    sklearn_defaults,
-    sklearn_params,
-)
-from benchmarks.report import Row, absent
-from benchmarks.timing import Competitor, alternate
-
-CASE = "defaults"
-SKLEARN, GMM_GPU = "scikit-learn", "gmm-gpu, torch float32"
-REACH = {NUMPY64.name: 30, NUMPY32.name: 3}
-SLACK = 1e-3
-"""In nats an observation: what scikit-learn and gmm-gpu stop at."""
-
-
-class Outcome(NamedTuple):
-    """Series a second, and the mean log-likelihood an observation of each series."""
-
-    speed: float
-    likelihood: Floats
+LOWER, NEAR = 0.005, 0.01
+"""In nats an observation: what is lower than another, and what is near the best or above it."""
+TIMED = 1_000
+"""From how many observations on the time of a cell is judged."""
+BATCH = {NUMPY64.name: 15.0, NUMPY32.name: 2.5}
+"""How many times as fast as scikit-learn and as gmm-gpu a batch shall be."""
 
 
 @requires("sklearn", CASE)
 def run(smoke: bool) -> Iterator[Row]:
-    """Compare on components that lie apart and on components that overlap."""
-    series, subset, rounds = (40, 4, 1) if smoke else (1000, 200, 5)
-    yield from _compare("apart", two_components(series, 400)[0], subset, rounds)
-    yield from _compare("overlapping", overlapping(series, 400), subset, rounds)
-
-
-def _compare(data: str, x: Floats, subset: int, rounds: int) -> Iterator[Row]:
-    competitors = [
-        Competitor(SKLEARN, partial(sklearn_defaults, list(x[:subset])), threads=1),
-        _ours(NUMPY64, x),
-        _ours(NUMPY32, x),
-        _ours(NUMPY64, x, tol=SLACK),
-        _ours(NUMPY32, x, tol=SLACK),
-    ]
-    if installed("gmm_gpu"):
-        competitors.append(Competitor(GMM_GPU, partial(gmm_gpu, x)))
-    timed = alternate(competitors, rounds)
-    outcomes = {name: _outcome(name, x, subset, *timed[name]) for name in timed}
-    yield from _rows(data, outcomes)
-
-
-def _ours(lane: Lane, x: Floats, **options: Any) -> Competitor:
-    changed = "".join(f", {name}={value}" for name, value in options.items())
-    return Competitor(lane.name + changed, partial(fit_defaults, lane.array(x), **options))
-
-
-def _outcome(name: str, x: Floats, subset: int, seconds: float, result: Any) -> Outcome:
-    reader: Callable[[Any], Params] = {SKLEARN: sklearn_params, GMM_GPU: gmm_gpu_params}.get(
-        name, host_params
-    )
-    params = reader(result)
-    rows = zip(x[:subset], *params, strict=False)
-    means = [log_likelihood(row, Params(*fields)) / len(row) for row, *fields in rows]
-    return Outcome(len(params.weights) / seconds, np.asarray(means))
-
-
-def _rows(data: str, outcomes: dict[str, Outcome]) -> Iterator[Row]:
-    peers = [name for name in (SKLEARN, GMM_GPU) if name in outcomes]
-    best = np.fmax.reduce([outcomes[name].likelihood for name in peers])
-    speed, mean = f"{data}: series a second", f"{data}: mean log-likelihood an observation"
-    share = f"{data}: series no less likely than by the best peer, to {SLACK} nats"
+    """Compare on cells, on the flights, on a batch and on references; time start and float32."""
+    outcomes = _compared(SMOKE if smoke else CELLS, rounds=1 if smoke else None)
     for name, own in outcomes.items():
-        yield _speed(speed, name, outcomes)
-        yield Row(CASE, name, mean, float(np.nanmean(own.likelihood)), "nats")
-        if name not in peers:
-            reached = ~(own.likelihood < best - SLACK)
-            yield Row(CASE, name, share, 100 * float(np.mean(reached)), "%")
-    if GMM_GPU not in peers:
-        yield absent(CASE, GMM_GPU, speed)
+        yield from rows(name, own)
+    yield from _likelihoods(outcomes)
+    yield from _times({name: own for name, own in outcomes.items() if cell(name).n >= TIMED})
+    yield from _named("flights", flights.run(smoke))
+    yield from _named("batch", gaussian_batch.compare("apart", smoke, BATCH))
+    yield from defaults_steps.run(CASE, smoke)
+    yield from shortfalls(CASE)
 
 
-def _speed(measure: str, name: str, outcomes: dict[str, Outcome]) -> Row:
-    peer = GMM_GPU if name.startswith(NUMPY32.name) else SKLEARN
-    own, reach = outcomes[name].speed, REACH.get(name)
-    if name == peer or peer not in outcomes:
-        return Row(CASE, name, measure, own, "1/s")
-    return Row(CASE, name, measure, own, "1/s", own / outcomes[peer].speed, peer, reach)
+def _compared(cells: Sequence[Cell], rounds: int | None = None) -> Outcomes:
+    """Compare on cells, after a small one that loads and warms up what all need."""
+    compare(SMOKE[0], rounds=1)
+    return {own.name: compare(own, rounds=rounds) for own in cells}
+
+
+def _likelihoods(outcomes: Outcomes) -> Iterator[Row]:
+    """Count the cells by how their likelihoods compare."""
+    for name in (XEM, FACADE, SAME_STOP):
+        judged = name != SAME_STOP
+        above = {cell: own[name].above(own[SKLEARN]) for cell, own in outcomes.items()}
+        lower = [cell for cell, nats in above.items() if nats < -LOWER]
+        told = f"cells lower than {SKLEARN}'s by > {LOWER} nats"
+        measure = f"{told}: {', '.join(lower)}" if lower else told
+        yield Row(CASE, name, measure, float(len(lower)), "", at_most=0 if judged else None)
+    for name in (XEM, FACADE):
+        judged = name == XEM
+        nats = [own[name].above(own[BEST]) for own in outcomes.values()]
+        share = 100 * sum(own >= -NEAR for own in nats) / len(nats)
+        measure = f"cells within {NEAR} nats of {BEST}, or above"
+        yield Row(CASE, name, measure, share, "%", at_least=85 if judged else None)
+        higher = sum(NEAR <= own < float("inf") for own in nats)
+        measure = f"cells higher than {BEST} by ≥ {NEAR} nats"
+        yield Row(CASE, name, measure, float(higher), "", at_least=3 if judged else None)
+
+
+def _times(outcomes: Outcomes) -> Iterator[Row]:
+    """Tell how the times of cells compare, each at its own stop, and to the same stop."""
+    for name in (XEM, FACADE, SAME_STOP):
+        share_least, median_most = (85, 0.5) if name == XEM else (None, None)
+        ratios = [own[name].seconds / own[SKLEARN].seconds for own in outcomes.values()]
+        share = 100 * sum(own <= 1 for own in ratios) / len(ratios)
+        of = f"cells with n ≥ {TIMED:,}"
+        measure = f"{of} that take no longer than {SKLEARN}'s"
+        yield Row(CASE, name, measure, share, "%", at_least=share_least)
+        measure = f"median over {of} of the ratio of times to {SKLEARN}'s"
+        yield Row(CASE, name, measure, median(ratios), "", at_most=median_most)
+
+
+def _named(part: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """Yield the rows of another case as those of a part of this one."""
+    for row in rows:
+        yield replace(row, case=CASE, measure=f"{part}: {row.measure}")
+
+
+def main() -> None:
+    """Print the table of some cells."""
+    print(markdown(_compared(matching(sys.argv[1:]))))
+
+
+if __name__ == "__main__":
+    main()

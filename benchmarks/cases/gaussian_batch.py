@@ -25,9 +25,11 @@ from benchmarks.timing import Competitor, alternate
 
 CASE = "gaussian"
 SKLEARN, GMM_GPU = "scikit-learn, numpy float64", "gmm-gpu, torch float32"
-REACH = {NUMPY64.name: 10, NUMPY32.name: 3}
+REACH = {NUMPY64.name: 10.0, NUMPY32.name: 3.0}
 SLACK = 1e-3
 """In nats an observation: what scikit-learn and gmm-gpu stop at."""
+DATA = {"apart": (4.0, 0.7), "overlapping": (1.5, 1.0)}
+"""How far away the second half of each problem is, and its standard deviation."""
 READERS: dict[str, Callable[[Any], list[Params]]] = {
     SKLEARN: sklearn_params,
     GMM_GPU: gmm_gpu_params,
@@ -43,10 +45,16 @@ class Outcome(NamedTuple):
 
 def run(smoke: bool) -> Iterator[Row]:
     """Compare on components that lie apart and, as gmm-gpu publishes, on some that overlap."""
+    for data in DATA:
+        yield from compare(data, smoke, REACH)
+
+
+def compare(data: str, smoke: bool, reach: dict[str, float]) -> Iterator[Row]:
+    """Compare on components that lie as `DATA` says; ``reach`` is of the ratios of speeds."""
     problems, subset, rounds = (40, 4, 1) if smoke else (1000, 200, 5)
-    for data, away, scale in (("apart", 4.0, 0.7), ("overlapping", 1.5, 1.0)):
-        x = _draw(problems, away, scale)
-        yield from _compare(f"{problems:,} fits of 400 × 2, K=2, full, {data}", x, subset, rounds)
+    what = f"{problems:,} fits of 400 × 2, K=2, full, {data}"
+    outcomes = _outcomes(_draw(problems, *DATA[data]), subset, rounds)
+    yield from _rows(what, outcomes, reach)
 
 
 def _draw(problems: int, away: float, scale: float, n: int = 400) -> Floats:
@@ -56,7 +64,7 @@ def _draw(problems: int, away: float, scale: float, n: int = 400) -> Floats:
     return x
 
 
-def _compare(what: str, x: Floats, subset: int, rounds: int) -> Iterator[Row]:
+def _outcomes(x: Floats, subset: int, rounds: int) -> dict[str, Outcome]:
     competitors = [
         Competitor(SKLEARN, partial(sklearn_defaults, x[:subset]), threads=1),
         _ours(NUMPY64, x),
@@ -67,8 +75,7 @@ def _compare(what: str, x: Floats, subset: int, rounds: int) -> Iterator[Row]:
     if installed("gmm_gpu"):
         competitors.append(Competitor(GMM_GPU, partial(gmm_gpu_defaults, x), THREADS))
     timed = alternate(competitors, rounds)
-    outcomes = {name: _outcome(name, x, subset, *timed[name]) for name in timed}
-    yield from _rows(what, outcomes)
+    return {name: _outcome(name, x, subset, *timed[name]) for name in timed}
 
 
 def _ours(lane: Lane, x: Floats, **options: Any) -> Competitor:
@@ -87,11 +94,11 @@ def _each(fit: Any) -> list[Params]:
     return [Params(*own) for own in zip(*host_params(fit), strict=True)]
 
 
-def _rows(what: str, outcomes: dict[str, Outcome]) -> Iterator[Row]:
+def _rows(what: str, outcomes: dict[str, Outcome], reach: dict[str, float]) -> Iterator[Row]:
     peers = [name for name in (SKLEARN, GMM_GPU) if name in outcomes]
     best = np.fmax.reduce([outcomes[name].likelihood for name in peers])
     for name, own in outcomes.items():
-        yield _speed(f"{what}: fits a second; ratio of speeds", name, outcomes)
+        yield _speed(f"{what}: fits a second; ratio of speeds", name, outcomes, reach.get(name))
         mean = f"{what}: mean log-likelihood an observation"
         yield Row(CASE, name, mean, float(np.nanmean(own.likelihood)), "nats")
         if name not in peers:
@@ -102,9 +109,9 @@ def _rows(what: str, outcomes: dict[str, Outcome]) -> Iterator[Row]:
         yield absent(CASE, GMM_GPU, f"{what}: fits a second")
 
 
-def _speed(measure: str, name: str, outcomes: dict[str, Outcome]) -> Row:
+def _speed(measure: str, name: str, outcomes: dict[str, Outcome], reach: float | None) -> Row:
     peer = GMM_GPU if name.startswith(NUMPY32.name) else SKLEARN
-    own, reach = outcomes[name].speed, REACH.get(name)
+    own = outcomes[name].speed
     if name == peer or peer not in outcomes:
         return Row(CASE, name, measure, own, "1/s")
     return Row(CASE, name, measure, own, "1/s", own / outcomes[peer].speed, peer, reach)
