@@ -209,7 +209,8 @@ def _run(
         batch, event, space = problems.batch, problems.event, problems.space
         pull = boundary.prior(model, given.prior, batch, event, space, read=True)
         pull = boundary.flattened(pull, batch, space)
-    draws = drawn(boundary.generator(given.seed), model, options.method, options.n_init)
+    rng = boundary.generator(given.seed)
+    draws = drawn(rng, model, problems.event, options.method, options.n_init)
     if not given.compile:
         return _fitted(model, problems, options, (start, pull, draws), callback, progress, read)
     loan = Loan(problems.space, options.workers)

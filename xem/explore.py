@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xem import rows as rows_
-from xem._arrays import Array, Space, array_namespace
+from xem._arrays import Array, Space, array_namespace, to_numpy
 from xem._linalg import transposed, vecdot
 from xem.convergence import State, conclude
 from xem.distances import picked, squared_distances
@@ -19,6 +21,7 @@ from xem.init import (
     Draws,
     Start,
     assigned,
+    equally,
     from_start,
     in_metric,
     lloyd,
@@ -35,23 +38,53 @@ from xem.ranking import best
 from xem.status import RUNNING, STRAINED, Status
 from xem.steps import begun, iteration
 
-_SEEDINGS = {0: 2, 1: 8}
-"""How many seedings numbers and vectors have."""
+_MOST_SEEDINGS, _MOST_DRAWS = 10, 6
+"""At the most so many greedy seedings there are, and plain draws."""
 
-_SHARES = (1.0, 19.0, 1 / 19)
-"""Of the quantiles that numbers start from beside them: the largest cluster to the smallest."""
+_RATIOS = (1.0, 19.0, 1 / 19)
+"""Of the quantiles that numbers start from as well: the last share to the first."""
 
-_FIRST_STEPS, _MORE_STEPS = 3, 30
-"""So many Lloyd steps are made with all seedings of vectors, and with the best of them."""
+_LLOYD, _ENTRANTS = (5, 10, 30), 2
+"""So many Lloyd steps are made with all seedings, with the better half, and with those that enter
+the runs of EM."""
 
-_ENTRANTS = 3
-"""So many seedings of vectors go on to EM."""
+_SAME, _CRISP = 1e-9, 0.02
+"""Seedings agree where their inertias do to this part. Clusters are apart where no more than so
+many nats an observation are left to know of which component it is."""
 
-_STAGES = ((4, 2), (8, 1))
-"""So many iterations are made, and so many starts kept, one stage after the other."""
+_FIRST_RUN, _STAGES = 5, (8, 16)
+"""So many iterations are made with the best seeding alone, and with all starts before half of them
+go on, and then one."""
 
-_FEWEST, _EACH = 2048, 256
-"""So many observations are looked at, in all and for each component, if there are more."""
+_OF_NUMBERS, _FEWEST, _EACH, _EACH_AXIS = 64, 2048, 256, 32
+"""So many observations are looked at if there are more: numbers, in order, for each component, and
+vectors in all, for each component, and for each axis of a component."""
+
+
+class Counts(NamedTuple):
+    """How many starts a row draws: the more components there are, the more can go wrong."""
+
+    seedings: int
+    draws: int
+
+    @classmethod
+    def of(cls, model: Mixture) -> Counts:
+        """Return the counts for a model; quantiles take the place of seedings for numbers."""
+        seedings = min(2 + model.n_clusters, _MOST_SEEDINGS) if model.event_rank else 0
+        return cls(seedings, min(model.n_clusters, _MOST_DRAWS))
+
+
+def drawn(
+    rng: np.random.Generator, model: Mixture, event: tuple[int, ...], method: str, n_init: int
+) -> Draws:
+    """Return the uniforms that a start takes."""
+    n_clusters, n_starts, n_strata = model.n_clusters, 1, 0
+    if method == EXPLORE and n_clusters > 1:
+        n_starts = sum(Counts.of(model))
+        n_strata = _OF_NUMBERS * n_clusters
+        if event:
+            n_strata = max(_FEWEST, max(_EACH, _EACH_AXIS * math.prod(event)) * n_clusters)
+    return uniforms(rng, n_init, (n_starts, n_clusters, n_trials(method, n_clusters)), n_strata)
 
 
 def explored(
@@ -66,8 +99,9 @@ def explored(
 ) -> Any:
     """Return the parameters of the best of several starts, for each row.
 
-    The starts are compared as restarts are, after a few iterations (short runs, then one long:
-    Biernacki, Celeux and Govaert 2003).
+    Where greedy seedings come to the same clusters, which are apart, these are the start. Else
+    all starts are compared as restarts are, after a few iterations: short runs, then one long
+    (Biernacki, Celeux and Govaert 2003).
 
     Parameters
     ----------
@@ -76,7 +110,7 @@ def explored(
         One problem for each row, in standardised units.
     context : Context
         Of the rows, in the accumulating dtype.
-    draws : array (rows, seedings, K, trials)
+    draws : array (rows, starts, K, trials)
         Uniforms in [0, 1).
     strata : array (size,)
         Uniforms in [0, 1), for the observations that are looked at of many.
@@ -89,42 +123,149 @@ def explored(
     """
     xp, n_rows = space.xp, draws.shape[0]
     seen = sampled(observations, strata, space)
-    find = _of_vectors if model.event_rank else _of_numbers
-    centres = find(in_metric(seen, metric).held(), draws, space)
-    n_left = centres.shape[1]
-    index = xp.repeat(space.arange(n_rows), n_left)
-    centres = xp.reshape(centres, (n_rows * n_left, *centres.shape[2:]))
-    seen, context = _taken(seen, index), rows_.take(context, index)
-    start = Start(centres, None if metric is None else rows_.take(metric, index))
-    params = complete(from_start(model, start, seen, context, space), index)
-    state = begun(model, params, seen, context, space, exact=False)
-    for steps, kept in _STAGES:
-        state = _advanced(model, state, seen, context, space, steps)
-        chosen = _most_promising(model, state, context, n_left, kept, space)
-        state, context = rows_.take(state, chosen), rows_.take(context, chosen)
-        seen, n_left = _taken(seen, chosen), kept
-    return state.params
+    search = _Search(model, seen, in_metric(seen, metric).held(), context, metric, complete, space)
+    everyone, count = space.arange(n_rows), Counts.of(model).seedings
+    if not count:
+        return search.best(everyone, search.others(everyone, draws))
+    near, agree = search.seedings(draws[:, :count, ...])
+    first = search.run(search.begun(everyone, near[:, :1, ...]), _FIRST_RUN)
+    done = agree & search.is_crisp(first)
+    n_done = int(to_numpy(xp.sum(xp.astype(done, space.index_dtype))))
+    if n_done == n_rows:
+        return first.state.params
+    order = xp.argsort(xp.astype(~done, xp.int8), stable=True)
+    rest = order[n_done:]
+    others = search.others(rest, rows_.take(draws[:, count:, ...], rest))
+    params = search.best(rest, xp.concat([rows_.take(near, rest), others], axis=1))
+    if n_done == 0:
+        return params
+    both = rows_.join([rows_.take(first.state.params, order[:n_done]), params])
+    return rows_.take(both, xp.argsort(order))
 
 
-def drawn(rng: np.random.Generator, model: Mixture, method: str, n_init: int) -> Draws:
-    """Return the uniforms that a start takes."""
-    explores, n_clusters = method == EXPLORE and model.n_clusters > 1, model.n_clusters
-    n_seedings = _SEEDINGS[model.event_rank] if explores else 1
-    n_strata = max(_FEWEST, _EACH * n_clusters) if explores else 0
-    return uniforms(rng, n_init, (n_seedings, n_clusters, n_trials(method, n_clusters)), n_strata)
+class _Runs(NamedTuple):
+    """Runs of EM: of each row as many, one after the other."""
+
+    state: State
+    context: Context
+    seen: Observations[Tile]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What the starts of some rows are compared on.
+
+    Attributes
+    ----------
+    seen, measured : Observations
+        What is looked at, in standardised units and in the metric.
+    """
+
+    model: Mixture
+    seen: Observations[Tile]
+    measured: Observations[Tile]
+    context: Context
+    metric: Array | None
+    complete: Callable[[Any, Array], Any]
+    space: Space
+
+    def seedings(self, draws: Array) -> tuple[Array, Array]:
+        """Return centres ``(rows, entrants, K, *event)`` of the least inertia, and who agrees.
+
+        That is whether all seedings of a row come to the same clusters.
+        """
+        xp, (n_rows, count, *shape) = self.space.xp, draws.shape
+        wide = _taken(self.measured, xp.repeat(self.space.arange(n_rows), count))
+        centres = spread_out(wide, xp.reshape(draws, (-1, *shape)), squared)
+        for steps, kept in zip(
+            _LLOYD, (max(count // 2, _ENTRANTS), _ENTRANTS, _ENTRANTS), strict=True
+        ):
+            centres = lloyd(wide, centres, steps)
+            away = xp.reshape(inertia(wide, centres), (n_rows, count))
+            nothing = xp.zeros_like(xp.astype(away, xp.int32))
+            chosen = _first(nothing, -away, kept, self.space)
+            wide, centres, count = _taken(wide, chosen), rows_.take(centres, chosen), kept
+        away = xp.reshape(rows_.take(xp.reshape(away, (-1,)), chosen), (n_rows, count))
+        agree = xp.abs(away[:, 0] - away[:, 1]) <= _SAME * away[:, 0]
+        return xp.reshape(centres, (n_rows, count, *centres.shape[1:])), agree
+
+    def others(self, rows: Array, draws: Array) -> Array:
+        """Return centres ``(rows, starts, K, *event)``: plain draws and, for numbers, quantiles."""
+        xp, (n_rows, count, n_clusters, _) = self.space.xp, draws.shape
+        wide = _taken(self.measured, xp.repeat(rows, count))
+        found = spread_out(wide, xp.reshape(draws[..., :1], (-1, n_clusters, 1)), equally)
+        found = xp.reshape(found, (n_rows, count, *found.shape[1:]))
+        if self.model.event_rank:
+            return found
+        own = _taken(self.measured, rows)
+        cut = [quantiles(own, n_clusters, ratio) for ratio in _RATIOS]
+        return xp.concat([xp.stack(cut, axis=1), found], axis=1)
+
+    def begun(self, rows: Array, centres: Array) -> _Runs:
+        """Return runs of some rows, from centres ``(rows, starts, K, *event)``."""
+        model, space, (_, count, *shape) = self.model, self.space, centres.shape
+        index = space.xp.repeat(rows, count)
+        seen, context = _taken(self.seen, index), rows_.take(self.context, index)
+        metric = None if self.metric is None else rows_.take(self.metric, index)
+        start = Start(space.xp.reshape(centres, (-1, *shape)), metric)
+        params = self.complete(from_start(model, start, seen, context, space), index)
+        state = begun(model, params, seen, context, space, exact=False)
+        return _Runs(state, context, seen)
+
+    def run(self, runs: _Runs, steps: int) -> _Runs:
+        """Return runs after some iterations."""
+        state = runs.state
+        for _ in range(steps):
+            state = iteration(self.model, state, runs.seen, runs.context, self.space, exact=False)
+            if self.space.on_host and not (state.status == RUNNING).any():
+                break
+        return runs._replace(state=state)
+
+    def is_crisp(self, runs: _Runs) -> Array:
+        """Return whether next to all is known of which component an observation is of."""
+        left = -runs.state.sums.log_map / runs.context.total_weight
+        return (left < _CRISP) & (runs.state.status != STRAINED)
+
+    def best(self, rows: Array, centres: Array) -> Any:
+        """Return the parameters of the best of the runs from centres, for each row."""
+        count, runs = centres.shape[1], self.begun(rows, centres)
+        for steps, kept in zip(_STAGES, (max(count // 2, 1), 1), strict=True):
+            runs = self.run(runs, steps)
+            chosen = self._promising(runs, count, kept)
+            state, context = rows_.take(runs[:2], chosen)
+            runs, count = _Runs(state, context, _taken(runs.seen, chosen)), kept
+        return runs.state.params
+
+    def _promising(self, runs: _Runs, count: int, kept: int) -> Array:
+        """Return which runs go on: so many of each ``count``, the best first.
+
+        Those that need the exact form of the step come after the others, in their order.
+        """
+        (state, context, _), xp = runs, self.space.xp
+        waits = state.status == STRAINED
+        ended = conclude(self.model, state, context, Status.MAX_ITER)
+        gain = self.model.floor_gain(state.params, state.sums.counts, context)
+        held = ended.status == int(Status.ON_FLOOR)
+        value = state.objective - xp.where(held, gain, xp.zeros_like(gain))
+        value = xp.where(waits, xp.zeros_like(value), value)
+        status = xp.where(waits, int(Status.DEGENERATE), ended.status)
+        shape = (-1, count)
+        return _first(xp.reshape(status, shape), xp.reshape(value, shape), kept, self.space)
 
 
 def sampled(observations: Observations[Tile], strata: Array, space: Space) -> Observations[Tile]:
     """Return observations, or a stratified sample of those of each row where they are many.
 
-    As many strata of equal weight follow one another in the order of the samples, and each
-    gives one observation, whose weight is that of the strata that chose it. A row with no more
-    runs of equal observations than there are strata gives all of its runs.
+    As many strata of equal weight follow one another, in the order of the samples or of numbers
+    themselves, and each gives one observation, whose weight is that of the strata that chose
+    it. A row with no more runs of equal observations than there are strata gives all of them.
     """
     size = strata.shape[0]
     if observations.width <= size:
         return observations.held()
     xp = space.xp
+    if observations.whole().x.ndim == 2:
+        observations = _in_order(observations)
     weights, starts = _runs(observations, space)
     before = xp.cumulative_sum(weights, axis=-1, include_initial=True)
     whole = before[:, -1:]
@@ -145,6 +286,14 @@ def sampled(observations: Observations[Tile], strata: Array, space: Space) -> Ob
     x = picked(observations, order)
     tile = Tile(xp.where(per_event(there, x), x, 0.0), weight)
     return observations.holding(tile)
+
+
+def _in_order(observations: Observations[Tile]) -> Observations[Tile]:
+    """Return numbers in increasing order, those of weight 0 among them."""
+    tile = observations.whole()
+    xp, order = array_namespace(tile.x), array_namespace(tile.x).argsort(tile.x, axis=-1)
+    x, weights = (xp.take_along_axis(a, order, axis=-1) for a in (tile.x, weights_of(tile)))
+    return observations.holding(Tile(x, weights))
 
 
 def _runs(observations: Observations[Tile], space: Space) -> tuple[Array, Array]:
@@ -168,34 +317,6 @@ def _taken(observations: Observations[Tile], index: Array) -> Observations[Tile]
     return observations.holding(rows_.take(observations.whole(), index))
 
 
-def _of_numbers(seen: Observations[Tile], draws: Array, space: Space) -> Array:
-    """Return centres ``(rows, starts, K)``: quantiles of several shares, and seedings."""
-    n_rows, count, n_clusters, _ = draws.shape
-    wide = _taken(seen, space.xp.repeat(space.arange(n_rows), count))
-    drawn = _seeded(wide, draws, _MORE_STEPS)
-    cut = [quantiles(seen, n_clusters, share) for share in _SHARES]
-    drawn = space.xp.reshape(drawn, (n_rows, count, n_clusters))
-    return space.xp.concat([space.xp.stack(cut, axis=1), drawn], axis=1)
-
-
-def _of_vectors(seen: Observations[Tile], draws: Array, space: Space) -> Array:
-    """Return centres ``(rows, starts, K, d)``: the seedings that Lloyd steps bring the nearest."""
-    n_rows, count = draws.shape[:2]
-    wide = _taken(seen, space.xp.repeat(space.arange(n_rows), count))
-    centres = _seeded(wide, draws, _FIRST_STEPS)
-    away = space.xp.reshape(inertia(wide, centres), (n_rows, count))
-    nothing = space.xp.zeros_like(space.xp.astype(away, space.xp.int32))
-    chosen = _first(nothing, -away, _ENTRANTS, space)
-    centres = lloyd(_taken(wide, chosen), rows_.take(centres, chosen), _MORE_STEPS)
-    return space.xp.reshape(centres, (n_rows, _ENTRANTS, *centres.shape[1:]))
-
-
-def _seeded(wide: Observations[Tile], draws: Array, steps: int) -> Array:
-    """Return the centres of seedings after some Lloyd steps, one seeding a row of ``wide``."""
-    flat = array_namespace(draws).reshape(draws, (-1, *draws.shape[2:]))
-    return lloyd(wide, spread_out(wide, flat, squared), steps)
-
-
 def inertia(observations: Observations[Tile], centres: Array) -> Array:
     """Return the weighted sum of squared distances from the nearest centres, ``(rows,)``."""
     xp = array_namespace(centres)
@@ -206,40 +327,6 @@ def inertia(observations: Observations[Tile], centres: Array) -> Array:
         return xp.sum(Space.of(near).sums(vecdot(near, away)), axis=-1)
 
     return add(observations.map(of))
-
-
-def _advanced(
-    model: Mixture,
-    state: State,
-    seen: Observations[Tile],
-    context: Context,
-    space: Space,
-    steps: int,
-) -> State:
-    """Return the state after some iterations."""
-    for _ in range(steps):
-        state = iteration(model, state, seen, context, space, exact=False)
-        if space.on_host and not (state.status == RUNNING).any():
-            break
-    return state
-
-
-def _most_promising(
-    model: Mixture, state: State, context: Context, count: int, kept: int, space: Space
-) -> Array:
-    """Return the rows to go on with: so many of each ``count``, the best first.
-
-    Those that need the exact form of the step come after the others, in their order.
-    """
-    xp, waits = space.xp, state.status == STRAINED
-    ended = conclude(model, state, context, Status.MAX_ITER)
-    gain = model.floor_gain(state.params, state.sums.counts, context)
-    held = ended.status == int(Status.ON_FLOOR)
-    value = state.objective - xp.where(held, gain, xp.zeros_like(gain))
-    value = xp.where(waits, xp.zeros_like(value), value)
-    status = xp.where(waits, xp.full_like(ended.status, int(Status.DEGENERATE)), ended.status)
-    shape = (-1, count)
-    return _first(xp.reshape(status, shape), xp.reshape(value, shape), kept, space)
 
 
 def _first(status: Array, value: Array, kept: int, space: Space) -> Array:

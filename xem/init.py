@@ -115,7 +115,7 @@ def seeded(
     if method == "quantile":
         return Start(quantiles(seen, draws.shape[-2]), metric)
     if method == "random_from_data":
-        return Start(spread_out(seen, draws, _equally), metric)
+        return Start(spread_out(seen, draws, equally), metric)
     seeds = spread_out(seen, draws, squared)
     return Start(lloyd(seen, seeds, _LLOYD_STEPS[method]), metric)
 
@@ -156,7 +156,7 @@ def squared(distance: Array) -> Array:
     return distance * distance
 
 
-def _equally(distance: Array) -> Array:
+def equally(distance: Array) -> Array:
     """Weigh all values equally that are not yet a centre."""
     return array_namespace(distance).astype(distance != 0, distance.dtype)
 
