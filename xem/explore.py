@@ -56,7 +56,7 @@ _FIRST_RUN, _STAGES = 5, (8, 16)
 """So many iterations are made with the best seeding alone, and with all starts before half of them
 go on, and then one."""
 
-_OF_NUMBERS, _FEWEST, _EACH, _EACH_AXIS = 64, 2048, 256, 32
+_OF_NUMBERS, _FEWEST, _EACH, _EACH_AXIS = 128, 2048, 256, 32
 """So many observations are looked at if there are more: numbers, in order, for each component, and
 vectors in all, for each component, and for each axis of a component."""
 
@@ -69,9 +69,10 @@ class Counts(NamedTuple):
 
     @classmethod
     def of(cls, model: Mixture) -> Counts:
-        """Return the counts for a model; quantiles take the place of seedings for numbers."""
-        seedings = min(2 + model.n_clusters, _MOST_SEEDINGS) if model.event_rank else 0
-        return cls(seedings, min(model.n_clusters, _MOST_DRAWS))
+        """Return the counts for a model; for two components of numbers there are quantiles."""
+        n_clusters = model.n_clusters
+        seedings = min(2 + n_clusters, _MOST_SEEDINGS) if model.event_rank or n_clusters > 2 else 0
+        return cls(seedings, min(n_clusters, _MOST_DRAWS))
 
 
 def drawn(
