@@ -13,6 +13,7 @@ import xem
 from tests.helpers import HOST, assert_close, mixture, start
 from tests.lanes import Lane, one_of_each, without_jax
 from tests.reference import Normals, hard_start, two_groups
+from xem.init import Draws
 
 NAMES = ("k-means++", "k-means", "random_from_data", "quantile")
 RANDOM = NAMES[:3]
@@ -167,7 +168,8 @@ def test_ties_do_not_make_components_equal(lane, name, ties):
 @pytest.mark.parametrize("name", ["k-means++", "random_from_data"])
 def test_a_draw_that_single_precision_rounds_to_1(lane, name, monkeypatch):
     """It picks an observation as any other draw does, and none without weight."""
-    monkeypatch.setattr("xem.em.uniforms", lambda *_: np.full((1, 2), 1 - 1e-12))
+    draws = Draws(np.full((1, 1, 2, 2), 1 - 1e-12), None)
+    monkeypatch.setattr("xem.em.drawn", lambda *_: draws)
     x = np.append(two_groups(20) + 100, np.zeros(5))
     weights = np.append(np.ones(20), np.zeros(5))
     found = start(lane, mixture(), x, weights=weights, init=name)

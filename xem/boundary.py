@@ -289,8 +289,8 @@ def options(
 
 
 def _method(init: Any, rank: int) -> str:
-    if isinstance(init, MixtureParams):
-        return INITS[0]
+    if isinstance(init, MixtureParams):  # of what is left out
+        return "k-means++"
     known = [name for name in INITS if rank in RANKS.get(name, (0, 1))]
     init = plain(init)
     if not isinstance(init, str) or init not in known:

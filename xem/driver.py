@@ -283,8 +283,8 @@ class Driver:
             metric = metric_of(self._model, method, observations, context)
             if means is not None:
                 start = Start.at(means, metric)
-            elif method == EXPLORE and self._model.n_clusters > 1:
-                return self._explored(rows, observations, given, metric)
+            elif method == EXPLORE:
+                return self._explored(rows, observations, metric)
             else:
                 draws = take_rows(self._draws.seeds, rows.ids // self._count)[:, 0, ...]
                 start = seeded(method, observations, draws, metric)
@@ -292,27 +292,11 @@ class Driver:
             given = overlaid(given, started)
         return self._model.clamp(given, context)
 
-    def _explored(
-        self, rows: Rows, observations: Observations[Tile], given: Any, metric: Array | None
-    ) -> Any:
+    def _explored(self, rows: Rows, observations: Observations[Tile], metric: Array | None) -> Any:
         """Return the standardised parameters that the best of several starts leads to."""
-
-        def complete(started: Any, index: Array) -> Any:
-            of_rows = overlaid(rows_.take(given, index), started)
-            context = tree_map(self._space.working, rows_.take(rows.context, index))
-            return self._model.clamp(of_rows, context)
-
         draws = take_rows(self._draws.seeds, rows.ids // self._count)
-        return explored(
-            self._model,
-            observations,
-            rows.context,
-            draws,
-            self._draws.strata,
-            metric,
-            complete,
-            self._space,
-        )
+        strata, space = self._draws.strata, self._space
+        return explored(self._model, observations, rows.context, draws, strata, metric, space)
 
     def _iterate(
         self, steps: int, source: Source, where: Array | slice, rows: Rows, exact: bool

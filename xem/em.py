@@ -12,6 +12,7 @@ from xem._compile import PLAIN, Compiler, Loan
 from xem.driver import Driver
 from xem.execution import Workers, cores
 from xem.explore import drawn
+from xem.init import EXPLORE
 from xem.models.mixture import Mixture, MixtureParams
 from xem.progress import Bar, Progress, progress_bar
 from xem.result import Fit, moved
@@ -204,6 +205,8 @@ def _run(
         problems,
         cores(),
     )
+    if options.method == EXPLORE and model.n_clusters == 1:  # all starts lead to one place
+        options = options._replace(method="k-means++")
     with computing(problems.sources[0].x):
         start = boundary.given(model, given.init, options.n_init, problems)
         batch, event, space = problems.batch, problems.event, problems.space

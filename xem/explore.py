@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 from xem import rows as rows_
 from xem._arrays import Array, Space, array_namespace, to_numpy
 from xem._linalg import transposed, vecdot
+from xem._tree import tree_map
 from xem.convergence import State, conclude
 from xem.distances import picked, squared_distances
 from xem.execution import Observations, add, per_event
@@ -80,7 +80,7 @@ def drawn(
 ) -> Draws:
     """Return the uniforms that a start takes."""
     n_clusters, n_starts, n_strata = model.n_clusters, 1, 0
-    if method == EXPLORE and n_clusters > 1:
+    if method == EXPLORE:
         n_starts = sum(Counts.of(model))
         n_strata = _OF_NUMBERS * n_clusters
         if event:
@@ -95,7 +95,6 @@ def explored(
     draws: Array,
     strata: Array,
     metric: Array | None,
-    complete: Callable[[Any, Array], Any],
     space: Space,
 ) -> Any:
     """Return the parameters of the best of several starts, for each row.
@@ -117,17 +116,17 @@ def explored(
         Uniforms in [0, 1), for the observations that are looked at of many.
     metric : array or None
         What distances are taken in.
-    complete : callable
-        Returns allowed parameters from started ones, with what was given in its place, and the
-        rows that they are of.
     space : Space
     """
     xp, n_rows = space.xp, draws.shape[0]
     seen = sampled(observations, strata, space)
-    search = _Search(model, seen, in_metric(seen, metric).held(), context, metric, complete, space)
+    search = _Search(model, seen, in_metric(seen, metric).held(), context, metric, space)
     everyone, count = space.arange(n_rows), Counts.of(model).seedings
-    if not count:
-        return search.best(everyone, search.others(everyone, draws))
+    if not model.event_rank:
+        starts = search.others(everyone, draws[:, count:, ...])
+        if count:
+            starts = xp.concat([starts, search.seedings(draws[:, :count, ...])[0]], axis=1)
+        return search.best(everyone, starts)
     near, agree = search.seedings(draws[:, :count, ...])
     first = search.run(search.begun(everyone, near[:, :1, ...]), _FIRST_RUN)
     done = agree & search.is_crisp(first)
@@ -167,7 +166,6 @@ class _Search:
     measured: Observations[Tile]
     context: Context
     metric: Array | None
-    complete: Callable[[Any, Array], Any]
     space: Space
 
     def seedings(self, draws: Array) -> tuple[Array, Array]:
@@ -209,7 +207,8 @@ class _Search:
         seen, context = _taken(self.seen, index), rows_.take(self.context, index)
         metric = None if self.metric is None else rows_.take(self.metric, index)
         start = Start(space.xp.reshape(centres, (-1, *shape)), metric)
-        params = self.complete(from_start(model, start, seen, context, space), index)
+        started = from_start(model, start, seen, context, space)
+        params = model.clamp(started, tree_map(space.working, context))
         state = begun(model, params, seen, context, space, exact=False)
         return _Runs(state, context, seen)
 
