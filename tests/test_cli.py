@@ -511,7 +511,9 @@ def starts(folder, source, init, seed=0):
     return {key: Mixture.of(rows_of(table, who=key)) for key in GROUPS}
 
 
-@pytest.mark.parametrize("init", ["quantile", "k-means", "k-means++", "random_from_data"])
+@pytest.mark.parametrize(
+    "init", ["quantile", "k-means", "k-means++", "random_from_data", "explore"]
+)
 def test_starts_and_seeds(tmp_path, source, init):
     first, second = (starts(tmp_path, source, init, seed) for seed in (0, 5))
     for key, x in GROUPS.items():

@@ -63,14 +63,16 @@ def fit(
         ``model.prior(…)``, or ``"fraley-raftery"`` for one that follows from the data: the
         posterior density is maximised, and `Fit.objective` is its logarithm.
     init : str or MixtureParams
-        ``"k-means++"`` (seeding, a few Lloyd steps, an M-step on hard labels), ``"k-means"``
-        (Lloyd steps to convergence), ``"random_from_data"``; for numbers ``"quantile"``
+        ``"explore"`` (several seedings, short runs of EM, and the best of them, for each problem;
+        of long problems on a sample), ``"k-means++"`` (one greedy seeding, three Lloyd steps, an
+        M-step on hard labels), ``"k-means"`` (Lloyd steps to
+        convergence), ``"random_from_data"``; for numbers ``"quantile"``
         (deterministic); for vectors ``"whitened k-means++"`` (distances in the metric of each
         problem's own covariance, for clusters that are long and thin in one direction); or
-        ``model.params(…)``, of which what is left out is started.
+        ``model.params(…)``, of which what is left out is started by k-means++.
     n_init : int
-        Restarts. Per problem the best is kept: by `Status.rank`, then by the objective less
-        `Fit.floor_gain`, and the first of equals.
+        Whole runs, each with a start of its own. Per problem the best is kept: by `Status.rank`,
+        then by the objective less `Fit.floor_gain`, and the first of equals.
     seed : int, numpy.random.Generator or torch.Generator, optional
         The same seed gives the same start on every backend.
     max_iter : int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -300,16 +301,20 @@ def _runs(observations: Observations[Tile], space: Space) -> tuple[Array, Array]
     """Return the weights ``(rows, n)`` of observations, and where a run of equal ones begins."""
     xp = space.xp
 
-    def of(tile: Tile) -> tuple[Array, Array]:
+    def of(tile: Tile) -> tuple[Array, ...]:
         x = tile.x if tile.x.ndim == 3 else tile.x[:, None, :]
-        weights = space.sums(weights_of(tile))
-        there = weights > 0
-        same = xp.all(x[..., 1:] == x[..., :-1], axis=-2) & there[:, :-1]
-        same = xp.concat([xp.zeros_like(there[:, :1]), same], axis=-1)
-        return weights, there & ~same
+        same = xp.all(x[..., 1:] == x[..., :-1], axis=-2)
+        return space.sums(weights_of(tile)), same, x[..., :1], x[..., -1:]
 
-    weights, begins = zip(*observations.map(of), strict=True)
-    return xp.concat(weights, axis=-1), xp.concat(begins, axis=-1)
+    tiles = list(observations.map(of))
+    joints = [xp.all(b[2] == a[3], axis=-2) for a, b in pairwise(tiles)]
+    weights = xp.concat([tile[0] for tile in tiles], axis=-1)
+    none = xp.zeros_like(weights[:, :1] > 0)
+    pairs = zip([none, *joints], (tile[1] for tile in tiles), strict=True)
+    same = xp.concat([part for pair in pairs for part in pair], axis=-1)
+    there = weights > 0
+    before = xp.concat([none, there[:, :-1]], axis=-1)
+    return weights, there & ~(same & before)
 
 
 def _taken(observations: Observations[Tile], index: Array) -> Observations[Tile]:

@@ -25,7 +25,12 @@ from xem.sklearn._iterate import Outcome, Plan, iterate, stacked
 from xem.sklearn._verbose import Reporter
 from xem.status import Status
 
-INITS = {"kmeans": "k-means", "k-means++": "k-means++", "random_from_data": "random_from_data"}
+INITS = {
+    "explore": "explore",
+    "kmeans": "k-means",
+    "k-means++": "k-means++",
+    "random_from_data": "random_from_data",
+}
 """scikit-learn's names of starts, and ours; ``"random"`` has responsibilities of its own."""
 
 _COLLAPSED = (
@@ -56,8 +61,9 @@ class GaussianMixture(MixtureEstimator):
         The most iterations; 0 leaves the start.
     n_init : int
         The number of starts, of which the best is kept; they are iterated together.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}
-        How to start; each goes with the arrays of every library.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data", "explore"}
+        How to start; each goes with the arrays of every library. ``"explore"`` is the default
+        start of `xem.fit`.
     weights_init, means_init, precisions_init : array-like, optional
         A start, or part of one: ``(K,)``, ``(K, d)``, and ``(K, d, d)``, ``(d, d)``, ``(K, d)``
         or ``(K,)`` by ``covariance_type``, all after ``(*batch)`` for batches. What is left out
