@@ -11,7 +11,7 @@ import numpy as np
 
 from xem import rows as rows_
 from xem._arrays import Array, Space, array_namespace, to_numpy
-from xem._linalg import transposed, vecdot
+from xem._linalg import first_of, total, transposed, vecdot
 from xem._tree import tree_map
 from xem.convergence import State, conclude
 from xem.distances import picked, squared_distances
@@ -37,10 +37,10 @@ from xem.models.base import Tile
 from xem.models.mixture import Mixture
 from xem.ranking import best
 from xem.status import RUNNING, STRAINED, Status
-from xem.steps import begun, iteration
+from xem.steps import begun, iteration, prepared
 
-_MOST_SEEDINGS, _MOST_DRAWS = 10, 6
-"""At the most so many greedy seedings there are, and plain draws."""
+_MOST_SEEDINGS, _MOST_DRAWS, _DRAWN = 10, 6, 48
+"""At the most so many greedy seedings there are, and plain draws, or centres of these."""
 
 _RATIOS = (1.0, 19.0, 1 / 19)
 """Of the quantiles that numbers start from as well: the last share to the first."""
@@ -49,13 +49,17 @@ _LLOYD, _ENTRANTS = (5, 10, 30), 2
 """So many Lloyd steps are made with all seedings, with the better half, and with those that enter
 the runs of EM."""
 
-_SAME, _CRISP = 1e-9, 0.02
+_SAME, _CRISP, _UNUSUAL = 1e-9, 0.02, 0.5
 """Seedings agree where their inertias do to this part. Clusters are apart where no more than so
-many nats an observation are left to know of which component it is."""
+many nats an observation are left to know of which component it is. Components look like their
+family where the variance of their log densities is off by no more than this part."""
 
 _FIRST_RUN, _STAGES = 5, (8, 16)
 """So many iterations are made with the best seeding alone, and with all starts before half of them
 go on, and then one."""
+
+_FINALISTS, _LAST_RUN = 2, 2
+"""So many go on from a sample instead, to so many iterations on all observations."""
 
 _OF_NUMBERS, _FEWEST, _EACH, _EACH_AXIS = 128, 2048, 256, 32
 """So many observations are looked at if there are more: numbers, in order, for each component, and
@@ -73,7 +77,7 @@ class Counts(NamedTuple):
         """Return the counts for a model; for two components of numbers there are quantiles."""
         n_clusters = model.n_clusters
         seedings = min(2 + n_clusters, _MOST_SEEDINGS) if model.event_rank or n_clusters > 2 else 0
-        return cls(seedings, min(n_clusters, _MOST_DRAWS))
+        return cls(seedings, max(min(n_clusters, _MOST_DRAWS, _DRAWN // n_clusters), 1))
 
 
 def drawn(
@@ -121,7 +125,8 @@ def explored(
     """
     xp, n_rows = space.xp, draws.shape[0]
     seen = sampled(observations, strata, space)
-    search = _Search(model, seen, in_metric(seen, metric).held(), context, metric, space)
+    measured = in_metric(seen, metric).held()
+    search = _Search(model, observations, seen, measured, context, metric, space)
     everyone, count = space.arange(n_rows), Counts.of(model).seedings
     if not model.event_rank:
         starts = search.others(everyone, draws[:, count:, ...])
@@ -130,7 +135,7 @@ def explored(
         return search.best(everyone, starts)
     near, agree = search.seedings(draws[:, :count, ...])
     first = search.run(search.begun(everyone, near[:, :1, ...]), _FIRST_RUN)
-    done = agree & search.is_crisp(first)
+    done = agree & search.is_crisp(first) & search.looks_usual(first)
     n_done = int(to_numpy(xp.sum(xp.astype(done, space.index_dtype))))
     if n_done == n_rows:
         return first.state.params
@@ -158,11 +163,12 @@ class _Search:
 
     Attributes
     ----------
-    seen, measured : Observations
-        What is looked at, in standardised units and in the metric.
+    everything, seen, measured : Observations
+        All, those that are looked at, and these in the metric.
     """
 
     model: Mixture
+    everything: Observations[Tile]
     seen: Observations[Tile]
     measured: Observations[Tile]
     context: Context
@@ -227,15 +233,60 @@ class _Search:
         left = -runs.state.sums.log_map / runs.context.total_weight
         return (left < _CRISP) & (runs.state.status != STRAINED)
 
+    def looks_usual(self, runs: _Runs) -> Array:
+        """Return whether log densities within components vary as those of their family do.
+
+        Outliers and heavy tails make them vary more, and clusters of another form less or more:
+        what looks settled may then be far from the best.
+        """
+        family, xp = self.model.component, self.space.xp
+        event = tuple(runs.seen.whole().x.shape[1 : 1 + self.model.event_rank])
+        usual = family.varentropy(event)
+        if usual is None:
+            return runs.state.status == runs.state.status
+        ready = prepared(self.model, runs.state.params, self.space, exact=False).ready.components
+
+        def of(tile: Tile) -> tuple[Array, ...]:
+            logs = family.log_prob(ready, family.features(ready, tile.x))
+            hard = first_of(logs == xp.max(logs, axis=-2, keepdims=True))
+            mass = xp.astype(hard, logs.dtype) * weights_of(tile)[:, None, :]
+            sums = (total(mass), vecdot(mass, logs), vecdot(mass, logs * logs))
+            return tuple(map(self.space.sums, sums))
+
+        mass, first, second = add(runs.seen.map(of))
+        within = second - first * first / xp.where(mass > 0, mass, 1.0)
+        ratio = xp.sum(within, axis=-1) / (usual * runs.context.total_weight)
+        return xp.abs(ratio - 1) <= _UNUSUAL
+
     def best(self, rows: Array, centres: Array) -> Any:
         """Return the parameters of the best of the runs from centres, for each row."""
         count, runs = centres.shape[1], self.begun(rows, centres)
-        for steps, kept in zip(_STAGES, (max(count // 2, 1), 1), strict=True):
+        is_sample = self.seen.width < self.everything.width
+        half, last = max(count // 2, 1), _FINALISTS if is_sample else 1
+        for steps, kept in zip(_STAGES, (half, min(half, last)), strict=True):
             runs = self.run(runs, steps)
             chosen = self._promising(runs, count, kept)
             state, context = rows_.take(runs[:2], chosen)
             runs, count = _Runs(state, context, _taken(runs.seen, chosen)), kept
-        return runs.state.params
+        return runs.state.params if count == 1 else self._on_all(rows, runs.state.params, count)
+
+    def _on_all(self, rows: Array, params: Any, count: int) -> Any:
+        """Return the best of so many parameters of each row, by runs on all observations."""
+        xp, space, n_rows = self.space.xp, self.space, rows.shape[0]
+        seen = self.everything.mapped(lambda tile: rows_.take(tile, rows))
+        context, states = rows_.take(self.context, rows), list[State]()
+        for k in range(count):
+            own = rows_.take(params, space.arange(n_rows) * count + k)
+            state = begun(self.model, own, seen, context, space, exact=False)
+            states.append(self.run(_Runs(state, context, seen), _LAST_RUN).state)
+
+        def beside(*leaves: Array) -> Array:
+            return xp.reshape(xp.stack(leaves, axis=1), (-1, *leaves[0].shape[1:]))
+
+        state = tree_map(beside, *states)
+        context = rows_.take(context, xp.repeat(space.arange(n_rows), count))
+        chosen = self._promising(_Runs(state, context, seen), count, 1)
+        return rows_.take(state.params, chosen)
 
     def _promising(self, runs: _Runs, count: int, kept: int) -> Array:
         """Return which runs go on: so many of each ``count``, the best first.

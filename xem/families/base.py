@@ -207,6 +207,13 @@ class Family(ABC):
         first = params[0]
         return array_namespace(first).zeros_like(first)
 
+    def varentropy(self, event: tuple[int, ...]) -> float | None:
+        """Return the variance of the log density of the family's own draws.
+
+        None, as here, where it is not one for all parameters.
+        """
+        return None
+
     def collapsed(self, params: Any, context: Context) -> Array:
         """Return which components lie there though the data have spread, bool ``(..., K)``."""
         return self.at_bound(params, context)

@@ -189,6 +189,10 @@ class MultivariateNormal(Family):
         joining = 0 if on_host else 2 * features + d
         return max(features + 2 * n_components + 2 * d + 4, joining)
 
+    def varentropy(self, event: tuple[int, ...]) -> float:
+        """Return half the dimension, the variance of half a chi-squared number."""
+        return event[0] / 2
+
     def prepare(
         self, params: MultivariateNormalParams, log_weights: Array, *, exact: bool
     ) -> forms.Ready:

@@ -104,6 +104,10 @@ class Normal(Family):
         spread = root(context.metric)[..., None]
         return NormalParams(means, xp.broadcast_to(spread, means.shape))
 
+    def varentropy(self, event: tuple[int, ...]) -> float:
+        """Return half, the variance of half a chi-squared number."""
+        return 0.5
+
     def widest(self, params: NormalParams) -> Array:
         """Return the largest scale, ``(...)``."""
         return array_namespace(params.scale).max(params.scale, axis=-1)
