@@ -134,27 +134,34 @@ def explored(
             starts = xp.concat([starts, search.seedings(draws[:, :count, ...])[0]], axis=1)
         return search.best(everyone, starts)
     near, agree = search.seedings(draws[:, :count, ...])
-    first = search.run(search.begun(everyone, near[:, :1, ...]), _FIRST_RUN)
-    done = agree & search.is_crisp(first) & search.looks_usual(first)
-    n_done = int(to_numpy(xp.sum(xp.astype(done, space.index_dtype))))
+    runs = search.begun(everyone, near[:, :1, ...])
+    state = search.run(runs, _FIRST_RUN)
+    first = state.params
+    done = agree & search.is_crisp(state, context) & search.looks_usual(runs._replace(params=first))
+    n_done = _count(done, space)
     if n_done == n_rows:
-        return first.state.params
+        return first
     order = xp.argsort(xp.astype(~done, xp.int8), stable=True)
     rest = order[n_done:]
     others = search.others(rest, rows_.take(draws[:, count:, ...], rest))
     params = search.best(rest, xp.concat([rows_.take(near, rest), others], axis=1))
     if n_done == 0:
         return params
-    both = rows_.join([rows_.take(first.state.params, order[:n_done]), params])
+    both = rows_.join([rows_.take(first, order[:n_done]), params])
     return rows_.take(both, xp.argsort(order))
 
 
 class _Runs(NamedTuple):
     """Runs of EM: of each row as many, one after the other."""
 
-    state: State
+    params: Any
     context: Context
     seen: Observations[Tile]
+
+    def taken(self, index: Array) -> _Runs:
+        """Return some of the runs."""
+        params, context = rows_.take(self[:2], index)
+        return _Runs(params, context, _taken(self.seen, index))
 
 
 @dataclass(frozen=True)
@@ -215,23 +222,36 @@ class _Search:
         metric = None if self.metric is None else rows_.take(self.metric, index)
         start = Start(space.xp.reshape(centres, (-1, *shape)), metric)
         started = from_start(model, start, seen, context, space)
-        params = model.clamp(started, tree_map(space.working, context))
-        state = begun(model, params, seen, context, space, exact=False)
-        return _Runs(state, context, seen)
+        return _Runs(model.clamp(started, tree_map(space.working, context)), context, seen)
 
-    def run(self, runs: _Runs, steps: int) -> _Runs:
-        """Return runs after some iterations."""
-        state = runs.state
+    def run(self, runs: _Runs, steps: int) -> State:
+        """Return the states of runs after some iterations, without the sums of components.
+
+        Runs that need the exact form of the step are made in it.
+        """
+        state = self._run(runs, steps, exact=False)
+        xp, waits = self.space.xp, state.status == STRAINED
+        n_waiting = _count(waits, self.space)
+        if not n_waiting:
+            return state
+        order = xp.argsort(xp.astype(~waits, xp.int8), stable=True)
+        exact = self._run(runs.taken(order[:n_waiting]), steps, exact=True)
+        joined: State = rows_.join([exact, rows_.take(state, order[n_waiting:])])
+        in_order: State = rows_.take(joined, xp.argsort(order))
+        return in_order
+
+    def _run(self, runs: _Runs, steps: int, *, exact: bool) -> State:
+        model, space, (params, context, seen) = self.model, self.space, runs
+        state = begun(model, params, seen, context, space, exact=exact)
         for _ in range(steps):
-            state = iteration(self.model, state, runs.seen, runs.context, self.space, exact=False)
-            if self.space.on_host and not (state.status == RUNNING).any():
+            if space.on_host and not (state.status == RUNNING).any():
                 break
-        return runs._replace(state=state)
+            state = iteration(model, state, seen, context, space, exact=exact)
+        return state._replace(sums=state.sums._replace(components=None))
 
-    def is_crisp(self, runs: _Runs) -> Array:
+    def is_crisp(self, state: State, context: Context) -> Array:
         """Return whether next to all is known of which component an observation is of."""
-        left = -runs.state.sums.log_map / runs.context.total_weight
-        return (left < _CRISP) & (runs.state.status != STRAINED)
+        return -state.sums.log_map / context.total_weight < _CRISP
 
     def looks_usual(self, runs: _Runs) -> Array:
         """Return whether log densities within components vary as those of their family do.
@@ -243,8 +263,8 @@ class _Search:
         event = tuple(runs.seen.whole().x.shape[1 : 1 + self.model.event_rank])
         usual = family.varentropy(event)
         if usual is None:
-            return runs.state.status == runs.state.status
-        ready = prepared(self.model, runs.state.params, self.space, exact=False).ready.components
+            return runs.context.total_weight > 0
+        ready = prepared(self.model, runs.params, self.space, exact=True).ready.components
 
         def of(tile: Tile) -> tuple[Array, ...]:
             logs = family.log_prob(ready, family.features(ready, tile.x))
@@ -264,11 +284,10 @@ class _Search:
         is_sample = self.seen.width < self.everything.width
         half, last = max(count // 2, 1), _FINALISTS if is_sample else 1
         for steps, kept in zip(_STAGES, (half, min(half, last)), strict=True):
-            runs = self.run(runs, steps)
-            chosen = self._promising(runs, count, kept)
-            state, context = rows_.take(runs[:2], chosen)
-            runs, count = _Runs(state, context, _taken(runs.seen, chosen)), kept
-        return runs.state.params if count == 1 else self._on_all(rows, runs.state.params, count)
+            state = self.run(runs, steps)
+            chosen = self._promising(state, runs.context, count, kept)
+            runs, count = runs._replace(params=state.params).taken(chosen), kept
+        return runs.params if count == 1 else self._on_all(rows, runs.params, count)
 
     def _on_all(self, rows: Array, params: Any, count: int) -> Any:
         """Return the best of so many parameters of each row, by runs on all observations."""
@@ -277,24 +296,21 @@ class _Search:
         context, states = rows_.take(self.context, rows), list[State]()
         for k in range(count):
             own = rows_.take(params, space.arange(n_rows) * count + k)
-            state = begun(self.model, own, seen, context, space, exact=False)
-            states.append(self.run(_Runs(state, context, seen), _LAST_RUN).state)
+            states.append(self.run(_Runs(own, context, seen), _LAST_RUN))
 
         def beside(*leaves: Array) -> Array:
             return xp.reshape(xp.stack(leaves, axis=1), (-1, *leaves[0].shape[1:]))
 
         state = tree_map(beside, *states)
         context = rows_.take(context, xp.repeat(space.arange(n_rows), count))
-        chosen = self._promising(_Runs(state, context, seen), count, 1)
-        return rows_.take(state.params, chosen)
+        return rows_.take(state.params, self._promising(state, context, count, 1))
 
-    def _promising(self, runs: _Runs, count: int, kept: int) -> Array:
+    def _promising(self, state: State, context: Context, count: int, kept: int) -> Array:
         """Return which runs go on: so many of each ``count``, the best first.
 
-        Those that need the exact form of the step come after the others, in their order.
+        Those that even the exact form of the step strains come after the others, in their order.
         """
-        (state, context, _), xp = runs, self.space.xp
-        waits = state.status == STRAINED
+        xp, waits = self.space.xp, state.status == STRAINED
         ended = conclude(self.model, state, context, Status.MAX_ITER)
         gain = self.model.floor_gain(state.params, state.sums.counts, context)
         held = ended.status == int(Status.ON_FLOOR)
@@ -371,6 +387,11 @@ def _runs(observations: Observations[Tile], space: Space) -> tuple[Array, Array]
 def _taken(observations: Observations[Tile], index: Array) -> Observations[Tile]:
     """Return the observations of some rows."""
     return observations.holding(rows_.take(observations.whole(), index))
+
+
+def _count(mask: Array, space: Space) -> int:
+    """Return how many rows a mask has, on the host."""
+    return int(to_numpy(space.xp.sum(space.xp.astype(mask, space.index_dtype))))
 
 
 def inertia(observations: Observations[Tile], centres: Array) -> Array:
