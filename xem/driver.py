@@ -19,7 +19,7 @@ from xem.context import Survey, survey
 from xem.convergence import State, conclude, hopeless
 from xem.distances import covariance
 from xem.execution import Budget, Observations, RawTile, Source, Workers, floating, spans
-from xem.explore import explored
+from xem.explore import Counts, explored
 from xem.families.base import Context, about_origin
 from xem.init import EXPLORE, Draws, Start, from_start, metric_of, overlaid, seeded
 from xem.models.base import Model, Tile
@@ -494,7 +494,7 @@ class _Tiling:
     """Cuts parts into tiles and maps functions over them."""
 
     def __init__(
-        self, model: Model, problems: Problems, options: Options, workers: Workers, call: Plain
+        self, model: Mixture, problems: Problems, options: Options, workers: Workers, call: Plain
     ) -> None:
         self._budget = Budget.of(problems.space, options.memory, options.workers)
         self._workers = workers
@@ -502,6 +502,8 @@ class _Tiling:
         self._numbers = [
             model.footprint(problems.event, exact=exact, on_host=on_host) for exact in (False, True)
         ]
+        explores = options.method == EXPLORE
+        self._starts = Counts.of(model).most if explores else 1
         fused = call.fuses and not call.loops and model.fuses(problems.event)
         self._fused = _FUSED if fused else None
 
@@ -545,8 +547,9 @@ class _Tiling:
 
     def _cut(self, k: int, part: Part, steps: bool) -> Iterator[Job]:
         source, rows, exact = part
-        count = rows.ids.shape[0]
-        pieces = self._budget.rows(self.numbers(exact, steps=steps), source.width, count)
+        count, numbers = rows.ids.shape[0], self.numbers(exact, steps=steps)
+        numbers *= 1 if steps else self._starts
+        pieces = self._budget.rows(numbers, source.width, count)
         for span in pieces:
             tile = rows if len(pieces) == 1 else rows_.take(rows, span)
             yield Job(k, source, span if tile.problems is None else tile.problems, tile, exact)

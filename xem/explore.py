@@ -79,6 +79,11 @@ class Counts(NamedTuple):
         seedings = min(2 + n_clusters, _MOST_SEEDINGS) if model.event_rank or n_clusters > 2 else 0
         return cls(seedings, max(min(n_clusters, _MOST_DRAWS, _DRAWN // n_clusters), 1))
 
+    @property
+    def most(self) -> int:
+        """How many starts of a row are looked at together."""
+        return max(self.seedings, self.draws + len(_RATIOS))
+
 
 def drawn(
     rng: np.random.Generator, model: Mixture, event: tuple[int, ...], method: str, n_init: int
