@@ -21,7 +21,7 @@ TWO = xem.Mixture(xem.MultivariateNormal(), 2)
 OPTIONS = {"seed": 0, "tol": 0, "check_every": 1}
 WAIT = 60
 
-on_float32_torch = on_lanes(lambda lane: lane == TorchLane("float32"))
+on_float32_torch = on_lanes(lambda lane: lane == TorchLane("float32", default="float64"))
 
 
 def vectors(n: int = 200, d: int = 8) -> np.ndarray:
