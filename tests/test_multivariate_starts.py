@@ -142,7 +142,7 @@ def outcomes(
 )
 def test_draws_follow_their_law(name, power, n_components, weighted):
     """The square of the distance for k-means++ (Arthur and Vassilvitskii 2007)."""
-    n = 8000
+    n = 4000
     mass = MASS if weighted else np.ones(len(POINTS))
     fit = xem.fit(
         mixture("EII", n_components), POINTS, weights=mass, init=name, n_init=n, seed=1, max_iter=0
