@@ -20,6 +20,15 @@ settings.register_profile("same-everywhere", derandomize=True, deadline=None, ma
 settings.load_profile("same-everywhere")
 
 
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Give each file's tests to one worker, which then compiles and fits once what they share.
+
+    The files go out in order: those that take longest are among the first.
+    """
+    if config.getoption("dist", None) == "load":
+        config.option.dist, config.option.loadscopereorder = "loadfile", False
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:

@@ -37,7 +37,7 @@ JAX = JaxLane("float64")
 TWO = xem.Mixture(xem.Normal(), 2)
 TIED_SCALE = xem.Mixture(xem.Normal(), 2, tied={"components.scale"})
 FIXED_WEIGHTS = xem.Mixture(xem.Normal(), 2, fixed={"weights"})
-PAIRS = xem.Mixture(xem.MultivariateNormal("full"), 3)
+PAIRS = xem.Mixture(xem.MultivariateNormal("full"), 2)
 FIVES = xem.Mixture(xem.MultivariateNormal("full"), 4)
 
 RTOL = {"float64": 1e-9, "float32": 1e-3}
@@ -251,9 +251,9 @@ def test_other_scalar_models(name):
 # Vectors
 
 VECTORS = {
-    "term by term": (PAIRS, vectors(6, 200, 2, 3)),
+    "term by term": (PAIRS, vectors(6, 200, 2, 2)),
     "by products of matrices": (FIVES, vectors(6, 300, 5, 4)),
-    "diag": (xem.Mixture(xem.MultivariateNormal("diag"), 2), vectors(6, 100, 3, 2)),
+    "diag": (xem.Mixture(xem.MultivariateNormal("diag"), 2), vectors(6, 100, 2, 2)),
     "tied": (xem.Mixture(xem.MultivariateNormal("tied"), 2), vectors(6, 100, 2, 2)),
 }
 
@@ -271,7 +271,7 @@ def test_vectors(form):
 @pytest.mark.slow
 def test_vectors_that_need_the_exact_step():
     """They go on uncompiled, beside those that do not need it."""
-    x = vectors(4, 200, 2, 3)
+    x = vectors(4, 200, 2, 2)
     x[1, :60] = [50.0, 0.0] + 1e-7 * x[1, :60]
     x[3, :80] = [30.0, 30.0]
     fit = check(HOST, PAIRS, x, max_iter=60)

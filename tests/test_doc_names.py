@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ THEIRS = {"Pipeline", "set_output", "NotFittedError", "BayesianGaussianMixture",
 SUFFIXES = {".py", ".md", ".csv", ".png", ".json", ".npy", ".parquet", ".npz", ".gz", ".toml"}
 
 
-def _spoken() -> set[str]:
+@cache
+def spoken() -> set[str]:
     """Return every name that the code uses: of functions, arguments, fields, keys."""
     found: set[str] = set()
     for path in (p for folder in CODE for p in (ROOT / folder).rglob("*.py")):
@@ -41,7 +43,8 @@ def _spoken() -> set[str]:
     return found
 
 
-def _owners() -> dict[str, list[Any]]:
+@cache
+def every_owner() -> dict[str, list[Any]]:
     """Return the modules of the core and their classes by name, and the package itself."""
     owners: dict[str, list[Any]] = defaultdict(list, xem=[xem])
     for info in pkgutil.walk_packages(xem.__path__, "xem."):
@@ -54,9 +57,6 @@ def _owners() -> dict[str, list[Any]]:
     return dict(owners)
 
 
-SPOKEN, OWNERS = _spoken(), _owners()
-
-
 def quoted(page: str) -> list[str]:
     """Return what stands between backticks in the text of a page."""
     text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text("utf-8"), flags=re.S | re.M)
@@ -66,7 +66,7 @@ def quoted(page: str) -> list[str]:
 def members(owners: list[Any], name: str) -> list[Any]:
     """Return what some modules or classes call by a name; None for a field of a class."""
     found = [getattr(owner, name, None) for owner in owners if has(owner, name)]
-    return found or (OWNERS.get(name, []) if any(map(inspect.ismodule, owners)) else [])
+    return found or (every_owner().get(name, []) if any(map(inspect.ismodule, owners)) else [])
 
 
 def has(owner: Any, name: str) -> bool:
@@ -80,7 +80,7 @@ def test_names_are_in_the_code(page):
         for name in quoted(page)
         if re.fullmatch(r"_?[A-Za-z]\w*", name)
         and re.search("[A-Z_]", name)
-        and name not in SPOKEN | THEIRS
+        and name not in spoken() | THEIRS
     ]
     assert not unknown
 
@@ -94,9 +94,9 @@ def test_members_are_where_they_are_said_to_be(page):
         ):
             continue
         first, *rest = name.split(".")
-        if first in OTHERS or (first not in OWNERS and first in SPOKEN):
+        if first in OTHERS or (first not in every_owner() and first in spoken()):
             continue  # of a variable, or of another package
-        owners = OWNERS[first]
+        owners = every_owner()[first]
         for part in rest:
             owners = members(owners, part)
             assert owners, f"{page} says {name}, and there is no {part}"
@@ -137,7 +137,11 @@ def test_calls_have_the_arguments_of_the_code(page):
         *owner, name = ast.unparse(call.func).split(".")
         if owner and owner[0] in OTHERS:
             continue
-        places = OWNERS[owner[-1]] if owner else [o for each in OWNERS.values() for o in each]
+        places = (
+            every_owner()[owner[-1]]
+            if owner
+            else [o for each in every_owner().values() for o in each]
+        )
         functions = [f for f in members(places, name) if callable(f)]
         wanted = {keyword.arg for keyword in call.keywords}
         takes = [wanted <= set(inspect.signature(function).parameters) for function in functions]

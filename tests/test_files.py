@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import xem
 from tests.families import Exponential
 from tests.helpers import HOST, arrays, assert_same, fitted, mixture, second_hopeless
-from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, lane_params
+from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, lane_params, on_lanes
 from tests.reference import two_groups
 
 MODELS = {
@@ -34,6 +34,8 @@ def a_fit(lane: Lane, *batch: int, name: str = "normal") -> xem.Fit:
     model, options = MODELS[name], {}
     if model.fixed:
         options["init"] = model.params(weights=[0.4, 0.6], scale=[1.0, 2.0])
+    if isinstance(lane, JaxLane):  # which compiles each operation of a start anew
+        options["init"] = model.params(weights=[0.4, 0.6], loc=[0.0, 6.0], scale=[1.0, 2.0])
     return fitted(lane, model, second_hopeless(*batch, 30), max_iter=25, **options)
 
 
@@ -41,6 +43,10 @@ def assert_equal(lane: Lane, fit: xem.Fit, other_lane: Lane, other: xem.Fit) -> 
     """Compare all that two fits hold, to the last bit."""
     assert fit.model == other.model
     assert_same(arrays(lane, fit), arrays(other_lane, other))
+
+
+on_few_of_jax = on_lanes(lambda lane: not isinstance(lane, JaxLane) or lane == JaxLane("float64"))
+"""Eager JAX compiles a fit anew in each of its states."""
 
 
 def load(lane: Lane, path: Path) -> xem.Fit:
@@ -59,6 +65,7 @@ def test_there_and_back(tmp_path, name, batch):
     assert_equal(lane, xem.load(path), lane, fit)
 
 
+@on_few_of_jax
 def test_there_and_back_on_every_backend(lane, tmp_path):
     fit, path = a_fit(lane, 3), tmp_path / "fit.npz"
     xem.save(fit, path)
@@ -77,6 +84,7 @@ def test_from_numpy_to_every_backend(lane, tmp_path):
     assert_equal(lane, load(lane, path), host, fit)
 
 
+@on_few_of_jax
 def test_from_every_backend_to_numpy(lane, tmp_path):
     fit, path = a_fit(lane, 3), tmp_path / "fit.npz"
     xem.save(fit, path)

@@ -12,7 +12,7 @@ import pytest
 import xem
 from tests.families import Exponential, ExponentialParams
 from tests.helpers import mixture
-from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, lane_params
+from tests.lanes import JaxLane, Lane, NumpyLane, TorchLane, lane_params
 from tests.reference import bumps, waits
 from tests.vectors import clouds
 from xem.testing import (
@@ -20,10 +20,14 @@ from xem.testing import (
     Law,
     LawError,
     Subject,
+    backend_equal,
     batch_invariant,
     check_laws,
     equivariant,
     monotone,
+    posterior_is_bayes,
+    pure,
+    step_is_fit,
 )
 
 PAIR = (("loc", ((0.5, 0.0), (3.5, -2.0))),)
@@ -80,31 +84,37 @@ PATHS = (
     "vectors-EEV",
 )
 """A configuration for each way through the steps."""
-COMPILED = ("normal", "normal-tied-scale")
-"""Of which JAX compiles each shape in little time."""
+SHORT = (monotone, backend_equal, pure, step_is_fit, posterior_is_bayes)
+"""Laws that together make each operation of a configuration, on fits of one shape."""
+IN_JAX: dict[JaxLane, dict[str, tuple[Law, ...]]] = {
+    JaxLane("float64"): {"normal": LAWS, "normal-tied-scale": SHORT, "vectors-full": SHORT},
+    JaxLane("float32"): {"normal": SHORT},
+    JaxLane("float32", x64=False): {"normal": SHORT, "vectors-full": SHORT},
+}
+"""The laws of configurations that run in eager JAX, which compiles each shape anew."""
 
 
-def runs(config: str, lane: Lane) -> bool:
-    """Whether a lane runs a configuration.
+def laws(config: str, lane: Lane) -> tuple[Law, ...]:
+    """Return the laws of a configuration that a lane runs.
 
-    All do in NumPy and, with the default dtype that is not the data's, in PyTorch, and in
-    float64 under array-api-strict. The other lanes differ from these in their casts, which are
-    those of a few ways through the steps. Eager JAX compiles each shape anew, and runs least.
+    All run in NumPy, on GPUs, and in PyTorch's float64 beside the other default dtype. The other
+    lanes differ from these in their operations and casts: they run all laws of `PATHS`, and of
+    the other configurations those that make each operation, where dtype or namespace is new.
     """
-    if isinstance(lane, TorchLane) and lane.kind == "cpu":
-        return lane.default != lane.dtype_name or config in PATHS
-    if isinstance(lane, StrictLane):
-        return lane.dtype_name == "float64" or config in PATHS
-    if not isinstance(lane, JaxLane) or config in COMPILED:
-        return True
-    return config == "vectors-full" and lane.has_float64 == (lane.dtype_name == "float64")
+    if isinstance(lane, JaxLane):
+        return IN_JAX[lane].get(config, ())
+    if config in PATHS or isinstance(lane, NumpyLane) or lane.needs_gpu:
+        return LAWS
+    if lane.is_slow or not lane.has_float64:
+        return ()
+    return LAWS if lane == TorchLane("float64") else SHORT
 
 
 RUNS = [
-    pytest.param(config, *lane.values, id=f"{config}-{lane.id}")
+    pytest.param(config, *lane.values, law, id=f"{config}-{lane.id}-{law.__name__}")
     for config in CONFIGS
     for lane in lane_params()
-    if runs(config, lane.values[0])
+    for law in laws(config, lane.values[0])
 ]
 
 
@@ -116,9 +126,8 @@ def subject(config: str, lane: Lane) -> Subject:
     return Subject(model, draw, lane.xp, lane.device, lane.dtype_name, fixed, iterations=iterations)
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize(("config", "lane"), RUNS, indirect=["lane"])
-def test_law(law: Law, config: str, lane: Lane) -> None:
+@pytest.mark.parametrize(("config", "lane", "law"), RUNS, indirect=["lane"])
+def test_law(config: str, lane: Lane, law: Law) -> None:
     law(subject(config, lane))
 
 

@@ -30,7 +30,7 @@ from xem import Status
 
 TORCH = TorchLane("float64")
 DOUBLES = HOST, TORCH
-SINGLES = NumpyLane("float32"), TorchLane("float32")
+SINGLES = NumpyLane("float32"), TorchLane("float32", default="float64")
 SOME = ("full", "tied", "diag", "spherical", "EEV")
 SPECIES = np.repeat(np.arange(3), 50)
 FIGURES = ("log_likelihood", "objective", "n_iter", "status", "total_weight", "log_map")

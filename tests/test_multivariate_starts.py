@@ -161,7 +161,7 @@ def test_draws_follow_their_law(name, power, n_components, weighted):
 
     As Arthur and Vassilvitskii (2007) have it.
     """
-    n = 8000
+    n = 4000
     mass = MASS if weighted else np.ones(len(POINTS))
     fit = xem.fit(
         mixture("EII", n_components), POINTS, weights=mass, init=name, n_init=n, seed=2, max_iter=0

@@ -564,7 +564,7 @@ SETS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("k", [1, 2, 8])
+@pytest.mark.parametrize("k", [2, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 8))])
 def test_pages_of_awkward_sets(name, k):
     fit = xem.fit(xem.Mixture(xem.Normal(), k), SETS[name], seed=0, max_iter=50)
     figure = plot.overview(fit, SETS[name])

@@ -423,7 +423,7 @@ SETS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("k", [1, 2, 9])
+@pytest.mark.parametrize("k", [2, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 9))])
 def test_pages_of_awkward_sets(name, k):
     fit = xem.fit(mixture("full", k), SETS[name], seed=0, max_iter=50)
     save(plot.overview(fit, SETS[name]))

@@ -32,7 +32,9 @@ SHARED = ("tied", "EII", "EEI", "EEE", "normal-tied")
 
 of_every_model = pytest.mark.parametrize("kind", EVERY)
 on_two = on_lanes(lambda lane: lane in (HOST, TorchLane("float64")))
-on_singles = on_lanes(lambda lane: lane in (NumpyLane("float32"), TorchLane("float32")))
+on_singles = on_lanes(
+    lambda lane: lane in (NumpyLane("float32"), TorchLane("float32", default="float64"))
+)
 
 
 class Prior(NamedTuple):

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from tests.helpers import mixture, on_host
-from tests.lanes import Lane, NumpyLane, TorchLane, on_float64, on_lanes
+from tests.lanes import JaxLane, Lane, NumpyLane, TorchLane, lane_params, on_lanes
 from tests.reference import Normals, SeedRun, seed_loops, seed_runs
 
 COUNTS = [1, 10, 100, 1000]
@@ -32,6 +32,23 @@ def run_like_the_loops(lane: Lane, runs: list[SeedRun], count: int, **options) -
     return xem.fit(MODEL, x, init=init, tol=0, max_iter=count, **options)
 
 
+def on_float64(usual: int) -> pytest.MarkDecorator:
+    """Run a test on each lane with each number of iterations; those beyond ``usual`` are slow.
+
+    Eager JAX takes long over a thousand, in which nothing is new to it.
+    """
+    return pytest.mark.parametrize(
+        ("lane", "count"),
+        [
+            pytest.param(*p.values, n, id=f"{n}-{p.id}", marks=[pytest.mark.slow] * (n > usual))
+            for n in COUNTS
+            for p in lane_params(lambda lane: lane.dtype_name == "float64")
+            if n < 1000 or not isinstance(p.values[0], JaxLane)
+        ],
+        indirect=["lane"],
+    )
+
+
 @pytest.mark.parametrize("name", seed_runs())
 def test_the_loops_are_right(name):
     known = seed_runs()[name].after
@@ -39,8 +56,7 @@ def test_the_loops_are_right(name):
         assert_allclose(looped(name)[count], known[count], rtol=1e-13)
 
 
-@on_float64
-@pytest.mark.parametrize("count", COUNTS)
+@on_float64(usual=1000)
 def test_one_sample(lane, count):
     name, run = next(iter(seed_runs().items()))
     fit = run_like_the_loops(lane, [run], count)
@@ -51,10 +67,7 @@ def test_one_sample(lane, count):
     assert int(lane.to_numpy(fit.status)) == xem.Status.MAX_ITER
 
 
-@on_float64
-@pytest.mark.parametrize(
-    "count", [c if c < 1000 else pytest.param(c, marks=pytest.mark.slow) for c in COUNTS]
-)
+@on_float64(usual=100)
 def test_all_samples_at_once(lane, count):
     runs = seed_runs()
     fit = run_like_the_loops(lane, list(runs.values()), count)

@@ -108,15 +108,27 @@ def cross_sums(x: Array, y: Array) -> Array:
     Those of float32 are made in blocks, as `total` is.
     """
     n = x.shape[-1]
-    if is_traced() or n <= _MULTIPLIED or _bits(x) > 32:
+    if is_traced() or _bits(x) > 32:
         return matmul(x, transposed(y))
+    if n <= _MULTIPLIED:
+        return _cross_sums_of_block(x, y)
     size = _block_size(n, _MULTIPLIED)
     if is_launched(x) and math.prod(x.shape[:-2]) == 1:
         return _cross_sums_of_one(x, y, size)
     space = Space.of(x)
     blocks = (slice(i, min(i + size, n)) for i in range(0, n, size))
-    parts = (matmul(x[..., block], transposed(y[..., block])) for block in blocks)
+    parts = (_cross_sums_of_block(x[..., block], y[..., block]) for block in blocks)
     return reduce(add, map(space.sums, parts))
+
+
+def _cross_sums_of_block(x: Array, y: Array) -> Array:
+    """Return ``x yᵀ`` in float32.
+
+    With more rows on the left, OpenBLAS takes up to a third less time; MKL takes more.
+    """
+    if isinstance(x, np.ndarray) and y.shape[-2] > x.shape[-2]:
+        return transposed(matmul(y, transposed(x)))
+    return matmul(x, transposed(y))
 
 
 def _cross_sums_of_one(x: Array, y: Array, size: int) -> Array:

@@ -7,6 +7,8 @@ from functools import lru_cache, reduce
 from operator import add
 from typing import Any
 
+import numpy as np
+
 from xem._arrays import (
     Array,
     Space,
@@ -27,6 +29,8 @@ _LOWEST = {32: -115, 64: -1000}
 _EXPONENTS = 1000
 """So many times may numbers of 64 bits be doubled."""
 _LOG2_E = math.log2(math.e)
+_CACHED = 1 << 16
+"""So many numbers stay in a cache while several operations are made one after the other."""
 
 
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
@@ -100,6 +104,67 @@ def _terms(away: Array, left: Array | None) -> Array:
     return xp.exp(xp.clip(away, None, highest)) * left[..., None]
 
 
+def _normal_terms(away: Array, left: Array | None, weights: Array | None) -> Array:
+    """Return `_terms`, with 0 where a responsibility would be a denormal number.
+
+    Processors are many times slower with those; devices that start kernels are not. What is
+    left out is nothing beside the largest term, which is 1.
+    """
+    if away.shape[-2] == 1 or is_launched(away):
+        return _terms(away, left)
+    lowest = _lowest_log(away, weights)
+    if isinstance(away, np.ndarray) and left is None:
+        return _exp_above(away, lowest)
+    return _terms(array_namespace(away).where(away < lowest, -math.inf, away), left)
+
+
+def _lowest_log(away: Array, weights: Array | None) -> Any:
+    """Return the log of the least term ``(..., K, n)`` that counts, ``(..., 1, n)`` or one for all.
+
+    The difference of two numbers as large as that is normal or 0, also when it is divided by the
+    sum of K terms and multiplied by the weight of the observation. However light it is, terms
+    count that are larger than the square of the rounding of 1.
+    """
+    xp, k = array_namespace(away), away.shape[-2]
+    info = xp.finfo(away.dtype)
+    least = math.log(2 * k * float(info.smallest_normal) / float(info.eps))
+    if weights is None:
+        return least
+    light = (weights > 0) & (weights < 1)
+    if isinstance(light, np.ndarray) and not light.any():
+        return least
+    lowest = least - xp.log(xp.where(light, weights, 1.0))
+    return xp.clip(lowest, None, 2 * math.log(float(info.eps)))[..., None, :]
+
+
+def _exp_above(away: np.ndarray[Any, Any], lowest: Any) -> np.ndarray[Any, Any]:
+    """Return the exponentials of logarithms, which are overwritten, and 0 up to the lowest.
+
+    To raise all to the lowest and take its exponential off is faster than to select. It changes
+    none that is larger by the rounding of 1, and is left out where all are.
+    """
+    if isinstance(lowest, np.ndarray):
+        np.maximum(away, lowest, out=away)
+        np.subtract(np.exp(away, out=away), np.exp(lowest), out=away)
+        return away
+    flat, row = away.reshape(-1), _filled(lowest, away.dtype)
+    least, high = np.exp(row[:1]), lowest + math.log(4 / float(np.finfo(away.dtype).eps))
+    for start in range(0, flat.size, _CACHED):
+        part = flat[start : start + _CACHED]
+        if part.min() >= high:
+            np.exp(part, out=part)
+            continue
+        np.maximum(part, row[: part.size], out=part)
+        np.subtract(np.exp(part, out=part), least, out=part)
+    return flat.reshape(away.shape)
+
+
+@lru_cache(maxsize=64)
+def _filled(value: float, dtype: Any) -> np.ndarray[Any, Any]:
+    """Return a row of one number: NumPy's maximum is slower with the number itself."""
+    return np.full(_CACHED, value, dtype)
+
+
 def total_log(x: Array, weights: Array | None, bound: int) -> Array:
     """Return the weighted sum of ``log(x)`` over the last axis, for x in [1, bound].
 
@@ -158,7 +223,7 @@ def responsibilities(
         Weighted sum of the log of the largest posterior probability.
     """
     xp, top = array_namespace(log_joint), _top(log_joint, left)
-    terms = _terms(overwrite(log_joint, "subtract", log_joint, top), left)
+    terms = _normal_terms(overwrite(log_joint, "subtract", log_joint, top), left, weights)
     norm = xp.sum(terms, axis=-2, keepdims=True)
     top, flat = top[..., 0, :], norm[..., 0, :]
     log_map = -total_log(flat, weights, log_joint.shape[-2])

@@ -13,6 +13,9 @@ from xem.families.covariances import COVARIANCES
 KINDS = ("normal", "normal-tied", *COVARIANCES)
 """Numbers, with a scale each or one for all; vectors, by covariance model."""
 
+CORE = ("normal", "normal-tied", "full", "tied", "diag", "EEV")
+"""A kind for each way through a step."""
+
 K, D, N = 3, 5, 1009
 """Components, columns, and more observations than there are numbers in any parameter or sum."""
 

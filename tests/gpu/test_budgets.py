@@ -40,7 +40,9 @@ class Case(NamedTuple):
 
 
 SCALAR = Case("normal", (10_000, 500), 2)
-FULL = Case("full", (100_000, 16), 32)
+FULL = Case("full", (100_000, 16), 4)
+MANY = FULL._replace(k=32)
+"""As many components as take most memory, but no more launches."""
 MOST = {"normal": 35, "full": 50}
 """The launches that one iteration of a tile may take."""
 NOW = {
@@ -120,7 +122,7 @@ def test_launches_of_vectors_depend_on_no_size() -> None:
     assert launches(FULL._replace(shape=(50_000, 16))) == known
     assert launches(FULL._replace(shape=(1000, 16))) <= known  # of one block
     assert launches(FULL._replace(shape=(100_000, 8))) == known
-    assert launches(FULL._replace(k=4)) == known
+    assert launches(MANY) == known
 
 
 # Reads and uploads
@@ -155,7 +157,7 @@ def test_sums_alone_are_float64(case: Case) -> None:
 # Memory
 
 
-@each
+@pytest.mark.parametrize("case", of_dtypes(SCALAR, MANY), ids=name)
 def test_peak_of_a_fit(case: Case) -> None:
     """Of all of it: the look at the data, the start, the iterations, the result."""
     assert costs_of_a_fit(case, 3).peak <= TILE

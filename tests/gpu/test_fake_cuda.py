@@ -13,20 +13,18 @@ from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError as Mixed
 import xem
 from tests.gpu.cuda_kernels import has_cuda_kernel
 from tests.gpu.fake_cuda import Costs, fake_cuda
-from tests.gpu.programs import KINDS, K, N, data_of, params_of, running_on
+from tests.gpu.programs import CORE, KINDS, K, N, data_of, params_of, running_on
 from tests.helpers import mixture
 from xem._tree import leaves
 from xem.once import m_step
 
 DTYPES = (torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow))
-CORE = ("normal", "normal-tied", "full", "tied", "diag", "EEV")
-"""A kind for each way through a step; the others are for the slow run."""
 DECOMPOSED = ("EEV", "EVV")
 """Models whose M-step takes eigenvalues, for which PyTorch waits."""
 
 
 def with_core(kinds: Iterable[str]) -> list[Any]:
-    """Return kinds, those beyond the core marked as slow."""
+    """Return kinds, those beyond the core left to the slow run."""
     slow = pytest.mark.slow
     return [kind if kind in CORE else pytest.param(kind, marks=slow) for kind in kinds]
 
