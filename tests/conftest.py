@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from tests.lanes import Lane, lane_params
 
@@ -62,6 +63,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for value in getattr(getattr(item, "callspec", None), "params", {}).values():
             for mark in value.marks if isinstance(value, Lane) else ():
                 item.add_marker(mark)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_blas_thread() -> Iterator[None]:
+    """Let products of what tests compare with, and of scikit-learn's, be made by one thread each.
+
+    On their small matrices more of them only wait for each other, which takes whole cores.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @pytest.fixture(params=lane_params())
