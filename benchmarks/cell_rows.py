@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.cell_fits import BEST, FACADE, NAMES, SAME_STOP, SKLEARN, XEM, Outcome
+from benchmarks.cell_fits import BEST, EXPLORE, FACADE, NAMES, SAME_STOP, SKLEARN, XEM, Outcome
 from benchmarks.report import Row, number, read
 
 CASE = "defaults"
@@ -21,7 +21,15 @@ TIME, LIKELIHOOD, COLLAPSED = (
 )
 MARKS = ("<!-- cells: begin -->", "<!-- cells: end -->")
 PICTURE = "![Time and likelihood of each cell, over those of scikit-learn](images/defaults.png)"
-HEADINGS = ("cell", "scikit-learn", "`n_init=10`", "xem", "`xem.sklearn`", "xem, `tol=1e-3`")
+HEADINGS = (
+    "cell",
+    "scikit-learn",
+    "`n_init=10`",
+    "xem",
+    EXPLORE,
+    "`xem.sklearn`",
+    "xem, `tol=1e-3`",
+)
 
 Outcomes = dict[str, dict[str, Outcome]]
 """By cell, then by competitor."""
@@ -63,7 +71,7 @@ def markdown(outcomes: Outcomes) -> str:
 def _figures(outcomes: dict[str, Outcome]) -> Sequence[str]:
     reference = outcomes[SKLEARN]
     first = f"{reference.likelihood:.3f}{'*' * bool(reference.collapsed)}"
-    others = [outcomes[name] for name in (BEST, XEM, FACADE, SAME_STOP)]
+    others = [outcomes[name] for name in (BEST, XEM, EXPLORE, FACADE, SAME_STOP)]
     told = [
         f"{own.likelihood - reference.likelihood:+.3f}{'*' * bool(own.collapsed)}, "
         f"{number(own.seconds / reference.seconds)} ×"

@@ -140,7 +140,7 @@ def test_a_problem_in_a_batch_is_fitted_as_alone(lane, x, n_components, seed, ti
 def test_affine_maps_of_the_data(lane, x, n_components, seed, exponent, sign, offset):
     """Sizes from 1e-199 to 1e199, and offsets of up to a million standard deviations.
 
-    Quantiles, with which the default start begins, look at numbers from one side.
+    Quantiles, with which the start that explores begins, look at numbers from one side.
     """
     model, factor = model_of(n_components), sign * 2.0**exponent
     options = {"seed": seed, "init": "explore" if sign > 0 else "k-means++"}

@@ -29,7 +29,7 @@ from xem.families.base import Context
 from xem.models.base import Model, Tile
 
 EXPLORE, WHITENED = "explore", "whitened k-means++"
-INITS = (EXPLORE, "k-means++", "k-means", "random_from_data", "quantile", WHITENED)
+INITS = ("k-means++", "k-means", "random_from_data", "quantile", WHITENED, EXPLORE)
 """The starts by name, the default first."""
 
 RANKS = {"quantile": (0,), WHITENED: (1,)}

@@ -1,4 +1,4 @@
-"""A fit with nothing set reaches scikit-learn's likelihood, or a higher one, on small problems.
+"""The start that explores reaches scikit-learn's likelihood, or a higher one, on small problems.
 
 They are cells of the benchmarks' case `defaults`, judged as there.
 """
@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("sklearn")
 sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks are not installed
 
-from benchmarks.cell_fits import BEST, FACADE, SKLEARN, XEM, Outcome, compare
+from benchmarks.cell_fits import BEST, EXPLORE, SKLEARN, Outcome, compare
 from benchmarks.cells import cell
 
 LOWER, NEAR = 0.005, 0.01
@@ -24,15 +24,13 @@ CELLS = [
     "overlapping-300x2-K2",
     "overlapping-1000x1-K3",
     "unequal-1000x2-K3",
-    "round-1000x2-K16",
     "elongated-2000x4-K6",
-    "outliers-1000x2-K3",
     "tails-1000x1-K2",
     "galaxies-82x1-K6",
     "iris-150x4-K3",
     "banknote-200x6-K2",
 ]
-NEAR_THE_BEST = ["apart-1000x2-K8", "unequal-1000x2-K3", "iris-150x4-K3"]
+NEAR_THE_BEST = ["unequal-1000x2-K3", "iris-150x4-K3"]
 
 
 @cache
@@ -40,16 +38,15 @@ def outcome(name: str, library: str) -> Outcome:
     return compare(cell(name), (library,), rounds=1)[library]
 
 
-@pytest.mark.parametrize("own", [XEM, FACADE])
 @pytest.mark.parametrize("name", CELLS)
-def test_no_lower_than_scikit_learn(name, own):
-    ours, theirs = outcome(name, own), outcome(name, SKLEARN)
+def test_no_lower_than_scikit_learn(name):
+    ours, theirs = outcome(name, EXPLORE), outcome(name, SKLEARN)
     assert ours.above(theirs) >= -LOWER, (ours, theirs)
 
 
 @pytest.mark.parametrize("name", NEAR_THE_BEST)
 def test_near_the_best_of_ten_starts(name):
-    ours, best = outcome(name, XEM), outcome(name, BEST)
+    ours, best = outcome(name, EXPLORE), outcome(name, BEST)
     assert ours.above(best) >= -NEAR, (ours, best)
 
 
