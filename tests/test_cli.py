@@ -351,7 +351,7 @@ MOST = 4
 
 def of_all_kinds() -> dict[str, np.ndarray]:
     """Groups in which the criteria disagree, and some in which the floor would win by any."""
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(4)
 
     def near(n: int, gap: float) -> np.ndarray:
         return np.concatenate([rng.normal(0, 1, n), rng.normal(gap, 1, n)])
@@ -511,9 +511,7 @@ def starts(folder, source, init, seed=0):
     return {key: Mixture.of(rows_of(table, who=key)) for key in GROUPS}
 
 
-@pytest.mark.parametrize(
-    "init", ["quantile", "k-means", "k-means++", "random_from_data", "explore"]
-)
+@pytest.mark.parametrize("init", ["quantile", "k-means", "k-means++", "random_from_data"])
 def test_starts_and_seeds(tmp_path, source, init):
     first, second = (starts(tmp_path, source, init, seed) for seed in (0, 5))
     for key, x in GROUPS.items():

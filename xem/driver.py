@@ -61,6 +61,9 @@ class Job(NamedTuple):
 _FUSED = 1
 """So many numbers an observation takes where a compiled step stores nothing but its tile."""
 
+_TRIED = 2
+"""So many times the numbers of a step a start takes, where it chooses among draws of a centre."""
+
 _SMALL = 1 << 15
 """So many observations make a tile that is worth a thread."""
 
@@ -503,7 +506,7 @@ class _Tiling:
             model.footprint(problems.event, exact=exact, on_host=on_host) for exact in (False, True)
         ]
         explores = options.method == EXPLORE
-        self._starts = Counts.of(model).most if explores else 1
+        self._starts = Counts.of(model).most if explores else _TRIED
         fused = call.fuses and not call.loops and model.fuses(problems.event)
         self._fused = _FUSED if fused else None
 
