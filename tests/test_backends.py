@@ -436,7 +436,7 @@ def test_memory_of_a_long_series_from_a_given_start():
     assert peak < 1.5 * TILES
 
 
-@pytest.mark.parametrize("count", [5_000, 20_000])
+@pytest.mark.parametrize("count", [5_000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_memory_of_a_large_batch(count):
     """Two workers' tiles, and what is kept of each problem."""
     x = two_groups(count, 50)
@@ -444,7 +444,7 @@ def test_memory_of_a_large_batch(count):
     assert peak < 1.5 * TILES + 1000 * count
 
 
-@pytest.mark.parametrize("kind", ["float32", "int16"])
+@pytest.mark.parametrize("kind", ["float32", pytest.param("int16", marks=pytest.mark.slow)])
 def test_memory_of_a_batch_that_is_converted(kind):
     """Conversion is a tile's matter: the data are never held in another dtype."""
     x = two_groups(8_000, 500).astype(kind)

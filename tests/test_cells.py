@@ -30,6 +30,8 @@ CELLS = [
     "iris-150x4-K3",
     "banknote-200x6-K2",
 ]
+QUICK = ("overlapping-1000x1-K3", "unequal-1000x2-K3", "galaxies-82x1-K6", "iris-150x4-K3")
+"""Those of the usual run."""
 NEAR_THE_BEST = ["unequal-1000x2-K3", "iris-150x4-K3"]
 
 
@@ -38,7 +40,10 @@ def outcome(name: str, library: str) -> Outcome:
     return compare(cell(name), (library,), rounds=1)[library]
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CELLS],
+)
 def test_no_lower_than_scikit_learn(name):
     ours, theirs = outcome(name, EXPLORE), outcome(name, SKLEARN)
     assert ours.above(theirs) >= -LOWER, (ours, theirs)

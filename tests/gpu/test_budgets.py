@@ -109,7 +109,7 @@ def test_launches_do_not_grow(case: Case) -> None:
     assert launches(case) <= NOW[case.kind, case.dtype]
 
 
-@pytest.mark.parametrize("shape", [(10, 500), (10_000, 100)])
+@pytest.mark.parametrize("shape", [(10, 500), pytest.param((10_000, 100), marks=pytest.mark.slow)])
 def test_launches_of_numbers_depend_on_no_size(shape: tuple[int, int]) -> None:
     known = launches(SCALAR)
     assert launches(SCALAR._replace(shape=shape)) == known
