@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal
 import xem
 import xem.models.mixture
 from tests.helpers import mixture
-from tests.lanes import Lane, on_lanes
+from tests.lanes import JaxLane, Lane, on_lanes, without_jax
 from xem._arrays import is_launched
 from xem._special import responsibilities
 from xem._tree import tree_map
@@ -65,7 +65,7 @@ def assert_none_is_denormal(found: np.ndarray) -> None:
     assert small.min() >= np.finfo(found.dtype).smallest_normal
 
 
-@lanes
+@without_jax
 @each
 @each_weight
 @pytest.mark.parametrize("exact", [False, True], ids=["fast", "exact"])
@@ -73,6 +73,20 @@ def test_no_responsibility_is_denormal(
     lane: Lane, kind: str, weight: str | None, exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In what the sums over a tile are made of, and not either with the weights."""
+    check_responsibilities(lane, kind, weight, exact, monkeypatch)
+
+
+@on_lanes(lambda lane: isinstance(lane, JaxLane))
+@each_weight
+def test_no_responsibility_is_denormal_in_jax(
+    lane: Lane, weight: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_responsibilities(lane, "normal", weight, False, monkeypatch)
+
+
+def check_responsibilities(
+    lane: Lane, kind: str, weight: str | None, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scale, seen = spread(lane.dtype_name), []
 
     def spied(*args: Any) -> Any:
