@@ -27,7 +27,9 @@ def seen(lane: Lane, x: np.ndarray, weights: np.ndarray | None = None, breadth: 
 
     strata = lane.asarray(np.random.default_rng(0).random(SIZE))
     space = xem._arrays.Space.of(array)
-    tile = sampled(Observations(make, x.shape[-1], breadth), strata, space).whole()
+    tile = sampled(
+        Observations(make, x.shape[-1], breadth), strata, space, numbers=x.ndim == 2
+    ).whole()
     return Tile(
         lane.to_numpy(tile.x), None if tile.weights is None else lane.to_numpy(tile.weights)
     )

@@ -129,7 +129,7 @@ def explored(
     space : Space
     """
     xp, n_rows = space.xp, draws.shape[0]
-    seen = sampled(observations, strata, space)
+    seen = sampled(observations, strata, space, numbers=not model.event_rank)
     measured = in_metric(seen, metric).held()
     search = _Search(model, observations, seen, measured, context, metric, space)
     everyone, count = space.arange(n_rows), Counts.of(model).seedings
@@ -190,7 +190,7 @@ class _Search:
     def seedings(self, draws: Array) -> tuple[Array, Array]:
         """Return centres ``(rows, entrants, K, *event)`` of the least inertia, and who agrees.
 
-        That is whether all seedings of a row come to the same clusters.
+        That is whether the entrants of a row come to the same clusters.
         """
         xp, (n_rows, count, *shape) = self.space.xp, draws.shape
         wide = _taken(self.measured, xp.repeat(self.space.arange(n_rows), count))
@@ -326,7 +326,9 @@ class _Search:
         return _first(xp.reshape(status, shape), xp.reshape(value, shape), kept, self.space)
 
 
-def sampled(observations: Observations[Tile], strata: Array, space: Space) -> Observations[Tile]:
+def sampled(
+    observations: Observations[Tile], strata: Array, space: Space, *, numbers: bool
+) -> Observations[Tile]:
     """Return observations, or a stratified sample of those of each row where they are many.
 
     As many strata of equal weight follow one another, in the order of the samples or of numbers
@@ -337,7 +339,7 @@ def sampled(observations: Observations[Tile], strata: Array, space: Space) -> Ob
     if observations.width <= size:
         return observations.held()
     xp = space.xp
-    if observations.whole().x.ndim == 2:
+    if numbers:
         observations = _in_order(observations)
     weights, starts = _runs(observations, space)
     before = xp.cumulative_sum(weights, axis=-1, include_initial=True)
