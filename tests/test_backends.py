@@ -331,7 +331,7 @@ def reads_counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
             if hasattr(array, name):
                 patch.setattr(array, name, counted(name, getattr(array, name)))
         copy = counted("to_numpy", arrays.to_numpy)
-        for module in ("_arrays", "boundary", "driver", "init", "result"):
+        for module in ("_arrays", "boundary", "driver", "explore", "init", "result"):
             patch.setattr(f"xem.{module}.to_numpy", copy)
         yield counts
 
@@ -370,15 +370,20 @@ def test_a_fit_reads_once_a_check(lane, init, max_iter, checks, monkeypatch):
 
 
 @on_strict
-def test_a_fit_reads_as_often_whatever_its_size(lane, monkeypatch):
-    """Restarts, weights and tiles add no read; lengths are read once, to group the problems."""
+@pytest.mark.parametrize("init", ["k-means++", "explore"])
+def test_a_fit_reads_as_often_whatever_its_size(lane, init, monkeypatch):
+    """Restarts, weights and tiles add no read; lengths are read once, to group the problems.
+
+    A start that explores reads in each tile, after each stage, which runs are strained.
+    """
     x, weights = two_groups(8, 20), np.ones((8, 20))
     lengths = 3 * np.arange(8) % 21
     arrays = {"weights": lane.asarray(weights), "lengths": lane.asarray(lengths)}
     with reads_counted(monkeypatch) as reads:
         options = {"max_iter": 4, "check_every": 2, "tol": 0, "n_init": 3, "memory": 1}
-        xem.fit(TWO, lane.asarray(x), seed=0, **options, **arrays)
-    assert reads == {"to_numpy": 1 + 2 + 2}
+        xem.fit(TWO, lane.asarray(x), init=init, seed=0, **options, **arrays)
+    n_tiles = 3 * sum(lengths > 2) if init == "explore" else 0
+    assert reads == {"to_numpy": 1 + 2 + 2 + 2 * n_tiles}
 
 
 @on_torch
@@ -526,8 +531,9 @@ def workers() -> list[str]:
 def test_an_interrupt_in_a_worker_reaches_the_caller(error, threads):
     CALLS.clear()
     model = xem.Mixture(Failing(error=error), 2)
+    x, options = two_groups(64, 300), {"init": "k-means++", "memory": 20_000}
     with pytest.raises(error, match="in a step"):
-        xem.fit(model, two_groups(64, 300), seed=0, memory=20_000, threads=threads)
+        xem.fit(model, x, seed=0, threads=threads, **options)
     assert any(name.startswith("xem") for name in CALLS) == (threads > 1)
     assert len(CALLS) < 10 + 64
     assert not workers()

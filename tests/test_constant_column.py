@@ -53,7 +53,7 @@ def test_it_is_fitted_at_the_floor(lane, kind):
     """The others are fitted as without it, and it adds a Normal density at its mean."""
     x, value = groups(), 7.25
     both = [
-        xem.fit(mixture(kind), lane.asarray(data), seed=0, tol=0, max_iter=8)
+        xem.fit(mixture(kind), lane.asarray(data), init="k-means++", seed=0, tol=0, max_iter=8)
         for data in (with_column(x, value), x)
     ]
     found, expected = (host(lane, fit) for fit in both)

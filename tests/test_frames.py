@@ -970,7 +970,8 @@ def test_another_family_has_its_own_columns():
 def test_progress_and_callback(capsys):
     seen: list[xem.Progress] = []
     frame, fit = fit_groups(
-        table(), by="who", value="x", model=TWO, seed=0, progress=True, check_every=1,
+        table(), by="who", value="x", model=TWO, init="k-means++", seed=0, progress=True,
+        check_every=1,
         callback=lambda progress: seen.append(progress) or len(seen) == 2,
     )  # fmt: skip
     assert [progress.iteration for progress in seen] == [1, 2]

@@ -57,13 +57,18 @@ def is_inked(image: np.ndarray, place: np.ndarray) -> bool:
 def chosen() -> xem.Fit:
     """Return the fit of one problem that was chosen among several."""
     x = two_groups(1, 80)
-    fits = [xem.fit(mixture(k), x, seed=0, check_every=1).sorted() for k in (1, 2, 3)]
-    return select(fits, "bic").fit
+    fits = [fitted(k, x) for k in (1, 2, 3)]
+    return select([fit.sorted() for fit in fits], "bic").fit
+
+
+def fitted(n_components: int, x: np.ndarray) -> xem.Fit:
+    """Return a fit with a history of some length."""
+    return xem.fit(mixture(n_components), x, init="k-means++", seed=0, check_every=1)
 
 
 def test_what_was_chosen_keeps_its_history():
     fit = chosen()
-    own = xem.fit(mixture(2), two_groups(1, 80), seed=0, check_every=1)
+    own = fitted(2, two_groups(1, 80))
     rise = fit.history[: len(own.history), 0]
     assert len(rise) > 3
     assert_allclose(rise, own.history[:, 0], rtol=1e-12)

@@ -159,7 +159,8 @@ def test_no_aircraft_is_fitted_by_a_collapse_where_another_restart_is_sound():
     x = [own.astype(float) for own in np.split(delays[order], cuts)][:700]
     x = [own for own in x if 5 <= len(own) <= 60]
     model = xem.Mixture(xem.Normal(), 2)
-    each = [xem.fit(model, x, seed=seed) for seed in np.random.default_rng(0).spawn(5)]
+    seeds = np.random.default_rng(0).spawn(5)
+    each = [xem.fit(model, x, init="k-means++", seed=seed) for seed in seeds]
     status = np.stack([fit.status for fit in each])
     sound = np.any(status == Status.CONVERGED, axis=0)
     collapsed = np.any(status == Status.ON_FLOOR, axis=0)

@@ -306,7 +306,7 @@ def test_what_has_not_converged_warns() -> None:
         GaussianMixture(3, max_iter=1, random_state=0).fit(IRIS)
     model = xem.Mixture(xem.MultivariateNormal(), 3)
     with pytest.warns(ConvergenceWarning, match="raise max_iter"):
-        Mixture(model, max_iter=1, random_state=0).fit(IRIS)
+        Mixture(model, init="k-means++", max_iter=1, random_state=0).fit(IRIS)
 
 
 def test_models_without_a_fit_are_an_error() -> None:

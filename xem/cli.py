@@ -150,7 +150,7 @@ def fit(
     init: Annotated[
         Literal["explore", "k-means++", "k-means", "random_from_data", "quantile"],
         typer.Option(help="How fits start."),
-    ] = "k-means++",
+    ] = "explore",
     n_init: Annotated[int, typer.Option(help="Starts for each group; the best fit is kept.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other starts.")] = 0,
     tol: Annotated[

@@ -19,7 +19,7 @@ from xem.context import Survey, survey
 from xem.convergence import State, conclude, hopeless
 from xem.distances import covariance
 from xem.execution import Budget, Observations, RawTile, Source, Workers, floating, spans
-from xem.explore import Counts, explored
+from xem.explore import explored, most_runs
 from xem.families.base import Context, about_origin
 from xem.init import EXPLORE, Draws, Start, from_start, metric_of, overlaid, seeded
 from xem.models.base import Model, Tile
@@ -297,9 +297,10 @@ class Driver:
 
     def _explored(self, rows: Rows, observations: Observations[Tile], metric: Array | None) -> Any:
         """Return the standardised parameters that the best of several starts leads to."""
-        draws = take_rows(self._draws.seeds, rows.ids // self._count)
-        strata, space = self._draws.strata, self._space
-        return explored(self._model, observations, rows.context, draws, strata, metric, space)
+        seeds, moves, strata = self._draws
+        seeds, moves = rows_.take((seeds, moves), rows.ids // self._count)
+        draws = Draws(seeds, moves, strata)
+        return explored(self._model, observations, rows.context, draws, metric, self._space)
 
     def _iterate(
         self, steps: int, source: Source, where: Array | slice, rows: Rows, exact: bool
@@ -506,7 +507,7 @@ class _Tiling:
             model.footprint(problems.event, exact=exact, on_host=on_host) for exact in (False, True)
         ]
         explores = options.method == EXPLORE
-        self._starts = Counts.of(model).most if explores else _TRIED
+        self._starts = most_runs(model) if explores else _TRIED
         fused = call.fuses and not call.loops and model.fuses(problems.event)
         self._fused = _FUSED if fused else None
 
@@ -536,7 +537,7 @@ class _Tiling:
         """
         jobs = [job for k, part in enumerate(parts) for job in self._cut(k, part, steps)]
         run, results = partial(_run, function), dict[int, Any]()
-        shared = [i for i, job in enumerate(jobs) if self._is_shared(job)]
+        shared = [i for i, job in enumerate(jobs) if self._is_shared(job, steps)]
         results |= zip(shared, self._workers.map(run, [jobs[i] for i in shared]), strict=True)
         results |= {i: run(job) for i, job in enumerate(jobs) if i not in results}
         tiles: list[list[Any]] = [[] for _ in parts]
@@ -544,9 +545,10 @@ class _Tiling:
             tiles[job.part].append(results[i])
         return [rows_.join(own) for own in tiles]
 
-    def _is_shared(self, job: Job) -> bool:
-        width = job.source.width
-        return width <= self.breadth(job.exact) and width * job.rows.ids.shape[0] >= _SMALL
+    def _is_shared(self, job: Job, steps: bool) -> bool:
+        width, starts = job.source.width, 1 if steps else self._starts
+        size = width * job.rows.ids.shape[0] * starts
+        return width <= self.breadth(job.exact) and size >= _SMALL
 
     def _cut(self, k: int, part: Part, steps: bool) -> Iterator[Job]:
         source, rows, exact = part

@@ -30,7 +30,7 @@ def fit(
     weights: Any = None,
     lengths: Any = None,
     prior: Any = None,
-    init: str | MixtureParams = "k-means++",
+    init: str | MixtureParams = "explore",
     n_init: int = 1,
     seed: Any = None,
     max_iter: int = 1000,
@@ -63,13 +63,13 @@ def fit(
         ``model.prior(…)``, or ``"fraley-raftery"`` for one that follows from the data: the
         posterior density is maximised, and `Fit.objective` is its logarithm.
     init : str or MixtureParams
-        ``"k-means++"`` (one greedy seeding, three Lloyd steps, an M-step on hard labels),
-        ``"k-means"`` (Lloyd steps to convergence), ``"random_from_data"``, ``"explore"`` (many
-        seedings, short runs of EM, and the best of them for each problem: the likeliest fits, for
-        several times as long a start, on a sample of long problems); for numbers ``"quantile"``
-        (deterministic); for vectors ``"whitened k-means++"`` (distances in the metric of each
-        problem's own covariance, for clusters that are long and thin in one direction); or
-        ``model.params(…)``, of which what is left out is started by k-means++.
+        ``"explore"`` (many seedings, short runs of EM, and the best of them for each problem;
+        of long problems, on a sample); ``"k-means++"`` (one greedy seeding, three Lloyd steps, an
+        M-step on hard labels), ``"k-means"`` (Lloyd steps to convergence),
+        ``"random_from_data"``; for numbers ``"quantile"`` (deterministic); for vectors
+        ``"whitened k-means++"`` (distances in the metric of each problem's own covariance, for
+        clusters that are long and thin in one direction); or ``model.params(…)``, of which what
+        is left out is started by k-means++.
     n_init : int
         Whole runs, each with a start of its own. Per problem the best is kept: by `Status.rank`,
         then by the objective less `Fit.floor_gain`, and the first of equals.

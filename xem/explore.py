@@ -1,8 +1,9 @@
-"""The start that explores: seedings, the best of them, short runs of EM, and the best of these."""
+"""The start that explores: seedings, short runs of EM, the best of these, and relocations."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -10,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem import rows as rows_
-from xem._arrays import Array, Space, array_namespace, to_numpy
+from xem._arrays import Array, Space, aligned, array_namespace, to_numpy
 from xem._linalg import first_of, total, transposed, vecdot
+from xem._special import posterior
 from xem._tree import tree_map
 from xem.convergence import State, conclude
 from xem.distances import picked, squared_distances
@@ -22,96 +24,99 @@ from xem.init import (
     Draws,
     Start,
     assigned,
+    drawn_at,
     equally,
+    from_shares,
     from_start,
     in_metric,
     lloyd,
+    measured_tile,
     n_trials,
     quantiles,
     spread_out,
     squared,
-    uniforms,
     weights_of,
 )
+from xem.local_search import local_search
 from xem.models.base import Tile
 from xem.models.mixture import Mixture
 from xem.ranking import best
 from xem.status import RUNNING, STRAINED, Status
 from xem.steps import begun, iteration, prepared
 
-_MOST_SEEDINGS, _MOST_DRAWS, _DRAWN = 10, 6, 48
-"""At the most so many greedy seedings there are, and plain draws, or centres of these."""
+_SEEDINGS, _DRAWS = 2, (3, 6)
+"""So many greedy seedings there are, and plain draws, of numbers and of vectors. Two components of
+numbers have no seedings."""
 
 _RATIOS = (1.0, 19.0, 1 / 19)
 """Of the quantiles that numbers start from as well: the last share to the first."""
 
-_LLOYD, _ENTRANTS = (5, 10, 30), 2
-"""So many Lloyd steps are made with all seedings, with the better half, and with those that enter
-the runs of EM."""
+_LLOYD, _EXCHANGES = (2, 30), 8
+"""So many Lloyd steps are made before the exchanges of centres and after them."""
 
-_SAME, _CRISP, _UNUSUAL = 1e-9, 0.02, 0.5
+_SAME, _CRISP, _UNUSUAL = 1e-3, 0.02, 0.5
 """Seedings agree where their inertias do to this part. Clusters are apart where no more than so
 many nats an observation are left to know of which component it is. Components look like their
 family where the variance of their log densities is off by no more than this part."""
 
-_FIRST_RUN, _STAGES = 5, (8, 16)
-"""So many iterations are made with the best seeding alone, and with all starts before half of them
-go on, and then one."""
+_FIRST_RUN, _STAGES = 5, (((8, 3), (12, 1)), ((5, 3), (5, 1)))
+"""So many iterations are made with the best seeding alone, and with all starts, of numbers and of
+vectors, before so many of them go on."""
 
-_FINALISTS, _LAST_RUN = 2, 2
-"""So many go on from a sample instead, to so many iterations on all observations."""
+_ROUNDS, _MOVES, _MOVE_STAGES = 3, 10, ((3, 3), (6, 1))
+"""So many rounds of so many relocations there are at most, and so many iterations before so many
+of these go on."""
 
 _OF_NUMBERS, _FEWEST, _EACH, _EACH_AXIS = 128, 2048, 256, 32
 """So many observations are looked at if there are more: numbers, in order, for each component, and
 vectors in all, for each component, and for each axis of a component."""
 
 
-class Counts(NamedTuple):
-    """How many starts a row draws: the more components there are, the more can go wrong."""
+def _n_seedings(model: Mixture) -> int:
+    return _SEEDINGS if model.event_rank or model.n_clusters > 2 else 0
 
-    seedings: int
-    draws: int
 
-    @classmethod
-    def of(cls, model: Mixture) -> Counts:
-        """Return the counts for a model; for two components of numbers there are quantiles."""
-        n_clusters = model.n_clusters
-        seedings = min(2 + n_clusters, _MOST_SEEDINGS) if model.event_rank or n_clusters > 2 else 0
-        return cls(seedings, max(min(n_clusters, _MOST_DRAWS, _DRAWN // n_clusters), 1))
-
-    @property
-    def most(self) -> int:
-        """How many starts of a row are looked at together."""
-        return max(self.seedings, self.draws + len(_RATIOS))
+def most_runs(model: Mixture) -> int:
+    """Return how many runs of a row are looked at together."""
+    n_quantiles = 0 if model.event_rank else len(_RATIOS)
+    n_starts = _n_seedings(model) + _DRAWS[model.event_rank] + n_quantiles
+    return max(n_starts, _MOVES + 1 if model.n_clusters > 2 else 0)
 
 
 def drawn(
     rng: np.random.Generator, model: Mixture, event: tuple[int, ...], method: str, n_init: int
 ) -> Draws:
     """Return the uniforms that a start takes."""
-    n_clusters, n_starts, n_strata = model.n_clusters, 1, 0
-    if method == EXPLORE:
-        n_starts = sum(Counts.of(model))
-        n_strata = _OF_NUMBERS * n_clusters
-        if event:
-            n_strata = max(_FEWEST, max(_EACH, _EACH_AXIS * math.prod(event)) * n_clusters)
-    return uniforms(rng, n_init, (n_starts, n_clusters, n_trials(method, n_clusters)), n_strata)
+    n_clusters = model.n_clusters
+    n_each = n_trials(method, n_clusters)
+    if method != EXPLORE:
+        return Draws(rng.random((n_init, 1, n_clusters, n_each)), None, None)
+    n_strata = _OF_NUMBERS * n_clusters
+    if event:
+        n_strata = max(_FEWEST, max(_EACH, _EACH_AXIS * math.prod(event)) * n_clusters)
+    n_starts = _n_seedings(model) + _DRAWS[model.event_rank]
+    return Draws(
+        rng.random((n_init, n_starts, n_clusters + _EXCHANGES, n_each)),
+        rng.random((n_init, _ROUNDS, _MOVES)),
+        rng.random(n_strata),
+    )
 
 
 def explored(
     model: Mixture,
     observations: Observations[Tile],
     context: Context,
-    draws: Array,
-    strata: Array,
+    draws: Draws,
     metric: Array | None,
     space: Space,
 ) -> Any:
     """Return the parameters of the best of several starts, for each row.
 
     Where greedy seedings come to the same clusters, which are apart, these are the start. Else
-    all starts are compared as restarts are, after a few iterations: short runs, then one long
-    (Biernacki, Celeux and Govaert 2003).
+    the starts are compared as restarts are, after a few iterations: short runs, then one long
+    (Biernacki, Celeux and Govaert 2003). In the best of them components are moved to where they
+    may be worth more, and the best is kept: a component is taken away and another one split
+    (Ueda, Nakano, Ghahramani and Hinton 2000, "SMEM algorithm for mixture models").
 
     Parameters
     ----------
@@ -120,40 +125,37 @@ def explored(
         One problem for each row, in standardised units.
     context : Context
         Of the rows, in the accumulating dtype.
-    draws : array (rows, starts, K, trials)
-        Uniforms in [0, 1).
-    strata : array (size,)
-        Uniforms in [0, 1), for the observations that are looked at of many.
+    draws : Draws
+        Those of the rows: ``seeds`` ``(rows, starts, …, trials)``, ``moves`` ``(rows, rounds,
+        moves)``, and ``strata``, for the observations that are looked at of many.
     metric : array or None
         What distances are taken in.
     space : Space
     """
-    xp, n_rows = space.xp, draws.shape[0]
-    seen = sampled(observations, strata, space, numbers=not model.event_rank)
-    measured = in_metric(seen, metric).held()
-    search = _Search(model, observations, seen, measured, context, metric, space)
-    everyone, count = space.arange(n_rows), Counts.of(model).seedings
+    xp, seeds = space.xp, draws.seeds
+    everyone, count = space.arange(seeds.shape[0]), _n_seedings(model)
+    seen = sampled(observations, draws.strata, space, numbers=not model.event_rank)
+    search = _Search(model, seen, in_metric(seen, metric).held(), context, metric, space)
+
+    def best_of(rows: Array, near: Array | None) -> Any:
+        """Return the parameters that the best of all starts of some rows leads to."""
+        starts = search.others(rows, rows_.take(seeds[:, count:, ...], rows))
+        if near is not None:
+            starts = xp.concat([rows_.take(near, rows), starts], axis=1)
+        runs, stages = search.begun(rows, starts), _STAGES[model.event_rank]
+        params, _ = search.raced(runs, starts.shape[1], stages)
+        return search.relocated(rows, params, rows_.take(draws.moves, rows))
+
+    if not count:
+        return best_of(everyone, None)
+    near, agree = search.seedings(seeds[:, :count, ...])
     if not model.event_rank:
-        starts = search.others(everyone, draws[:, count:, ...])
-        if count:
-            starts = xp.concat([starts, search.seedings(draws[:, :count, ...])[0]], axis=1)
-        return search.best(everyone, starts)
-    near, agree = search.seedings(draws[:, :count, ...])
+        return best_of(everyone, near)
     runs = search.begun(everyone, near[:, :1, ...])
     state = search.run(runs, _FIRST_RUN)
-    first = state.params
-    done = agree & search.is_crisp(state, context) & search.looks_usual(runs._replace(params=first))
-    n_done = _count(done, space)
-    if n_done == n_rows:
-        return first
-    order = xp.argsort(xp.astype(~done, xp.int8), stable=True)
-    rest = order[n_done:]
-    others = search.others(rest, rows_.take(draws[:, count:, ...], rest))
-    params = search.best(rest, xp.concat([rows_.take(near, rest), others], axis=1))
-    if n_done == 0:
-        return params
-    both = rows_.join([rows_.take(first, order[:n_done]), params])
-    return rows_.take(both, xp.argsort(order))
+    usual = search.looks_usual(runs._replace(params=state.params)) | (state.status == STRAINED)
+    done = agree & search.is_crisp(state, context) & usual
+    return _redone(~done, state.params, lambda rows: best_of(rows, near), space)
 
 
 class _Runs(NamedTuple):
@@ -175,12 +177,11 @@ class _Search:
 
     Attributes
     ----------
-    everything, seen, measured : Observations
-        All, those that are looked at, and these in the metric.
+    seen, measured : Observations
+        Those that are looked at, and these in the metric.
     """
 
     model: Mixture
-    everything: Observations[Tile]
     seen: Observations[Tile]
     measured: Observations[Tile]
     context: Context
@@ -188,30 +189,31 @@ class _Search:
     space: Space
 
     def seedings(self, draws: Array) -> tuple[Array, Array]:
-        """Return centres ``(rows, entrants, K, *event)`` of the least inertia, and who agrees.
+        """Return centres ``(rows, seedings, K, *event)``, those of the least inertia first.
 
-        That is whether the entrants of a row come to the same clusters.
+        And whether the best two of a row agree.
         """
-        xp, (n_rows, count, *shape) = self.space.xp, draws.shape
+        xp, (n_rows, count, *_) = self.space.xp, draws.shape
         wide = _taken(self.measured, xp.repeat(self.space.arange(n_rows), count))
-        centres = spread_out(wide, xp.reshape(draws, (-1, *shape)), squared)
-        for steps, kept in zip(
-            _LLOYD, (max(count // 2, _ENTRANTS), _ENTRANTS, _ENTRANTS), strict=True
-        ):
-            centres = lloyd(wide, centres, steps)
-            away = xp.reshape(inertia(wide, centres), (n_rows, count))
-            nothing = xp.zeros_like(xp.astype(away, xp.int32))
-            chosen = _first(nothing, -away, kept, self.space)
-            wide, centres, count = _taken(wide, chosen), rows_.take(centres, chosen), kept
-        away = xp.reshape(rows_.take(xp.reshape(away, (-1,)), chosen), (n_rows, count))
+        draws = xp.reshape(draws, (n_rows * count, *draws.shape[2:]))
+        centres = spread_out(wide, draws[:, :-_EXCHANGES, :], squared)
+        centres = lloyd(wide, centres, _LLOYD[0])
+        centres = local_search(wide, centres, draws[:, -_EXCHANGES:, :])
+        centres = lloyd(wide, centres, _LLOYD[1])
+        away = inertia(wide, centres)
+        value = -xp.reshape(away, (n_rows, count))
+        order = _first(xp.zeros_like(xp.astype(value, xp.int32)), value, count, self.space)
+        away = xp.reshape(rows_.take(away, order), (n_rows, count))
         agree = xp.abs(away[:, 0] - away[:, 1]) <= _SAME * away[:, 0]
+        centres = rows_.take(centres, order)
         return xp.reshape(centres, (n_rows, count, *centres.shape[1:])), agree
 
     def others(self, rows: Array, draws: Array) -> Array:
         """Return centres ``(rows, starts, K, *event)``: plain draws and, for numbers, quantiles."""
-        xp, (n_rows, count, n_clusters, _) = self.space.xp, draws.shape
+        xp, (n_rows, count, *_), n_clusters = self.space.xp, draws.shape, self.model.n_clusters
         wide = _taken(self.measured, xp.repeat(rows, count))
-        found = spread_out(wide, xp.reshape(draws[..., :1], (-1, n_clusters, 1)), equally)
+        seeds = xp.reshape(draws[..., :n_clusters, :1], (-1, n_clusters, 1))
+        found = spread_out(wide, seeds, equally)
         found = xp.reshape(found, (n_rows, count, *found.shape[1:]))
         if self.model.event_rank:
             return found
@@ -227,7 +229,11 @@ class _Search:
         metric = None if self.metric is None else rows_.take(self.metric, index)
         start = Start(space.xp.reshape(centres, (-1, *shape)), metric)
         started = from_start(model, start, seen, context, space)
-        return _Runs(model.clamp(started, tree_map(space.working, context)), context, seen)
+        return self._allowed(started, context, seen)
+
+    def _allowed(self, params: Any, context: Context, seen: Observations[Tile]) -> _Runs:
+        working = tree_map(self.space.working, context)
+        return _Runs(self.model.clamp(params, working), context, seen)
 
     def run(self, runs: _Runs, steps: int) -> State:
         """Return the states of runs after some iterations, without the sums of components.
@@ -235,15 +241,12 @@ class _Search:
         Runs that need the exact form of the step are made in it.
         """
         state = self._run(runs, steps, exact=False)
-        xp, waits = self.space.xp, state.status == STRAINED
-        n_waiting = _count(waits, self.space)
-        if not n_waiting:
-            return state
-        order = xp.argsort(xp.astype(~waits, xp.int8), stable=True)
-        exact = self._run(runs.taken(order[:n_waiting]), steps, exact=True)
-        joined: State = rows_.join([exact, rows_.take(state, order[n_waiting:])])
-        in_order: State = rows_.take(joined, xp.argsort(order))
-        return in_order
+
+        def exactly(waiting: Array) -> State:
+            return self._run(runs.taken(waiting), steps, exact=True)
+
+        made: State = _redone(state.status == STRAINED, state, exactly, self.space)
+        return made
 
     def _run(self, runs: _Runs, steps: int, *, exact: bool) -> State:
         model, space, (params, context, seen) = self.model, self.space, runs
@@ -262,7 +265,8 @@ class _Search:
         """Return whether log densities within components vary as those of their family do.
 
         Outliers and heavy tails make them vary more, and clusters of another form less or more:
-        what looks settled may then be far from the best.
+        what looks settled may then be far from the best. Where even the exact form of the step
+        is strained, they have lost the digits that would tell.
         """
         family, xp = self.model.component, self.space.xp
         event = tuple(runs.seen.whole().x.shape[1 : 1 + self.model.event_rank])
@@ -283,47 +287,121 @@ class _Search:
         ratio = xp.sum(within, axis=-1) / (usual * runs.context.total_weight)
         return xp.abs(ratio - 1) <= _UNUSUAL
 
-    def best(self, rows: Array, centres: Array) -> Any:
-        """Return the parameters of the best of the runs from centres, for each row."""
-        count, runs = centres.shape[1], self.begun(rows, centres)
-        is_sample = self.seen.width < self.everything.width
-        half, last = max(count // 2, 1), _FINALISTS if is_sample else 1
-        for steps, kept in zip(_STAGES, (half, min(half, last)), strict=True):
+    def raced(
+        self, runs: _Runs, count: int, stages: tuple[tuple[int, int], ...]
+    ) -> tuple[Any, Array]:
+        """Return the parameters of the best of the runs of each row, and which of them it was."""
+        n_rows = runs.context.total_weight.shape[0] // count
+        place = self.space.xp.tile(self.space.arange(count), (n_rows,))
+        for steps, kept in stages:
             state = self.run(runs, steps)
             chosen = self._promising(state, runs.context, count, kept)
-            runs, count = runs._replace(params=state.params).taken(chosen), kept
-        return runs.params if count == 1 else self._on_all(rows, runs.params, count)
+            runs = runs._replace(params=state.params).taken(chosen)
+            place, count = rows_.take(place, chosen), kept
+        return runs.params, place
 
-    def _on_all(self, rows: Array, params: Any, count: int) -> Any:
-        """Return the best of so many parameters of each row, by runs on all observations."""
-        xp, space, n_rows = self.space.xp, self.space, rows.shape[0]
-        seen = self.everything.mapped(lambda tile: rows_.take(tile, rows))
-        context, states = rows_.take(self.context, rows), list[State]()
-        for k in range(count):
-            own = rows_.take(params, space.arange(n_rows) * count + k)
-            states.append(self.run(_Runs(own, context, seen), _LAST_RUN))
+    def relocated(self, rows: Array, params: Any, draws: Array) -> Any:
+        """Return the parameters of some rows after relocations, round by round while they help.
 
-        def beside(*leaves: Array) -> Array:
-            return xp.reshape(xp.stack(leaves, axis=1), (-1, *leaves[0].shape[1:]))
+        ``draws`` ``(rows, rounds, moves)`` are uniforms in [0, 1).
+        """
+        if self.model.n_clusters == 2 or not draws.shape[1]:
+            return params
+        moves = self._moves(rows, params, draws[:, 0, :])
+        after, place = self.raced(moves, draws.shape[-1] + 1, _MOVE_STAGES)
 
-        state = tree_map(beside, *states)
-        context = rows_.take(context, xp.repeat(space.arange(n_rows), count))
-        return rows_.take(state.params, self._promising(state, context, count, 1))
+        def again(index: Array) -> Any:
+            left = rows_.take(draws[:, 1:, :], index)
+            return self.relocated(rows_.take(rows, index), rows_.take(after, index), left)
+
+        return _redone(place != 0, after, again, self.space)
+
+    def _moves(self, rows: Array, params: Any, draws: Array) -> _Runs:
+        """Return runs of some rows: from their parameters, and from each of the moves of these.
+
+        A move draws an observation and splits the component that it is likeliest of: what is
+        nearer to the observation than to the mean becomes the one that is missed least.
+        """
+        model, space, xp = self.model, self.space, self.space.xp
+        family, n_moves, seen = model.component, draws.shape[-1], _taken(self.seen, rows)
+        number = space.arange(model.n_clusters)[:, None]
+        ready = prepared(model, params, space, exact=True).ready
+        missed = self._missed(ready, seen)[..., None]
+        several = drawn_at(seen, list(seen.map(weights_of)), draws)
+        at = family.log_prob(ready.components, family.features(ready.components, several))
+        split = xp.argmax(at, axis=-2)[:, None, :] == number
+        removed = xp.argmin(xp.where(split, math.inf, missed), axis=-2)[:, None, :] == number
+        split, removed, several = map(_along, (split, removed, several))
+
+        index = xp.repeat(space.arange(rows.shape[0]), n_moves)
+        ready, means = rows_.take((ready, model.centres(params)), index)
+        of_split = xp.sum(xp.where(aligned(split, means), means, xp.zeros_like(means)), axis=1)
+        pair = xp.stack([several, of_split], axis=1)
+        means = xp.where(aligned(removed, means), pair[:, :1, ...], means)
+        rows = rows_.take(rows, index)
+        metric = None if self.metric is None else rows_.take(self.metric, rows)
+        pair = Start.at(pair, metric).centres
+        pair = pair if pair.ndim == 2 else transposed(pair)
+
+        def shares(tile: Tile) -> Array:
+            logs = family.log_prob(ready.components, family.features(ready.components, tile.x))
+            share = posterior(xp.where(removed[..., None], -math.inf, logs), ready.left)
+            parted = xp.sum(xp.where(split[..., None], share, 0.0), axis=-2, keepdims=True)
+            away = squared_distances(measured_tile(tile, metric), pair)
+            nearer = away[:, :1, :] < away[:, 1:, :]
+            share = xp.where(split[..., None] & nearer, 0.0, share)
+            share = xp.where(removed[..., None] & nearer, parted, share)
+            return share * weights_of(tile)[:, None, :]
+
+        seen, context = _taken(self.seen, rows), rows_.take(self.context, rows)
+        moved = from_shares(model, means, shares, seen, context, space)
+
+        def beside(now: Array, then: Array) -> Array:
+            then = xp.reshape(then, (-1, n_moves, *now.shape[1:]))
+            both = xp.concat([now[:, None, ...], then], axis=1)
+            return xp.reshape(both, (-1, *now.shape[1:]))
+
+        rows = beside(rows[::n_moves], rows)
+        context = rows_.take(self.context, rows)
+        return self._allowed(tree_map(beside, params, moved), context, _taken(self.seen, rows))
+
+    def _missed(self, ready: Any, seen: Observations[Tile]) -> Array:
+        """Return what the log likelihood loses without each component, ``(rows, K)``."""
+        xp, family = self.space.xp, self.model.component
+
+        def of(tile: Tile) -> Array:
+            logs = family.log_prob(ready.components, family.features(ready.components, tile.x))
+            others = xp.clip(1 - posterior(logs, ready.left), self.space.epsilon, None)
+            weights = xp.broadcast_to(weights_of(tile)[:, None, :], others.shape)
+            return self.space.sums(-vecdot(xp.log(others), weights))
+
+        return add(seen.map(of))
 
     def _promising(self, state: State, context: Context, count: int, kept: int) -> Array:
-        """Return which runs go on: so many of each ``count``, the best first.
-
-        Those that even the exact form of the step strains come after the others, in their order.
-        """
-        xp, waits = self.space.xp, state.status == STRAINED
+        """Return which runs go on: so many of each ``count``, the best first."""
+        xp = self.space.xp
         ended = conclude(self.model, state, context, Status.MAX_ITER)
         gain = self.model.floor_gain(state.params, state.sums.counts, context)
         held = ended.status == int(Status.ON_FLOOR)
         value = state.objective - xp.where(held, gain, xp.zeros_like(gain))
-        value = xp.where(waits, xp.zeros_like(value), value)
-        status = xp.where(waits, int(Status.DEGENERATE), ended.status)
-        shape = (-1, count)
-        return _first(xp.reshape(status, shape), xp.reshape(value, shape), kept, self.space)
+        status, value = (xp.reshape(a, (-1, count)) for a in (ended.status, value))
+        return _first(status, value, kept, self.space)
+
+
+def _redone(mask: Array, tree: Any, redo: Callable[[Array], Any], space: Space) -> Any:
+    """Return a tree in which the rows of a mask are what a function of their index returns."""
+    xp, count = space.xp, int(to_numpy(space.xp.sum(space.xp.astype(mask, space.index_dtype))))
+    if not count:
+        return tree
+    order = xp.argsort(xp.astype(~mask, xp.int8), stable=True)
+    parts = [redo(order[:count]), rows_.take(tree, order[count:])]
+    return rows_.take(rows_.join(parts), xp.argsort(order))
+
+
+def _along(moves: Array) -> Array:
+    """Return what belongs to moves, their axis, the last one, joined to that of the rows."""
+    first = array_namespace(moves).moveaxis(moves, -1, 1)
+    return array_namespace(moves).reshape(first, (-1, *first.shape[2:]))
 
 
 def sampled(
@@ -394,11 +472,6 @@ def _runs(observations: Observations[Tile], space: Space) -> tuple[Array, Array]
 def _taken(observations: Observations[Tile], index: Array) -> Observations[Tile]:
     """Return the observations of some rows."""
     return observations.holding(rows_.take(observations.whole(), index))
-
-
-def _count(mask: Array, space: Space) -> int:
-    """Return how many rows a mask has, on the host."""
-    return int(to_numpy(space.xp.sum(space.xp.astype(mask, space.index_dtype))))
 
 
 def inertia(observations: Observations[Tile], centres: Array) -> Array:

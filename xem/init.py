@@ -29,7 +29,7 @@ from xem.families.base import Context
 from xem.models.base import Model, Tile
 
 EXPLORE, WHITENED = "explore", "whitened k-means++"
-INITS = ("k-means++", "k-means", "random_from_data", "quantile", WHITENED, EXPLORE)
+INITS = (EXPLORE, "k-means++", "k-means", "random_from_data", "quantile", WHITENED)
 """The starts by name, the default first."""
 
 RANKS = {"quantile": (0,), WHITENED: (1,)}
@@ -49,17 +49,11 @@ class Draws(NamedTuple):
     """The uniforms in [0, 1) that serve all problems."""
 
     seeds: Any
-    """``(n_init, seedings, K, trials)``."""
+    """``(n_init, seedings, …, trials)``: of each centre, and of what follows."""
+    moves: Any
+    """``(n_init, rounds, moves)``: of relocations."""
     strata: Any
     """One for each observation that is looked at where there are more, or None."""
-
-
-def uniforms(
-    rng: np.random.Generator, n_init: int, shape: tuple[int, int, int], n_strata: int
-) -> Draws:
-    """Return one host table of uniforms, for seedings of a shape ``(seedings, K, trials)``."""
-    strata = rng.random(n_strata) if n_strata else None
-    return Draws(rng.random((n_init, *shape)), strata)
 
 
 class Start(NamedTuple):
@@ -124,26 +118,45 @@ def in_metric(observations: Observations[Tile], metric: Array | None) -> Observa
     """Return observations as a metric looks at them."""
     if metric is None:
         return observations
-    return observations.mapped(lambda tile: tile._replace(x=measured(tile.x, metric)))
+    return observations.mapped(lambda tile: measured_tile(tile, metric))
+
+
+def measured_tile(tile: Tile, metric: Array | None) -> Tile:
+    """Return a tile of observations as a metric looks at them."""
+    return tile if metric is None else tile._replace(x=measured(tile.x, metric))
 
 
 def from_start(
     model: Model, start: Start, observations: Observations[Tile], context: Context, space: Space
 ) -> Any:
-    """Return the M-step on hard labels: each observation belongs to its nearest centre.
-
-    A cluster on the floor, such as a lone outlier's, would start where EM cannot leave: it
-    starts as wide as the data instead.
-    """
+    """Return the M-step on hard labels: each observation belongs to its nearest centre."""
     centres, metric = start
+
+    def of(tile: Tile) -> Array:
+        return assigned(measured_tile(tile, metric), centres)
+
     where = centres if metric is None else unmeasured(centres, metric)
-    first = model.initial(where, tree_map(space.working, context))
+    return from_shares(model, where, of, observations, context, space)
+
+
+def from_shares(
+    model: Model,
+    means: Array,
+    shares: Callable[[Tile], Array],
+    observations: Observations[Tile],
+    context: Context,
+    space: Space,
+) -> Any:
+    """Return the M-step on given shares ``(rows, K, n)`` of the observations of each tile.
+
+    The sums are made about the means ``(rows, K, *event)``. A cluster on the floor, such as a
+    lone outlier's, would start where EM cannot leave: it starts there as wide as the data instead.
+    """
+    first = model.initial(means, tree_map(space.working, context))
     ready = space.rounded(model.prepare(space.exact(first), exact=True))
 
     def of(tile: Tile) -> Any:
-        seen = tile if metric is None else tile._replace(x=measured(tile.x, metric))
-        sums = space.exact(model.hard_sums(ready, tile, assigned(seen, centres)))
-        return weighed(sums, context)
+        return weighed(space.exact(model.hard_sums(ready, tile, shares(tile))), context)
 
     sums = add(observations.map(of))
     exact = space.exact(first)
@@ -186,7 +199,7 @@ def spread_out(
     nearest: list[Array] = []
     centres: list[Array] = []
     for k in range(draws.shape[1]):
-        several = _pick(observations, mass, draws[:, k, :] if k else draws[:, k, :1])
+        several = drawn_at(observations, mass, draws[:, k, :] if k else draws[:, k, :1])
         last = k + 1 == draws.shape[1]
         centre = several[..., 0]
         if several.shape[-1] > 1:
@@ -223,7 +236,7 @@ def weights_of(tile: Tile) -> Array:
     return array_namespace(tile.x).ones_like(tile.x[:, 0, :] if tile.x.ndim == 3 else tile.x)
 
 
-def _pick(observations: Observations[Tile], mass: list[Array], draws: Array) -> Array:
+def drawn_at(observations: Observations[Tile], mass: list[Array], draws: Array) -> Array:
     """Return the observations at which the cumulated mass passes draws ``(rows, trials)``.
 
     ``(rows, *event, trials)``.
@@ -335,7 +348,7 @@ def lloyd(observations: Observations[Tile], centres: Array, steps: int) -> Array
     xp = array_namespace(centres)
     check = 1 if Space.of(centres).on_host else _LLOYD_CHECK
     for step in range(1, steps + 1):
-        before, centres = centres, _moved(observations, centres)
+        before, centres = centres, to_means(observations, centres)
         if step % check:
             continue
         moves = xp.any(xp.reshape(before != centres, (centres.shape[0], -1)), axis=-1)
@@ -348,7 +361,8 @@ def lloyd(observations: Observations[Tile], centres: Array, steps: int) -> Array
     return centres
 
 
-def _moved(observations: Observations[Tile], centres: Array) -> Array:
+def to_means(observations: Observations[Tile], centres: Array) -> Array:
+    """Return the means of the observations nearest to each centre; one without any stays."""
     xp = array_namespace(centres)
 
     def moments(tile: Tile) -> tuple[Array, Array]:

@@ -58,14 +58,18 @@ vectors in float32 nine for sums in blocks and for what rounding takes from the 
 
 @cache
 def costs_of_a_fit(
-    case: Case, iterations: int, memory: int | None = None, check_every: int = 10
+    case: Case,
+    iterations: int,
+    memory: int | None = None,
+    check_every: int = 10,
+    init: str = "k-means++",
 ) -> Costs:
     """Return what a fit of so many iterations asks."""
     with fake_cuda(running_on(case.n_problems)) as audit:
         x = torch.empty(case.shape, dtype=case.dtype, device="cuda")
         with audit.counting() as costs:
             model = mixture(case.kind, case.k)
-            options = {"memory": memory, "check_every": check_every}
+            options = {"memory": memory, "check_every": check_every, "init": init}
             xem.fit(model, x, max_iter=iterations, tol=1e-6, seed=0, **options)
     return costs
 
@@ -158,9 +162,10 @@ def test_sums_alone_are_float64(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", of_dtypes(SCALAR, MANY), ids=name)
-def test_peak_of_a_fit(case: Case) -> None:
+@pytest.mark.parametrize("init", ["k-means++", pytest.param("explore", marks=pytest.mark.slow)])
+def test_peak_of_a_fit(case: Case, init: str) -> None:
     """Of all of it: the look at the data, the start, the iterations, the result."""
-    assert costs_of_a_fit(case, 3).peak <= TILE
+    assert costs_of_a_fit(case, 3, init=init).peak <= TILE
 
 
 @pytest.mark.parametrize("memory", [pytest.param(16, marks=pytest.mark.slow), 64])

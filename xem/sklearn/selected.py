@@ -68,7 +68,7 @@ class BestMixture(FittedEstimator):
         covariance_types: Iterable[str] = ("full", "tied", "diag", "spherical"),
         criterion: str = "bic",
         covariance_floor: float = 1e-6,
-        init: str = "k-means++",
+        init: str = "explore",
         n_init: int = 1,
         max_iter: int = 1000,
         tol: float = 1e-6,

@@ -68,7 +68,7 @@ class Mixture(FittedEstimator):
         self,
         model: Model,
         *,
-        init: str | MixtureParams = "k-means++",
+        init: str | MixtureParams = "explore",
         n_init: int = 1,
         max_iter: int = 1000,
         tol: float = 1e-6,

@@ -1,0 +1,74 @@
+"""Local search for the centres of k-means: a centre goes where it is worth more."""
+
+from __future__ import annotations
+
+import math
+
+from xem._arrays import Array, Space, aligned, array_namespace
+from xem._linalg import cross_sums, first_of, total, transposed, vecdot
+from xem.distances import squared_distances
+from xem.execution import Observations
+from xem.init import drawn_at, to_means, weights_of
+from xem.models.base import Tile
+
+_LEAST = 1e-4
+"""What an exchange lowers the sum of squares by, at least, as a part of it."""
+
+
+def local_search(observations: Observations[Tile], centres: Array, draws: Array) -> Array:
+    """Exchange centres for observations where that lowers the sum of squared distances.
+
+    Each step draws some observations by their squared distance from the nearest centre, looks
+    what each would save in the place of each centre, and makes the best exchange, if it saves
+    anything, and one step of Lloyd's (Lattanzi and Sohler 2019, "A better k-means++ algorithm
+    via local search").
+
+    Parameters
+    ----------
+    observations : Observations
+        One problem for each row, few enough to be looked at as one tile.
+    centres : array (rows, K, *event)
+    draws : array (rows, steps, trials)
+        Uniforms in [0, 1).
+    """
+    xp = array_namespace(centres)
+    for step in range(draws.shape[1]):
+        found, better = _exchanged(observations, centres, draws[:, step, :])
+        centres = xp.where(aligned(better, centres), to_means(observations, found), centres)
+    return centres
+
+
+def _exchanged(
+    observations: Observations[Tile], centres: Array, draws: Array
+) -> tuple[Array, Array]:
+    """Return centres after the best exchange, and whether it saves anything, bool ``(rows,)``."""
+    xp, tile, n_trials = array_namespace(centres), observations.whole(), draws.shape[-1]
+    weights = weights_of(tile)
+    squares = squared_distances(tile, _by_event(centres))
+    nearest = xp.min(squares, axis=-2)
+    hard = first_of(squares == nearest[:, None, :])
+    second = xp.min(xp.where(hard, math.inf, squares), axis=-2)
+    several = drawn_at(observations, [nearest * weights], draws)
+    away = squared_distances(tile, several)
+    with_all = xp.minimum(nearest[:, None, :], away)
+    without_own = xp.minimum(second[:, None, :], away)
+    stay = vecdot(with_all, xp.broadcast_to(weights[:, None, :], with_all.shape))
+    own = xp.astype(hard, weights.dtype) * weights[:, None, :]
+    cost = stay[:, None, :] + cross_sums(own, without_own - with_all)
+    best = xp.argmin(xp.reshape(cost, (cost.shape[0], -1)), axis=-1)
+    least = xp.min(xp.reshape(cost, (cost.shape[0], -1)), axis=-1)
+    chosen = xp.take_along_axis(several, _index(best % n_trials, several), axis=-1)
+    place = Space.of(centres).arange(centres.shape[1]) == (best // n_trials)[:, None]
+    found = xp.where(aligned(place, centres), _by_event(chosen), centres)
+    return found, least < (1 - _LEAST) * total(nearest * weights)
+
+
+def _by_event(centres: Array) -> Array:
+    """Return centres with the axis of clusters before those of events, or after them."""
+    return centres if centres.ndim == 2 else transposed(centres)
+
+
+def _index(number: Array, several: Array) -> Array:
+    """Return an index of one for each row, such that it goes along the last axis."""
+    index = number[:, None] if several.ndim == 2 else number[:, None, None]
+    return array_namespace(number).broadcast_to(index, (*several.shape[:-1], 1))
