@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cell_fits import BEST, EXPLORE, FACADE, SKLEARN, XEM
+from benchmarks.cell_fits import BEST, EXPLORING, FACADE, SKLEARN, XEM
 from benchmarks.cell_rows import Outcomes, outcomes_of
 from benchmarks.report import Row, number, read
 
 UNITS = ("ns", "µs", "ms", "s", "1/s", "MiB")
 """The units of what is drawn."""
 OURS, OTHERS, TEXT = "#0b6e99", "#b8bfc6", "#444444"
-POINTS = {BEST: OTHERS, FACADE: "#e0a030", EXPLORE: "#7a4fa3", XEM: OURS}
+POINTS = {BEST: OTHERS, FACADE: "#e0a030", EXPLORING: "#7a4fa3", XEM: OURS}
 """The colours of those that are drawn as points."""
 LINEAR = 0.01
 """Up to how many nats the axis of likelihoods is linear; beyond, it is logarithmic."""

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import xem
 from tests.helpers import HOST, assert_params, mixture, on_host
 from tests.lanes import Lane, one_of_each, without_jax
+from xem import explore
 from xem.execution import Observations
 from xem.explore import sampled
 from xem.models.base import Tile
@@ -148,3 +149,25 @@ def test_a_prior_and_a_floor_are_minded_from_the_start():
     own = xem.fit(mixture("full", 3), OVERLAP, prior="fraley-raftery", seed=0)
     other = xem.fit(mixture("full", 3), OVERLAP, prior="fraley-raftery", init="k-means", seed=0)
     assert own.objective > other.objective - 1e-3 * 3000
+
+
+@one_of_each
+@pytest.mark.parametrize("kind", ["normal", "full", "tied"])
+def test_a_component_that_is_too_many_moves_to_where_one_is_missing(lane, kind, monkeypatch):
+    """From plain draws alone, which leave far groups out, each problem on its own."""
+    rng = np.random.default_rng(7)
+    centres = 40.0 * np.arange(6)
+    x = rng.normal(size=(3, 600)) + centres[rng.integers(0, 6, (3, 600))]
+    data = x if kind == "normal" else np.stack([x, rng.normal(size=(3, 600))], axis=-1)
+    few = {"_SEEDINGS": 0, "_RATIOS": (1e6,), "_DRAWS": (1, 1)}
+    found = {}
+    for rounds in (0, 3):
+        for name, value in {**few, "_ROUNDS": rounds}.items():
+            monkeypatch.setattr(explore, name, value)
+        found[rounds] = xem.fit(mixture(kind, 6), lane.asarray(data), seed=0, max_iter=0).sorted()
+    before, after = (lane.to_numpy(fit.log_likelihood) for fit in found.values())
+    assert np.all(after > before + 5)
+    if kind == "normal":
+        first, last = (on_host(lane, fit.params).loc for fit in found.values())
+        assert not np.any(np.all(np.abs(first - centres) < 1, axis=-1))
+        assert np.all(np.abs(last - centres) < 1)

@@ -63,8 +63,8 @@ def fit(
         ``model.prior(…)``, or ``"fraley-raftery"`` for one that follows from the data: the
         posterior density is maximised, and `Fit.objective` is its logarithm.
     init : str or MixtureParams
-        ``"explore"`` (many seedings, short runs of EM, and the best of them for each problem;
-        of long problems, on a sample); ``"k-means++"`` (one greedy seeding, three Lloyd steps, an
+        ``"explore"`` (several starts, short runs of EM, and the best of them for each problem; of
+        long problems, on a sample); ``"k-means++"`` (one greedy seeding, three Lloyd steps, an
         M-step on hard labels), ``"k-means"`` (Lloyd steps to convergence),
         ``"random_from_data"``; for numbers ``"quantile"`` (deterministic); for vectors
         ``"whitened k-means++"`` (distances in the metric of each problem's own covariance, for

@@ -293,8 +293,8 @@ class _Search:
         """Return the parameters of the best of the runs of each row, and which of them it was."""
         n_rows = runs.context.total_weight.shape[0] // count
         place = self.space.xp.tile(self.space.arange(count), (n_rows,))
-        for steps, kept in stages:
-            state = self.run(runs, steps)
+        for steps, most in stages:
+            state, kept = self.run(runs, steps), min(most, count)
             chosen = self._promising(state, runs.context, count, kept)
             runs = runs._replace(params=state.params).taken(chosen)
             place, count = rows_.take(place, chosen), kept

@@ -12,7 +12,7 @@ from dataclasses import replace
 from statistics import median
 
 from benchmarks.cases import defaults_steps, flights, gaussian_batch
-from benchmarks.cell_fits import BEST, EXPLORE, FACADE, SAME_STOP, SKLEARN, XEM, compare
+from benchmarks.cell_fits import BEST, EXPLORING, FACADE, SAME_STOP, SKLEARN, XEM, compare
 from benchmarks.cell_rows import CASE, Outcomes, markdown, rows
 from benchmarks.cells import CELLS, SMOKE, Cell, cell, matching
 from benchmarks.lanes import NUMPY32, NUMPY64
@@ -50,14 +50,14 @@ def _compared(cells: Sequence[Cell], rounds: int | None = None) -> Outcomes:
 
 def _likelihoods(outcomes: Outcomes) -> Iterator[Row]:
     """Count the cells by how their likelihoods compare."""
-    for name in (XEM, EXPLORE, FACADE, SAME_STOP):
+    for name in (XEM, SAME_STOP, FACADE, EXPLORING):
         judged = name in {XEM, FACADE}
         above = {cell: own[name].above(own[SKLEARN]) for cell, own in outcomes.items()}
         lower = [cell for cell, nats in above.items() if nats < -LOWER]
         told = f"cells lower than {SKLEARN}'s by > {LOWER} nats"
         measure = f"{told}: {', '.join(lower)}" if lower else told
         yield Row(CASE, name, measure, float(len(lower)), "", at_most=0 if judged else None)
-    for name in (XEM, EXPLORE, FACADE):
+    for name in (XEM, FACADE, EXPLORING):
         judged = name == XEM
         nats = [own[name].above(own[BEST]) for own in outcomes.values()]
         share = 100 * sum(own >= -NEAR for own in nats) / len(nats)
@@ -70,7 +70,7 @@ def _likelihoods(outcomes: Outcomes) -> Iterator[Row]:
 
 def _times(outcomes: Outcomes) -> Iterator[Row]:
     """Tell how the times of cells compare, each at its own stop, and to the same stop."""
-    for name in (XEM, EXPLORE, FACADE, SAME_STOP):
+    for name in (XEM, SAME_STOP, FACADE, EXPLORING):
         share_least, median_most = (85, 0.5) if name == XEM else (None, None)
         ratios = [own[name].seconds / own[SKLEARN].seconds for own in outcomes.values()]
         share = 100 * sum(own <= 1 for own in ratios) / len(ratios)

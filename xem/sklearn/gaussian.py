@@ -63,7 +63,7 @@ class GaussianMixture(MixtureEstimator):
         The number of starts, of which the best is kept; they are iterated together.
     init_params : {"kmeans", "k-means++", "random", "random_from_data", "explore"}
         How to start; each goes with the arrays of every library. ``"explore"`` makes
-        many seedings and short runs, and goes on with the best.
+        several starts and short runs, and goes on with the best.
     weights_init, means_init, precisions_init : array-like, optional
         A start, or part of one: ``(K,)``, ``(K, d)``, and ``(K, d, d)``, ``(d, d)``, ``(K, d)``
         or ``(K,)`` by ``covariance_type``, all after ``(*batch)`` for batches. What is left out
