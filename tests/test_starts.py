@@ -168,7 +168,7 @@ def test_ties_do_not_make_components_equal(lane, name, ties):
 @pytest.mark.parametrize("name", ["k-means++", "random_from_data"])
 def test_a_draw_that_single_precision_rounds_to_1(lane, name, monkeypatch):
     """It picks an observation as any other draw does, and none without weight."""
-    draws = Draws(np.full((1, 1, 2, 2), 1 - 1e-12), None)
+    draws = Draws(np.full((1, 1, 2, 2), 1 - 1e-12), None, None)
     monkeypatch.setattr("xem.em.drawn", lambda *_: draws)
     x = np.append(two_groups(20) + 100, np.zeros(5))
     weights = np.append(np.ones(20), np.zeros(5))

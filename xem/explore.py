@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -58,6 +58,10 @@ _SAME, _CRISP, _UNUSUAL = 1e-3, 0.02, 0.5
 """Seedings agree where their inertias do to this part. Clusters are apart where no more than so
 many nats an observation are left to know of which component it is. Components look like their
 family where the variance of their log densities is off by no more than this part."""
+
+_APART = 1e-6
+"""Runs are equally good where they differ by so many nats an observation: many lead to one place,
+and rounding must not choose among those."""
 
 _FIRST_RUN, _STAGES = 5, (((8, 3), (12, 1)), ((5, 3), (5, 1)))
 """So many iterations are made with the best seeding alone, and with all starts, of numbers and of
@@ -133,6 +137,7 @@ def explored(
     space : Space
     """
     xp, seeds = space.xp, draws.seeds
+    model = replace(model, component=model.component.bounded())
     everyone, count = space.arange(seeds.shape[0]), _n_seedings(model)
     seen = sampled(observations, draws.strata, space, numbers=not model.event_rank)
     search = _Search(model, seen, in_metric(seen, metric).held(), context, metric, space)
@@ -305,7 +310,8 @@ class _Search:
 
         ``draws`` ``(rows, rounds, moves)`` are uniforms in [0, 1).
         """
-        if self.model.n_clusters == 2 or not draws.shape[1]:
+        is_over = self.model.n_clusters == 2 or not draws.shape[1]
+        if is_over or self.model.centres(params) is None:
             return params
         moves = self._moves(rows, params, draws[:, 0, :])
         after, place = self.raced(moves, draws.shape[-1] + 1, _MOVE_STAGES)
@@ -319,20 +325,13 @@ class _Search:
     def _moves(self, rows: Array, params: Any, draws: Array) -> _Runs:
         """Return runs of some rows: from their parameters, and from each of the moves of these.
 
-        A move draws an observation and splits the component that it is likeliest of: what is
-        nearer to the observation than to the mean becomes the one that is missed least.
+        What is nearer to the observation of a move than to the mean of the component that is
+        split makes another one, in the place of the one that is removed.
         """
         model, space, xp = self.model, self.space, self.space.xp
-        family, n_moves, seen = model.component, draws.shape[-1], _taken(self.seen, rows)
-        number = space.arange(model.n_clusters)[:, None]
+        family, n_moves = model.component, draws.shape[-1]
         ready = prepared(model, params, space, exact=True).ready
-        missed = self._missed(ready, seen)[..., None]
-        several = drawn_at(seen, list(seen.map(weights_of)), draws)
-        at = family.log_prob(ready.components, family.features(ready.components, several))
-        split = xp.argmax(at, axis=-2)[:, None, :] == number
-        removed = xp.argmin(xp.where(split, math.inf, missed), axis=-2)[:, None, :] == number
-        split, removed, several = map(_along, (split, removed, several))
-
+        several, split, removed = map(_along, self._drawn_moves(rows, ready, draws))
         index = xp.repeat(space.arange(rows.shape[0]), n_moves)
         ready, means = rows_.take((ready, model.centres(params)), index)
         of_split = xp.sum(xp.where(aligned(split, means), means, xp.zeros_like(means)), axis=1)
@@ -348,7 +347,7 @@ class _Search:
             share = posterior(xp.where(removed[..., None], -math.inf, logs), ready.left)
             parted = xp.sum(xp.where(split[..., None], share, 0.0), axis=-2, keepdims=True)
             away = squared_distances(measured_tile(tile, metric), pair)
-            nearer = away[:, :1, :] < away[:, 1:, :]
+            nearer = away[:, :1, :] < (1 - _SAME) * away[:, 1:, :]
             share = xp.where(split[..., None] & nearer, 0.0, share)
             share = xp.where(removed[..., None] & nearer, parted, share)
             return share * weights_of(tile)[:, None, :]
@@ -364,6 +363,21 @@ class _Search:
         rows = beside(rows[::n_moves], rows)
         context = rows_.take(self.context, rows)
         return self._allowed(tree_map(beside, params, moved), context, _taken(self.seen, rows))
+
+    def _drawn_moves(self, rows: Array, ready: Any, draws: Array) -> tuple[Array, Array, Array]:
+        """Return the observations ``(rows, *event, moves)`` that moves draw, and two components.
+
+        The component that is split is the one that the observation is likeliest of, and of the
+        others the one is removed that is missed least: bool ``(rows, K, moves)``.
+        """
+        xp, family, seen = self.space.xp, self.model.component, _taken(self.seen, rows)
+        number = self.space.arange(self.model.n_clusters)[:, None]
+        several = drawn_at(seen, list(seen.map(weights_of)), draws)
+        logs = family.log_prob(ready.components, family.features(ready.components, several))
+        split = _least(-logs, _APART) == number
+        missed = self._missed(ready, seen) / rows_.take(self.context.total_weight, rows)[:, None]
+        missed = xp.where(split, math.inf, missed[..., None])
+        return several, split, _least(missed, _APART) == number
 
     def _missed(self, ready: Any, seen: Observations[Tile]) -> Array:
         """Return what the log likelihood loses without each component, ``(rows, K)``."""
@@ -384,8 +398,9 @@ class _Search:
         gain = self.model.floor_gain(state.params, state.sums.counts, context)
         held = ended.status == int(Status.ON_FLOOR)
         value = state.objective - xp.where(held, gain, xp.zeros_like(gain))
+        value = value / context.total_weight
         status, value = (xp.reshape(a, (-1, count)) for a in (ended.status, value))
-        return _first(status, value, kept, self.space)
+        return _first(status, value, kept, self.space, _APART)
 
 
 def _redone(mask: Array, tree: Any, redo: Callable[[Array], Any], space: Space) -> Any:
@@ -396,6 +411,13 @@ def _redone(mask: Array, tree: Any, redo: Callable[[Array], Any], space: Space) 
     order = xp.argsort(xp.astype(~mask, xp.int8), stable=True)
     parts = [redo(order[:count]), rows_.take(tree, order[count:])]
     return rows_.take(rows_.join(parts), xp.argsort(order))
+
+
+def _least(cost: Array, apart: float) -> Array:
+    """Return the number ``(rows, 1, moves)`` of the first that costs least ``(rows, K, moves)``."""
+    xp = array_namespace(cost)
+    least = cost <= xp.min(cost, axis=-2, keepdims=True) + apart
+    return xp.argmax(xp.astype(least, xp.int32), axis=-2, keepdims=True)
 
 
 def _along(moves: Array) -> Array:
@@ -486,13 +508,13 @@ def inertia(observations: Observations[Tile], centres: Array) -> Array:
     return add(observations.map(of))
 
 
-def _first(status: Array, value: Array, kept: int, space: Space) -> Array:
+def _first(status: Array, value: Array, kept: int, space: Space, apart: float = 0.0) -> Array:
     """Return the positions, row after row, of the best of ``(rows, count)`` in their order."""
     xp, (n_rows, count) = space.xp, value.shape
     status, value = xp.permute_dims(status, (1, 0)), xp.permute_dims(value, (1, 0))
     number, found = space.arange(count), list[Array]()
     for _ in range(kept):
-        first = xp.astype(best(status, value, space.epsilon), number.dtype)
+        first = xp.astype(best(status, value, space.epsilon, apart), number.dtype)
         found.append(first)
         status = xp.where(number[:, None] == first, int(Status.TOO_FEW), status)
     order = xp.stack(found, axis=1)

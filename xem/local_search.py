@@ -14,6 +14,9 @@ from xem.models.base import Tile
 _LEAST = 1e-4
 """What an exchange lowers the sum of squares by, at least, as a part of it."""
 
+_SLACK = 64
+"""Exchanges are equally good where what they leave differs by no more than so many roundings."""
+
 
 def local_search(observations: Observations[Tile], centres: Array, draws: Array) -> Array:
     """Exchange centres for observations where that lowers the sum of squared distances.
@@ -55,8 +58,10 @@ def _exchanged(
     stay = vecdot(with_all, xp.broadcast_to(weights[:, None, :], with_all.shape))
     own = xp.astype(hard, weights.dtype) * weights[:, None, :]
     cost = stay[:, None, :] + cross_sums(own, without_own - with_all)
-    best = xp.argmin(xp.reshape(cost, (cost.shape[0], -1)), axis=-1)
-    least = xp.min(xp.reshape(cost, (cost.shape[0], -1)), axis=-1)
+    cost = xp.reshape(cost, (cost.shape[0], -1))
+    least = xp.min(cost, axis=-1)
+    equal = cost <= (1 + _SLACK * Space.of(centres).epsilon) * least[:, None]
+    best = xp.argmax(xp.astype(equal, xp.int32), axis=-1)
     chosen = xp.take_along_axis(several, _index(best % n_trials, several), axis=-1)
     place = Space.of(centres).arange(centres.shape[1]) == (best // n_trials)[:, None]
     found = xp.where(aligned(place, centres), _by_event(chosen), centres)

@@ -8,7 +8,7 @@ from xem.status import Status
 _SLACK = 64
 
 
-def best(status: Array, value: Array, epsilon: float) -> Array:
+def best(status: Array, value: Array, epsilon: float, apart: float = 0.0) -> Array:
     """Return for each problem which of its fits is the best: by `Status.rank`, then by value.
 
     Values that differ by rounding are equal, and the first of them is kept.
@@ -22,6 +22,8 @@ def best(status: Array, value: Array, epsilon: float) -> Array:
         is not finite.
     epsilon : float
         The relative rounding of the values.
+    apart : float
+        Values that differ by no more are equal too.
 
     Returns
     -------
@@ -34,5 +36,5 @@ def best(status: Array, value: Array, epsilon: float) -> Array:
     worst = -float(xp.finfo(value.dtype).max) / 2
     height = xp.where(first & xp.isfinite(value), value, worst)
     top = xp.max(height, axis=0)
-    level = height >= top - _SLACK * epsilon * xp.abs(top)
+    level = height >= top - xp.clip(_SLACK * epsilon * xp.abs(top), apart, None)
     return xp.argmax(xp.astype(first & level, xp.int32), axis=0)

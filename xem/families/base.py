@@ -239,6 +239,13 @@ class Family(ABC):
         """Whether a floor keeps the likelihood bounded."""
         return True
 
+    def bounded(self) -> Family:
+        """Return a family like this one whose likelihood is bounded, for the runs of a start.
+
+        Of runs on their way to an infinite likelihood the worst would be taken for the best.
+        """
+        return self
+
     @property
     def dear_floor(self) -> bool:
         """Whether the floor takes a decomposition, which the fast form leaves to the exact one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -131,6 +131,11 @@ class MultivariateNormal(Family):
             xp, sound = array_namespace(given), self._definite(given)
             covariance = xp.where(sound[..., None], covariance, math.nan)
         return params._replace(covariance=covariance)
+
+    def bounded(self) -> MultivariateNormal:
+        """Return the family with the default floor where it has none."""
+        least = MultivariateNormal.covariance_floor
+        return self if self.floored else replace(self, covariance_floor=least)
 
     def valid(self, params: MultivariateNormalParams) -> Array:
         """Return whether loc is finite and covariance positive definite: bool ``(..., K)``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -86,6 +86,10 @@ class Normal(Family):
     def floored(self) -> bool:
         """Whether a floor keeps the likelihood bounded."""
         return self.variance_floor > 0
+
+    def bounded(self) -> Normal:
+        """Return the family with the default floor where it has none."""
+        return self if self.floored else replace(self, variance_floor=Normal.variance_floor)
 
     def valid(self, params: NormalParams) -> Array:
         """Return whether loc is finite and scale finite and positive: bool ``(..., K)``."""
