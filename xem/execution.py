@@ -27,6 +27,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 Own = TypeVar("Own")
 
+_NARROWEST = 256
+"""So many observations a tile has at the least."""
+
 
 class RawTile(NamedTuple):
     """A rectangle of observations as they came, the samples last.
@@ -205,9 +208,18 @@ class Observations(Generic[Own]):
         width = leaves(tile)[0].shape[-1]
 
         def cut(columns: slice) -> Own:
-            return tile if width <= self._breadth else tree_map(lambda a: a[..., columns], tile)
+            is_whole = columns.start == 0 and columns.stop >= width
+            return tile if is_whole else tree_map(lambda a: a[..., columns], tile)
 
         return Observations(cut, width, self._breadth, self._each)
+
+    def narrowed(self, times: int, least: int = _NARROWEST) -> Observations[Own]:
+        """Return these observations in narrower tiles, for numbers that are so many times as many.
+
+        Tiles stay as they are that have no more than ``least`` observations.
+        """
+        breadth = max(self._breadth // times, min(self._breadth, least))
+        return Observations(self._make, self._width, breadth, self._each)
 
     def held(self) -> Observations[Own]:
         """Return these observations, made once for all passes."""
@@ -262,7 +274,7 @@ class Budget:
         """Return how many observations of one problem a tile may hold, at so many numbers each."""
         most = self.tile_bytes // self._bytes(numbers)
         step = 1 << max(most.bit_length() - 3, 0)
-        return max(256, most // step * step)
+        return max(_NARROWEST, most // step * step)
 
     def height(self, numbers: int, width: int) -> int:
         """Return how many problems a tile may hold."""

@@ -42,7 +42,7 @@ from xem.models.base import Tile
 from xem.models.mixture import Mixture
 from xem.ranking import best
 from xem.status import RUNNING, STRAINED, Status
-from xem.steps import begun, iteration, prepared
+from xem.steps import begun, expectation, maximisation, prepared
 
 _SEEDINGS, _DRAWS = 2, (3, 6)
 """So many greedy seedings there are, and plain draws, of numbers and of vectors. Two components of
@@ -70,6 +70,9 @@ vectors, before so many of them go on."""
 _ROUNDS, _MOVES, _MOVE_STAGES = 3, 10, ((3, 3), (6, 1))
 """So many rounds of so many relocations there are at most, and so many iterations before so many
 of these go on."""
+
+_NARROW = 2048
+"""Tiles of no more observations stay as they are for many runs: they would take longer if cut."""
 
 _OF_NUMBERS, _FEWEST, _EACH, _EACH_AXIS = 128, 2048, 256, 32
 """So many observations are looked at if there are more: numbers, in order, for each component, and
@@ -139,6 +142,7 @@ def explored(
     xp, seeds = space.xp, draws.seeds
     model = replace(model, component=model.component.bounded())
     everyone, count = space.arange(seeds.shape[0]), _n_seedings(model)
+    observations = observations.narrowed(most_runs(model), least=_NARROW)
     seen = sampled(observations, draws.strata, space, numbers=not model.event_rank)
     search = _Search(model, seen, in_metric(seen, metric).held(), context, metric, space)
 
@@ -233,8 +237,17 @@ class _Search:
         seen, context = _taken(self.seen, index), rows_.take(self.context, index)
         metric = None if self.metric is None else rows_.take(self.metric, index)
         start = Start(space.xp.reshape(centres, (-1, *shape)), metric)
-        started = from_start(model, start, seen, context, space)
+        started = from_start(model, start, self._for_exact(seen), context, space)
         return self._allowed(started, context, seen)
+
+    def _for_exact(self, seen: Observations[Tile]) -> Observations[Tile]:
+        """Return observations in tiles for the exact form of the step, which takes more memory."""
+        event = tuple(seen.whole().x.shape[1:-1])
+        fast, exact = (
+            self.model.footprint(event, exact=exact, on_host=self.space.on_host)
+            for exact in (False, True)
+        )
+        return seen.narrowed(-(-exact // fast))
 
     def _allowed(self, params: Any, context: Context, seen: Observations[Tile]) -> _Runs:
         working = tree_map(self.space.working, context)
@@ -243,23 +256,25 @@ class _Search:
     def run(self, runs: _Runs, steps: int) -> State:
         """Return the states of runs after some iterations, without the sums of components.
 
-        Runs that need the exact form of the step are made in it.
+        Runs that end where the fast form of the step does not go are made in the exact one.
         """
         state = self._run(runs, steps, exact=False)
 
         def exactly(waiting: Array) -> State:
             return self._run(runs.taken(waiting), steps, exact=True)
 
-        made: State = _redone(state.status == STRAINED, state, exactly, self.space)
+        made: State = _redone(state.status != RUNNING, state, exactly, self.space)
         return made
 
     def _run(self, runs: _Runs, steps: int, *, exact: bool) -> State:
+        """Return the states after some iterations, which are judged after the last one alone."""
         model, space, (params, context, seen) = self.model, self.space, runs
-        state = begun(model, params, seen, context, space, exact=exact)
+        seen = self._for_exact(seen) if exact else seen
         for _ in range(steps):
-            if space.on_host and not (state.status == RUNNING).any():
-                break
-            state = iteration(model, state, seen, context, space, exact=exact)
+            ready = prepared(model, params, space, exact=exact).ready
+            sums, _ = expectation(model, ready, seen, context, space)
+            params = maximisation(model, params, sums, context, space, exact=exact)
+        state = begun(model, params, seen, context, space, exact=exact)
         return state._replace(sums=state.sums._replace(components=None))
 
     def is_crisp(self, state: State, context: Context) -> Array:
@@ -274,7 +289,7 @@ class _Search:
         is strained, they have lost the digits that would tell.
         """
         family, xp = self.model.component, self.space.xp
-        event = tuple(runs.seen.whole().x.shape[1 : 1 + self.model.event_rank])
+        event = tuple(runs.seen.whole().x.shape[1:-1])
         usual = family.varentropy(event)
         if usual is None:
             return runs.context.total_weight > 0
@@ -287,7 +302,7 @@ class _Search:
             sums = (total(mass), vecdot(mass, logs), vecdot(mass, logs * logs))
             return tuple(map(self.space.sums, sums))
 
-        mass, first, second = add(runs.seen.map(of))
+        mass, first, second = add(self._for_exact(runs.seen).map(of))
         within = second - first * first / xp.where(mass > 0, mass, 1.0)
         ratio = xp.sum(within, axis=-1) / (usual * runs.context.total_weight)
         return xp.abs(ratio - 1) <= _UNUSUAL
@@ -353,7 +368,7 @@ class _Search:
             return share * weights_of(tile)[:, None, :]
 
         seen, context = _taken(self.seen, rows), rows_.take(self.context, rows)
-        moved = from_shares(model, means, shares, seen, context, space)
+        moved = from_shares(model, means, shares, self._for_exact(seen), context, space)
 
         def beside(now: Array, then: Array) -> Array:
             then = xp.reshape(then, (-1, n_moves, *now.shape[1:]))
@@ -389,7 +404,7 @@ class _Search:
             weights = xp.broadcast_to(weights_of(tile)[:, None, :], others.shape)
             return self.space.sums(-vecdot(xp.log(others), weights))
 
-        return add(seen.map(of))
+        return add(self._for_exact(seen).map(of))
 
     def _promising(self, state: State, context: Context, count: int, kept: int) -> Array:
         """Return which runs go on: so many of each ``count``, the best first."""
