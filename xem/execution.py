@@ -216,10 +216,12 @@ class Observations(Generic[Own]):
     def narrowed(self, times: int, least: int = _NARROWEST) -> Observations[Own]:
         """Return these observations in narrower tiles, for numbers that are so many times as many.
 
-        Tiles stay as they are that have no more than ``least`` observations.
+        Tiles stay as they are that have no more than ``least`` observations. Those of one tile
+        may be at work in a worker, and are not shared among the workers.
         """
         breadth = max(self._breadth // times, min(self._breadth, least))
-        return Observations(self._make, self._width, breadth, self._each)
+        each = map if self.is_one else self._each
+        return Observations(self._make, self._width, breadth, each)
 
     def held(self) -> Observations[Own]:
         """Return these observations, made once for all passes."""
