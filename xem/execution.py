@@ -227,6 +227,11 @@ class Observations(Generic[Own]):
         """Return these observations, made once for all passes."""
         return self.holding(self.whole())
 
+    def joined(self) -> Observations[Own]:
+        """Return these observations in one tile."""
+        tile = self.whole()
+        return Observations(lambda _: tile, self._width, self._width)
+
     def whole(self) -> Own:
         """Return all observations of these problems in one tile."""
         if not self.is_one:

@@ -144,7 +144,7 @@ def explored(
     everyone, count = space.arange(seeds.shape[0]), _n_seedings(model)
     observations = observations.narrowed(most_runs(model), least=_NARROW)
     seen = sampled(observations, draws.strata, space, numbers=not model.event_rank)
-    search = _Search(model, seen, in_metric(seen, metric).held(), context, metric, space)
+    search = _Search(model, seen, in_metric(seen, metric).joined(), context, metric, space)
 
     def best_of(rows: Array, near: Array | None) -> Any:
         """Return the parameters that the best of all starts of some rows leads to."""

@@ -14,6 +14,9 @@ from xem.models.base import Tile
 _LEAST = 1e-4
 """What an exchange lowers the sum of squares by, at least, as a part of it."""
 
+_PATIENCE = 3
+"""After so many steps in a row that save nothing, the centres of a problem rest."""
+
 _SLACK = 64
 """Exchanges are equally good where what they leave differs by no more than so many roundings."""
 
@@ -24,7 +27,7 @@ def local_search(observations: Observations[Tile], centres: Array, draws: Array)
     Each step draws some observations by their squared distance from the nearest centre, looks
     what each would save in the place of each centre, and makes the best exchange, if it saves
     anything, and one step of Lloyd's (Lattanzi and Sohler 2019, "A better k-means++ algorithm
-    via local search").
+    via local search"). A problem rests after `_PATIENCE` steps in a row that save nothing.
 
     Parameters
     ----------
@@ -34,9 +37,16 @@ def local_search(observations: Observations[Tile], centres: Array, draws: Array)
     draws : array (rows, steps, trials)
         Uniforms in [0, 1).
     """
-    xp = array_namespace(centres)
+    xp, space = array_namespace(centres), Space.of(centres)
+    vain = xp.zeros_like(draws[:, 0, 0], dtype=xp.int32)
     for step in range(draws.shape[1]):
         found, better = _exchanged(observations, centres, draws[:, step, :])
+        better = better & (vain < _PATIENCE)
+        vain = xp.where(better, xp.zeros_like(vain), vain + 1)
+        if space.on_host and not better.any():
+            if (vain >= _PATIENCE).all():
+                break
+            continue
         centres = xp.where(aligned(better, centres), to_means(observations, found), centres)
     return centres
 
