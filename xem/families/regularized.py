@@ -47,6 +47,10 @@ class Regularized(Unscaled):
         """Whether what is added keeps the likelihood bounded."""
         return True
 
+    def bounded(self) -> Unscaled:
+        """Return components with the default floor, which tells when one has collapsed."""
+        return Unscaled(self.covariance)
+
     @property
     def least_spread(self) -> float:
         """The standard deviation that no component is below, in the units of the data."""
