@@ -19,7 +19,7 @@ from xem.context import Survey, survey
 from xem.convergence import State, conclude, hopeless
 from xem.distances import covariance
 from xem.execution import Budget, Observations, RawTile, Source, Workers, floating, spans
-from xem.explore import explored, most_runs
+from xem.explore import explored, n_together
 from xem.families.base import Context, about_origin
 from xem.init import EXPLORE, Draws, Start, from_start, metric_of, overlaid, seeded
 from xem.models.base import Model, Tile
@@ -507,7 +507,7 @@ class _Tiling:
             model.footprint(problems.event, exact=exact, on_host=on_host) for exact in (False, True)
         ]
         explores = options.method == EXPLORE
-        self._starts = most_runs(model) if explores else _TRIED
+        self._starts = n_together(model) if explores else _TRIED
         fused = call.fuses and not call.loops and model.fuses(problems.event)
         self._fused = _FUSED if fused else None
 

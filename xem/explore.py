@@ -17,7 +17,7 @@ from xem._special import posterior
 from xem._tree import tree_map
 from xem.convergence import State, conclude
 from xem.distances import picked, squared_distances
-from xem.execution import Observations, add, per_event
+from xem.execution import Observations, add, per_event, spans
 from xem.families.base import Context
 from xem.init import (
     EXPLORE,
@@ -83,8 +83,13 @@ def _n_seedings(model: Mixture) -> int:
     return _SEEDINGS if model.event_rank or model.n_clusters > 2 else 0
 
 
-def most_runs(model: Mixture) -> int:
-    """Return how many runs of a row are looked at together."""
+def n_together(model: Mixture) -> int:
+    """Return how many starts of each row are looked at together: seedings, where there are any."""
+    return _n_seedings(model) or _most_runs(model)
+
+
+def _most_runs(model: Mixture) -> int:
+    """Return how many runs a row that is not done with its seedings has at a time."""
     n_quantiles = 0 if model.event_rank else len(_RATIOS)
     n_starts = _n_seedings(model) + _DRAWS[model.event_rank] + n_quantiles
     return max(n_starts, _MOVES + 1 if model.n_clusters > 2 else 0)
@@ -142,7 +147,7 @@ def explored(
     xp, seeds = space.xp, draws.seeds
     model = replace(model, component=model.component.bounded())
     everyone, count = space.arange(seeds.shape[0]), _n_seedings(model)
-    observations = observations.narrowed(most_runs(model), least=_NARROW)
+    observations = observations.narrowed(_most_runs(model), least=_NARROW)
     seen = sampled(observations, draws.strata, space, numbers=not model.event_rank)
     search = _Search(model, seen, in_metric(seen, metric).joined(), context, metric, space)
 
@@ -155,16 +160,21 @@ def explored(
         params, _ = search.raced(runs, starts.shape[1], stages)
         return search.relocated(rows, params, rows_.take(draws.moves, rows))
 
+    def best_of_few(rows: Array) -> Any:
+        """Do so with as many rows at a time as the memory for the seedings of all has room for."""
+        size = max(1, seeds.shape[0] * n_together(model) // _most_runs(model))
+        return rows_.join([best_of(rows[span], near) for span in spans(rows.shape[0], size)])
+
     if not count:
         return best_of(everyone, None)
     near, agree = search.seedings(seeds[:, :count, ...])
     if not model.event_rank:
-        return best_of(everyone, near)
+        return best_of_few(everyone)
     runs = search.begun(everyone, near[:, :1, ...])
     state = search.run(runs, _FIRST_RUN)
     usual = search.looks_usual(runs._replace(params=state.params)) | (state.status == STRAINED)
     done = agree & search.is_crisp(state, context) & usual
-    return _redone(~done, state.params, lambda rows: best_of(rows, near), space)
+    return _redone(~done, state.params, best_of_few, space)
 
 
 class _Runs(NamedTuple):
@@ -207,7 +217,8 @@ class _Search:
         draws = xp.reshape(draws, (n_rows * count, *draws.shape[2:]))
         centres = spread_out(wide, draws[:, :-_EXCHANGES, :], squared)
         centres = lloyd(wide, centres, _LLOYD[0])
-        centres = local_search(wide, centres, draws[:, -_EXCHANGES:, :])
+        if self.model.n_clusters > 2:
+            centres = local_search(wide, centres, draws[:, -_EXCHANGES:, :])
         centres = lloyd(wide, centres, _LLOYD[1])
         away = inertia(wide, centres)
         value = -xp.reshape(away, (n_rows, count))
