@@ -48,6 +48,7 @@ def _draw_points(cells: Outcomes, path: Path) -> None:
     axes.axvline(1, color=TEXT, linewidth=1, linestyle="--")
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=LINEAR)
+    axes.margins(0.03, 0.06)
     axes.xaxis.set_major_formatter("{x:g} ×")
     axes.yaxis.set_major_formatter("{x:+g}")
     axes.set_xlabel("time over that of scikit-learn's default", fontsize=9)

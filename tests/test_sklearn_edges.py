@@ -85,3 +85,15 @@ def test_the_floor_is_told_of_outliers_and_of_lower_floors():
     assert "higher floor" not in Status.ON_FLOOR.advice
     for word in ("outlier", "lower floor"):
         assert word in Status.ON_FLOOR.advice
+
+
+def test_a_start_that_explores_is_not_drawn_to_ties():
+    """A component on equal rows has a far higher likelihood, which `reg_covar` alone bounds."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(c, 1, (60, 2)) for c in (-4, 4)] + [np.full((6, 2), 0.3)])
+    found = [
+        GaussianMixture(4, init_params="explore", max_iter=0, random_state=seed).fit(x)
+        for seed in range(4)
+    ]
+    narrowest = [np.linalg.eigvalsh(model.covariances_).min() for model in found]
+    assert np.sum(np.greater(narrowest, 1e-3)) >= 3
