@@ -67,7 +67,7 @@ def several() -> xem.Fit:
     """Return a fit of 30 problems: the first two without one, the third not converged."""
     x = two_groups(30, 60)
     x[0, 0], x[1] = np.nan, 3.0
-    fit = xem.fit(TWO, x, seed=0, max_iter=1000)
+    fit = xem.fit(TWO, x, init="k-means++", seed=0, max_iter=1000)
     assert set(fit.status[2:]) == {Status.CONVERGED}
     status = fit.status.copy()
     status[2] = Status.MAX_ITER

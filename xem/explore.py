@@ -145,20 +145,21 @@ def explored(
     space : Space
     """
     xp, seeds = space.xp, draws.seeds
-    model = replace(model, component=model.component.bounded())
     everyone, count = space.arange(seeds.shape[0]), _n_seedings(model)
     observations = observations.narrowed(_most_runs(model), least=_NARROW)
     seen = sampled(observations, draws.strata, space, numbers=not model.event_rank)
     search = _Search(model, seen, in_metric(seen, metric).joined(), context, metric, space)
+    bounded = replace(model, component=model.component.bounded())
+    contest = replace(search, model=bounded)
 
     def best_of(rows: Array, near: Array | None) -> Any:
         """Return the parameters that the best of all starts of some rows leads to."""
-        starts = search.others(rows, rows_.take(seeds[:, count:, ...], rows))
+        starts = contest.others(rows, rows_.take(seeds[:, count:, ...], rows))
         if near is not None:
             starts = xp.concat([rows_.take(near, rows), starts], axis=1)
-        runs, stages = search.begun(rows, starts), _STAGES[model.event_rank]
-        params, _ = search.raced(runs, starts.shape[1], stages)
-        return search.relocated(rows, params, rows_.take(draws.moves, rows))
+        runs, stages = contest.begun(rows, starts), _STAGES[model.event_rank]
+        params, _ = contest.raced(runs, starts.shape[1], stages)
+        return contest.relocated(rows, params, rows_.take(draws.moves, rows))
 
     def best_of_few(rows: Array) -> Any:
         """Do so with as many rows at a time as the memory for the seedings of all has room for."""
