@@ -9,6 +9,7 @@ from xem._arrays import Array, aligned, array_namespace, operand
 from xem._tree import tree_map
 from xem.families.base import Context
 from xem.models.base import Model
+from xem.models.mixture import Mixture
 from xem.status import RUNNING, STRAINED, Status
 
 
@@ -79,6 +80,13 @@ def conclude(model: Model, state: State, context: Context, last: Status) -> Stat
         held = fitted & model.at_bound(state.params, context)
         status = _mark(status, held, Status.ON_FLOOR)
     return state._replace(status=status)
+
+
+def gain_of_floor(model: Mixture, state: State, context: Context) -> Array:
+    """Return what comparisons take off the objective of problems on the floor, else 0."""
+    gain = model.floor_gain(state.params, state.sums.counts, context)
+    on_floor = state.status == int(Status.ON_FLOOR)
+    return array_namespace(gain).where(on_floor, gain, array_namespace(gain).zeros_like(gain))
 
 
 def hopeless(state: State, status: Array) -> State:

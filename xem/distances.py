@@ -101,6 +101,11 @@ def squared_distances(tile: Tile, centres: Array) -> Array:
     return xp.maximum(lengths - matmul(2 * transposed(centres), x), xp.zeros_like(lengths))
 
 
+def clusters_last(centres: Array) -> Array:
+    """Return centres ``(rows, K, *event)`` as `squared_distances` has them."""
+    return centres if centres.ndim == 2 else transposed(centres)
+
+
 def picked(observations: Observations[Tile], index: Array) -> Array:
     """Return the observations ``(rows, *event, several)`` at positions ``(rows, several)``."""
     xp = array_namespace(index)

@@ -297,9 +297,8 @@ class Driver:
 
     def _explored(self, rows: Rows, observations: Observations[Tile], metric: Array | None) -> Any:
         """Return the standardised parameters that the best of several starts leads to."""
-        seeds, moves, strata = self._draws
-        seeds, moves = rows_.take((seeds, moves), rows.ids // self._count)
-        draws = Draws(seeds, moves, strata)
+        seeds, moves = rows_.take(self._draws[:2], rows.ids // self._count)
+        draws = self._draws._replace(seeds=seeds, moves=moves)
         return explored(self._model, observations, rows.context, draws, metric, self._space)
 
     def _iterate(

@@ -12,11 +12,11 @@ import numpy as np
 
 from xem import rows as rows_
 from xem._arrays import Array, Space, aligned, array_namespace, to_numpy
-from xem._linalg import first_of, total, transposed, vecdot
+from xem._linalg import first_of, total, vecdot
 from xem._special import posterior
 from xem._tree import tree_map
-from xem.convergence import State, conclude
-from xem.distances import picked, squared_distances
+from xem.convergence import State, conclude, gain_of_floor
+from xem.distances import clusters_last, picked, squared_distances
 from xem.execution import Observations, add, per_event, spans
 from xem.families.base import Context
 from xem.init import (
@@ -88,11 +88,15 @@ def n_together(model: Mixture) -> int:
     return _n_seedings(model) or _most_runs(model)
 
 
+def _n_drawn(model: Mixture) -> int:
+    """Return how many starts of a row are drawn, seedings among them."""
+    return _n_seedings(model) + _DRAWS[model.event_rank]
+
+
 def _most_runs(model: Mixture) -> int:
     """Return how many runs a row that is not done with its seedings has at a time."""
     n_quantiles = 0 if model.event_rank else len(_RATIOS)
-    n_starts = _n_seedings(model) + _DRAWS[model.event_rank] + n_quantiles
-    return max(n_starts, _MOVES + 1 if model.n_clusters > 2 else 0)
+    return max(_n_drawn(model) + n_quantiles, _MOVES + 1 if model.n_clusters > 2 else 0)
 
 
 def drawn(
@@ -106,9 +110,8 @@ def drawn(
     n_strata = _OF_NUMBERS * n_clusters
     if event:
         n_strata = max(_FEWEST, max(_EACH, _EACH_AXIS * math.prod(event)) * n_clusters)
-    n_starts = _n_seedings(model) + _DRAWS[model.event_rank]
     return Draws(
-        rng.random((n_init, n_starts, n_clusters + _EXCHANGES, n_each)),
+        rng.random((n_init, _n_drawn(model), n_clusters + _EXCHANGES, n_each)),
         rng.random((n_init, _ROUNDS, _MOVES)),
         rng.random(n_strata),
     )
@@ -366,8 +369,7 @@ class _Search:
         means = xp.where(aligned(removed, means), pair[:, :1, ...], means)
         rows = rows_.take(rows, index)
         metric = None if self.metric is None else rows_.take(self.metric, rows)
-        pair = Start.at(pair, metric).centres
-        pair = pair if pair.ndim == 2 else transposed(pair)
+        pair = clusters_last(Start.at(pair, metric).centres)
 
         def shares(tile: Tile) -> Array:
             logs = family.log_prob(ready.components, family.features(ready.components, tile.x))
@@ -398,13 +400,12 @@ class _Search:
         others the one is removed that is missed least: bool ``(rows, K, moves)``.
         """
         xp, family, seen = self.space.xp, self.model.component, _taken(self.seen, rows)
-        number = self.space.arange(self.model.n_clusters)[:, None]
         several = drawn_at(seen, list(seen.map(weights_of)), draws)
         logs = family.log_prob(ready.components, family.features(ready.components, several))
-        split = _least(-logs, _APART) == number
+        split = _least(-logs)
         missed = self._missed(ready, seen) / rows_.take(self.context.total_weight, rows)[:, None]
         missed = xp.where(split, math.inf, missed[..., None])
-        return several, split, _least(missed, _APART) == number
+        return several, split, _least(missed)
 
     def _missed(self, ready: Any, seen: Observations[Tile]) -> Array:
         """Return what the log likelihood loses without each component, ``(rows, K)``."""
@@ -420,13 +421,10 @@ class _Search:
 
     def _promising(self, state: State, context: Context, count: int, kept: int) -> Array:
         """Return which runs go on: so many of each ``count``, the best first."""
-        xp = self.space.xp
         ended = conclude(self.model, state, context, Status.MAX_ITER)
-        gain = self.model.floor_gain(state.params, state.sums.counts, context)
-        held = ended.status == int(Status.ON_FLOOR)
-        value = state.objective - xp.where(held, gain, xp.zeros_like(gain))
+        value = ended.objective - gain_of_floor(self.model, ended, context)
         value = value / context.total_weight
-        status, value = (xp.reshape(a, (-1, count)) for a in (ended.status, value))
+        status, value = (self.space.xp.reshape(a, (-1, count)) for a in (ended.status, value))
         return _first(status, value, kept, self.space, _APART)
 
 
@@ -440,11 +438,9 @@ def _redone(mask: Array, tree: Any, redo: Callable[[Array], Any], space: Space) 
     return rows_.take(rows_.join(parts), xp.argsort(order))
 
 
-def _least(cost: Array, apart: float) -> Array:
-    """Return the number ``(rows, 1, moves)`` of the first that costs least ``(rows, K, moves)``."""
-    xp = array_namespace(cost)
-    least = cost <= xp.min(cost, axis=-2, keepdims=True) + apart
-    return xp.argmax(xp.astype(least, xp.int32), axis=-2, keepdims=True)
+def _least(cost: Array) -> Array:
+    """Return where costs ``(rows, K, moves)`` are the least along K, the first of equal ones."""
+    return first_of(cost <= array_namespace(cost).min(cost, axis=-2, keepdims=True) + _APART)
 
 
 def _along(moves: Array) -> Array:
@@ -529,7 +525,7 @@ def inertia(observations: Observations[Tile], centres: Array) -> Array:
 
     def of(tile: Tile) -> Array:
         near = assigned(tile, centres)
-        away = squared_distances(tile, centres if centres.ndim == 2 else transposed(centres))
+        away = squared_distances(tile, clusters_last(centres))
         return xp.sum(Space.of(near).sums(vecdot(near, away)), axis=-1)
 
     return add(observations.map(of))

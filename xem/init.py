@@ -223,10 +223,14 @@ def _most_useful(
         vecdot(xp.minimum(n[:, None, :], s), xp.broadcast_to(w[:, None, :], s.shape))
         for n, s, w in zip(nearest, squares, weights, strict=True)
     ]
-    first = xp.argmin(add(left), axis=-1, keepdims=True)
-    index = first if several.ndim == 2 else first[:, None, :]
-    index = xp.broadcast_to(index, (*several.shape[:-1], 1))
-    return xp.take_along_axis(several, index, axis=-1)[..., 0]
+    return one_of(several, xp.argmin(add(left), axis=-1))
+
+
+def one_of(several: Array, number: Array) -> Array:
+    """Return one of several observations ``(rows, *event, several)``, by a number for each row."""
+    xp, lead = array_namespace(several), several.shape[:-1]
+    index = xp.reshape(number, (lead[0], *(1,) * len(lead)))
+    return xp.take_along_axis(several, xp.broadcast_to(index, (*lead, 1)), axis=-1)[..., 0]
 
 
 def weights_of(tile: Tile) -> Array:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from xem._arrays import Array, Space, aligned, array_namespace
-from xem._linalg import cross_sums, first_of, total, transposed, vecdot
-from xem.distances import squared_distances
+from xem._linalg import cross_sums, first_of, total, vecdot
+from xem.distances import clusters_last, squared_distances
 from xem.execution import Observations
-from xem.init import drawn_at, to_means, weights_of
+from xem.init import drawn_at, one_of, to_means, weights_of
 from xem.models.base import Tile
 
 _LEAST = 1e-4
@@ -40,14 +40,13 @@ def local_search(observations: Observations[Tile], centres: Array, draws: Array)
     xp, space = array_namespace(centres), Space.of(centres)
     vain = xp.zeros_like(draws[:, 0, 0], dtype=xp.int32)
     for step in range(draws.shape[1]):
+        if space.on_host and (vain >= _PATIENCE).all():
+            break
         found, better = _exchanged(observations, centres, draws[:, step, :])
         better = better & (vain < _PATIENCE)
         vain = xp.where(better, xp.zeros_like(vain), vain + 1)
-        if space.on_host and not better.any():
-            if (vain >= _PATIENCE).all():
-                break
-            continue
-        centres = xp.where(aligned(better, centres), to_means(observations, found), centres)
+        if not space.on_host or better.any():
+            centres = xp.where(aligned(better, centres), to_means(observations, found), centres)
     return centres
 
 
@@ -57,7 +56,7 @@ def _exchanged(
     """Return centres after the best exchange, and whether it saves anything, bool ``(rows,)``."""
     xp, tile, n_trials = array_namespace(centres), observations.whole(), draws.shape[-1]
     weights = weights_of(tile)
-    squares = squared_distances(tile, _by_event(centres))
+    squares = squared_distances(tile, clusters_last(centres))
     nearest = xp.min(squares, axis=-2)
     hard = first_of(squares == nearest[:, None, :])
     second = xp.min(xp.where(hard, math.inf, squares), axis=-2)
@@ -66,24 +65,13 @@ def _exchanged(
     with_all = xp.minimum(nearest[:, None, :], away)
     without_own = xp.minimum(second[:, None, :], away)
     stay = vecdot(with_all, xp.broadcast_to(weights[:, None, :], with_all.shape))
-    own = xp.astype(hard, weights.dtype) * weights[:, None, :]
-    cost = stay[:, None, :] + cross_sums(own, without_own - with_all)
+    mass = xp.astype(hard, weights.dtype) * weights[:, None, :]
+    cost = stay[:, None, :] + cross_sums(mass, without_own - with_all)
     cost = xp.reshape(cost, (cost.shape[0], -1))
     least = xp.min(cost, axis=-1)
     equal = cost <= (1 + _SLACK * Space.of(centres).epsilon) * least[:, None]
     best = xp.argmax(xp.astype(equal, xp.int32), axis=-1)
-    chosen = xp.take_along_axis(several, _index(best % n_trials, several), axis=-1)
+    chosen = one_of(several, best % n_trials)[:, None, ...]
     place = Space.of(centres).arange(centres.shape[1]) == (best // n_trials)[:, None]
-    found = xp.where(aligned(place, centres), _by_event(chosen), centres)
+    found = xp.where(aligned(place, centres), chosen, centres)
     return found, least < (1 - _LEAST) * total(nearest * weights)
-
-
-def _by_event(centres: Array) -> Array:
-    """Return centres with the axis of clusters before those of events, or after them."""
-    return centres if centres.ndim == 2 else transposed(centres)
-
-
-def _index(number: Array, several: Array) -> Array:
-    """Return an index of one for each row, such that it goes along the last axis."""
-    index = number[:, None] if several.ndim == 2 else number[:, None, None]
-    return array_namespace(number).broadcast_to(index, (*several.shape[:-1], 1))

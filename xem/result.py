@@ -20,6 +20,7 @@ from xem._arrays import (
     to_numpy,
 )
 from xem._tree import tree_map
+from xem.convergence import gain_of_floor
 from xem.distribution import Distribution
 from xem.models.mixture import Mixture
 from xem.ranking import best
@@ -288,7 +289,8 @@ def assemble(
     ``held`` has the values of fixed parameters, which come back to the last bit.
     """
     xp, working, shape = space.xp, space.working, (n_init, math.prod(batch))
-    objective, gain = in_data_units(rows.state.objective, rows.context), _floor_gain(model, rows)
+    objective = in_data_units(rows.state.objective, rows.context)
+    gain = gain_of_floor(model, rows.state, rows.context)
     restarts = xp.reshape(objective, shape)
     if n_init > 1:
         status, value = (xp.reshape(a, shape) for a in (rows.state.status, objective - gain))
@@ -320,13 +322,6 @@ def assemble(
     if len(batch) == 1:
         return flat
     return flat._each(lambda leaf, lead: _unflattened(leaf, lead, batch))
-
-
-def _floor_gain(model: Mixture, rows: Rows) -> Array:
-    """Return what comparisons take off the log likelihood of rows on the floor, else 0."""
-    state, xp = rows.state, array_namespace(rows.state.objective)
-    gain = model.floor_gain(state.params, state.sums.counts, rows.context)
-    return xp.where(state.status == int(Status.ON_FLOOR), gain, xp.zeros_like(gain))
 
 
 def _restored(held: Any, params: Any) -> Any:
