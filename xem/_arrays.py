@@ -1,7 +1,7 @@
 """All that xem knows about array backends as such: namespaces, devices, dtypes, hosts.
 
 The rest of the package writes to the array API standard; what differs between backends
-beyond it is here, in `_linalg` and in `_special`, and nowhere else.
+beyond it is here, in `_linalg`, `_special` and `special`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -411,10 +411,11 @@ def is_differentiated() -> bool:
 
 def _asks_derivatives(inputs: Any) -> bool:
     """Whether a caller's arrays record what is made of them, or a library transforms it."""
-    return any(_is_recorded(a) for a in leaves((inputs,)))
+    return any(is_recorded(a) for a in leaves((inputs,)))
 
 
-def _is_recorded(a: Any) -> bool:
+def is_recorded(a: Any) -> bool:
+    """Whether an array records what is made of it, or a library transforms it."""
     if is_torch_array(a):
         import torch
 

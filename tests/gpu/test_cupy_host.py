@@ -24,6 +24,7 @@ FILES = (
     "tests/gpu/cupy_counts.py",
     "tests/test_laws.py",
     "tests/test_linalg.py",
+    "tests/test_special_functions.py",
     "tests/test_oracles.py",
     "tests/test_multivariate_oracles.py",
     "tests/test_isolation.py",
