@@ -33,9 +33,6 @@ _CACHED = 1 << 16
 """So many numbers stay in a cache while several operations are made one after the other."""
 
 
-_STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
-
-
 def root(x: Array) -> Array:
     """Return the square roots of numbers, with derivatives of 0 at 0, where they are infinite."""
     xp = array_namespace(x)
@@ -56,17 +53,6 @@ def log_of_share(share: Array) -> tuple[Array, Array | None]:
         return xp.log(share), None
     there = share != 0
     return xp.log(xp.where(there, share, 1.0)), xp.where(there, 1.0, share)
-
-
-def log_gamma(x: Array) -> Array:
-    """Return the log of the gamma function of positive numbers.
-
-    By Stirling's series at x + 8 (Abramowitz and Stegun 1964, 6.1.41).
-    """
-    xp, z = array_namespace(x), x + 8
-    series = sum(c / z ** (2 * k + 1) for k, c in enumerate(_STIRLING))
-    high = (z - 0.5) * xp.log(z) - z + 0.5 * math.log(2 * math.pi) + series
-    return high - sum(xp.log(x + k) for k in range(8))
 
 
 def logsumexp(log_terms: Array, left: Array | None = None) -> Array:

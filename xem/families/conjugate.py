@@ -11,10 +11,10 @@ import numpy as np
 
 from xem._arrays import Array, array_namespace
 from xem._linalg import cholesky, diagonal, from_diagonal, inverse_factor, matmul, transposed
-from xem._special import log_gamma
 from xem.families.base import Context
 from xem.families.covariances import Covariance
 from xem.families.priors import NormalInverseWishart, Pull, filled, usual
+from xem.special import log_gamma
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from xem._arrays import (
 )
 from xem._linalg import total
 from xem._special import (
-    log_gamma,
     log_of_share,
     logsumexp,
     posterior,
@@ -30,6 +29,7 @@ from xem._tree import tree_map
 from xem.families.base import Context, Family, Origin, pooled
 from xem.models.base import Model, Tile
 from xem.models.evaluation import log_joint
+from xem.special import log_gamma
 
 
 class MixtureReady(NamedTuple):
