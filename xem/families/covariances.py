@@ -1,22 +1,35 @@
 """How the covariances of a mixture's components are related: the models of mclust.
 
-Three letters name a model: whether volume, shape and orientation of the components are equal
-(E), vary (V), or are those of a ball or of the axes (I). Here are the nine of the fourteen
-whose M-steps have closed forms (Celeux and Govaert 1995, *Pattern Recognition* 28, 781,
-section 3; Scrucca et al. 2016, *R Journal* 8, 289, table 3).
+A covariance is ``λ D A Dᵀ``: a volume λ, a shape A, diagonal with determinant 1, and an
+orientation D, orthogonal. Three letters say in turn whether these are equal for all components
+(E), vary (V), or are those of a ball or of the axes (I): Celeux and Govaert 1995, *Pattern
+Recognition* 28, 781; Scrucca et al. 2016, *R Journal* 8, 289, table 3.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar
+from functools import partial
 
-from xem._arrays import Array, aligned, array_namespace
-from xem._linalg import diagonal, eigh, from_diagonal, with_eigenvalues
+from xem._arrays import Array, aligned, array_namespace, detached
+from xem._linalg import (
+    cholesky,
+    definite,
+    diagonal,
+    from_diagonal,
+    identity_like,
+    inverse_factor,
+    matmul,
+    transposed,
+    with_eigenvalues,
+)
+from xem.families.axes import iterated, with_common_axes
 from xem.families.priors import Pull
 
+NEWTON = 12
+"""So many steps, at the most, lead to the volumes of components of one shape."""
 
-class Covariance(ABC):
+
+class Covariance:
     """A covariance model.
 
     Inside the steps a covariance is ``(..., K, d, d)`` or, where the axes of all components
@@ -24,28 +37,74 @@ class Covariance(ABC):
     squares and products about a component's mean.
     """
 
-    is_diagonal: ClassVar[bool] = False
-    isotropic: ClassVar[bool] = False
+    is_diagonal: bool
+    """Whether the axes of all components are those of the data."""
+    isotropic: bool
     """Whether the columns of the data must keep one common scale."""
-
-    one_for_all: ClassVar[bool] = False
+    one_for_all: bool
     """Whether all components have the same covariance."""
-    conjugate: ClassVar[bool] = False
+    conjugate: bool
     """Whether the M-step has a closed form with a prior too."""
+    coupled: bool
+    """Whether holding up an eigenvalue changes what is best for the others."""
 
-    of_volumes: ClassVar[bool] = False
-    """Whether the estimate takes logarithms of scatters, which must not be singular."""
+    def __init__(self, letters: str) -> None:
+        self._letters = letters
+        volume, shape, orientation = tuple(letters)
+        self.is_diagonal = orientation == "I"
+        self.isotropic = shape == "I" or orientation not in ("I", shape)
+        self.one_for_all = "V" not in letters
+        self.conjugate = shape == "I" or (volume == shape and orientation in ("I", shape))
+        self.coupled = not self.conjugate and letters != "EEV"
 
-    @abstractmethod
-    def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
-        """Return the covariances that maximise the likelihood of scatters of ``counts``.
-
-        With a prior, if the model is conjugate, those that maximise the posterior.
-        """
-
-    @abstractmethod
     def size(self, n_components: int, d: int) -> int:
         """Return how many free numbers the covariances hold."""
+        sizes = zip(self._letters, (1, d - 1, d * (d - 1) // 2), strict=True)
+        return sum({"E": 1, "V": n_components, "I": 0}[letter] * size for letter, size in sizes)
+
+    def estimate(
+        self, scatter: Array, counts: Array, pull: Pull | None, old: Array | None = None
+    ) -> Array:
+        """Return the covariances that maximise the likelihood of scatters of ``counts``.
+
+        With a prior, if the model is conjugate, those that maximise the posterior. Where the
+        maximum is found by iteration it begins at the old covariances, or without these at the
+        scatters themselves.
+        """
+        volume, shape, orientation = tuple(self._letters)
+        if pull is not None:
+            scatter, counts = self._with_prior(scatter, counts, pull)
+        old = scatter if old is None else old
+        if shape + orientation == "EV":
+
+            def common(values: Array) -> tuple[Array, Array]:
+                xp, share = array_namespace(values), 1 / _total(counts)[..., None]
+                return self._scaled(values, counts, old), xp.broadcast_to(share, values.shape)
+
+            return with_eigenvalues(scatter, common)
+        if shape + orientation == "VE":
+            power = 1 / scatter.shape[-1] if volume == "E" else 0.0
+            change = partial(self._scaled, counts=counts, old=old)
+            return with_common_axes(scatter, counts, old, power, change)
+        return self._scaled(_ball(scatter) if shape == "I" else scatter, counts, old)
+
+    def _with_prior(self, scatter: Array, counts: Array, pull: Pull) -> tuple[Array, Array]:
+        """Return scatters and counts of which the mode of the posterior is made as the maximum."""
+        d, shared = scatter.shape[-1], counts.shape[-1] if self.one_for_all else 1
+        shared = shared * d if self._letters[1] == "I" else shared
+        extra = 2 if self.is_diagonal else d + 1
+        scale = array_namespace(scatter).expand_dims(pull.scale, axis=counts.ndim - 1)
+        return scatter + scale / shared, counts + 1 + (pull.df[..., None] + extra) / shared
+
+    def _scaled(self, scatter: Array, counts: Array, old: Array) -> Array:
+        """Return what volume and shape make of scatters whose axes are known."""
+        if self._letters.startswith("VE"):
+            return _of_equal_shape(scatter, counts, old)
+        if self._letters.startswith("EV"):
+            return _of_equal_volume(scatter, counts)
+        if self._letters.startswith("V"):
+            return scatter / aligned(counts, scatter)
+        return _equal(scatter, counts)
 
     def shape(self, n_components: int, d: int) -> tuple[int, ...]:
         """Return the shape in which callers see the covariances of one problem."""
@@ -60,90 +119,7 @@ class Covariance(ABC):
         return diagonal(covariance) if self.is_diagonal else covariance
 
 
-def _varying(scatter: Array, counts: Array, pull: Pull | None, extra: float) -> Array:
-    """Return the scatter of each component per observation; ``extra`` goes with a prior's df."""
-    if pull is None:
-        return scatter / aligned(counts, scatter)
-    mass = counts + 1 + pull.df[..., None] + extra
-    return (scatter + _beside(pull.scale, counts)) / aligned(mass, scatter)
-
-
-def _equal(scatter: Array, counts: Array, pull: Pull | None, extra: float) -> Array:
-    """Return the scatter of all components per observation, repeated over them."""
-    xp, axis = array_namespace(scatter), counts.ndim - 1
-    pooled, mass = xp.sum(scatter, axis=axis, keepdims=True), _total(counts)
-    if pull is not None:
-        pooled = pooled + _beside(pull.scale, counts)
-        mass = mass + counts.shape[-1] + pull.df[..., None] + extra
-    return xp.broadcast_to(pooled / aligned(mass, pooled), scatter.shape)
-
-
-def _beside(scale: Array, counts: Array) -> Array:
-    """Return the scale of a prior with an axis for the components."""
-    return array_namespace(scale).expand_dims(scale, axis=counts.ndim - 1)
-
-
-def _of_ball(pull: Pull | None, d: int) -> Pull | None:
-    """Return a prior of a variance that d columns share, for the mean of their scatters."""
-    return pull and pull._replace(df=pull.df / d, scale=pull.scale / d)
-
-
-def _total(counts: Array) -> Array:
-    return array_namespace(counts).sum(counts, axis=-1, keepdims=True)
-
-
-def _ball(variances: Array) -> Array:
-    """Return the mean variance of each component, repeated over the columns."""
-    xp = array_namespace(variances)
-    return xp.broadcast_to(xp.mean(variances, axis=-1, keepdims=True), variances.shape)
-
-
-def _of_equal_volume(scatter: Array, values: Array, counts: Array) -> Array:
-    """Return covariances of the shapes of the scatters and of one volume for all.
-
-    ``values`` ``(..., K, d)`` are the eigenvalues of the scatters; one without a volume has no
-    shape, and its covariance is NaN.
-    """
-    xp, positive = array_namespace(scatter), values > 0
-    solid = xp.all(positive, axis=-1)
-    log_volume = xp.mean(xp.log(xp.where(positive, values, 1.0)), axis=-1)
-    volumes = xp.where(solid, xp.exp(log_volume), 0.0)
-    volume = xp.sum(volumes, axis=-1, keepdims=True) / _total(counts)
-    shaped = scatter * aligned(volume * xp.exp(-log_volume), scatter)
-    return xp.where(aligned(solid, scatter), shaped, float("nan"))
-
-
-class EII(Covariance):
-    """Balls of one size."""
-
-    is_diagonal, isotropic, one_for_all, conjugate = True, True, True, True
-
-    def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
-        """Return the variance of all components and columns."""
-        d = scatter.shape[-1]
-        return _equal(_ball(scatter), counts, _of_ball(pull, d), 2 / d)
-
-    def size(self, n_components: int, d: int) -> int:
-        """Return 1."""
-        return 1
-
-
-class VII(Covariance):
-    """Balls."""
-
-    is_diagonal, isotropic, conjugate = True, True, True
-
-    def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
-        """Return the variance of all columns of each component."""
-        d = scatter.shape[-1]
-        return _varying(_ball(scatter), counts, _of_ball(pull, d), 2 / d)
-
-    def size(self, n_components: int, d: int) -> int:
-        """Return K."""
-        return n_components
-
-
-class Spherical(VII):
+class Spherical(Covariance):
     """Balls, as scikit-learn has them: one variance a component."""
 
     def shape(self, n_components: int, d: int) -> tuple[int, ...]:
@@ -160,79 +136,7 @@ class Spherical(VII):
         return array_namespace(covariance).broadcast_to(covariance[..., None], shape)
 
 
-class EEI(Covariance):
-    """Ellipsoids along the axes, all alike."""
-
-    is_diagonal, one_for_all, conjugate = True, True, True
-
-    def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
-        """Return the variances of all components."""
-        return _equal(scatter, counts, pull, 2)
-
-    def size(self, n_components: int, d: int) -> int:
-        """Return d."""
-        return d
-
-
-class EVI(Covariance):
-    """Ellipsoids along the axes, of one volume."""
-
-    is_diagonal, of_volumes = True, True
-
-    def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
-        """Return the shapes of the scatters at one volume."""
-        return _of_equal_volume(scatter, scatter, counts)
-
-    def size(self, n_components: int, d: int) -> int:
-        """Return 1 for the volume and d - 1 for each shape."""
-        return 1 + n_components * (d - 1)
-
-
-class VVI(Covariance):
-    """Ellipsoids along the axes."""
-
-    is_diagonal, conjugate = True, True
-
-    def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
-        """Return the variances of each component."""
-        return _varying(scatter, counts, pull, 2)
-
-    def size(self, n_components: int, d: int) -> int:
-        """Return K d."""
-        return n_components * d
-
-
-class Diagonal(VVI):
-    """Ellipsoids along the axes, as scikit-learn has them: the variances alone."""
-
-    def shape(self, n_components: int, d: int) -> tuple[int, ...]:
-        """Return (K, d)."""
-        return n_components, d
-
-    def exposed(self, covariance: Array) -> Array:
-        """Return the variances ``(..., K, d)``."""
-        return covariance
-
-    def internal(self, covariance: Array, n_components: int, d: int) -> Array:
-        """Return the variances ``(..., K, d)``."""
-        return covariance
-
-
-class EEE(Covariance):
-    """Ellipsoids, all alike."""
-
-    one_for_all, conjugate = True, True
-
-    def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
-        """Return the covariance of all components about their own means."""
-        return _equal(scatter, counts, pull, scatter.shape[-1] + 1)
-
-    def size(self, n_components: int, d: int) -> int:
-        """Return d (d + 1) / 2."""
-        return d * (d + 1) // 2
-
-
-class Tied(EEE):
+class Tied(Covariance):
     """Ellipsoids, all alike, as scikit-learn has them: one matrix."""
 
     def shape(self, n_components: int, d: int) -> tuple[int, ...]:
@@ -250,62 +154,129 @@ class Tied(EEE):
         return array_namespace(covariance).broadcast_to(one, shape)
 
 
-class EEV(Covariance):
-    """Ellipsoids of one volume and shape, turned each its own way."""
+class Diagonal(Covariance):
+    """Ellipsoids along the axes, as scikit-learn has them: the variances alone."""
 
-    isotropic = True
+    def shape(self, n_components: int, d: int) -> tuple[int, ...]:
+        """Return (K, d)."""
+        return n_components, d
 
-    def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
-        """Return the mean eigenvalues of the scatters on the eigenvectors of each."""
+    def exposed(self, covariance: Array) -> Array:
+        """Return the variances ``(..., K, d)``."""
+        return covariance
 
-        def common(values: Array) -> tuple[Array, Array]:
-            xp, share = array_namespace(values), 1 / _total(counts)[..., None]
-            mean = xp.sum(values, axis=-2, keepdims=True) * share
-            return xp.broadcast_to(mean, values.shape), xp.broadcast_to(share, values.shape)
-
-        return with_eigenvalues(scatter, common)
-
-    def size(self, n_components: int, d: int) -> int:
-        """Return d for volume and shape and d (d - 1) / 2 for each orientation."""
-        return d + n_components * (d * (d - 1) // 2)
+    def internal(self, covariance: Array, n_components: int, d: int) -> Array:
+        """Return the variances ``(..., K, d)``."""
+        return covariance
 
 
-class EVV(Covariance):
-    """Ellipsoids of one volume."""
-
-    of_volumes = True
-
-    def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
-        """Return the scatters at one volume."""
-        return _of_equal_volume(scatter, eigh(scatter)[0], counts)
-
-    def size(self, n_components: int, d: int) -> int:
-        """Return 1 for the volume and the others of each matrix."""
-        return 1 + n_components * (d * (d + 1) // 2 - 1)
+def _equal(scatter: Array, counts: Array) -> Array:
+    """Return the scatter of all components per observation, repeated over them."""
+    xp = array_namespace(scatter)
+    pooled = xp.sum(scatter, axis=counts.ndim - 1, keepdims=True)
+    return xp.broadcast_to(pooled / aligned(_total(counts), pooled), scatter.shape)
 
 
-class VVV(Covariance):
-    """Ellipsoids."""
+def _of_equal_volume(scatter: Array, counts: Array) -> Array:
+    """Return covariances of the shapes of the scatters and of one volume for all.
 
-    conjugate = True
+    A scatter without a volume has no shape, and its covariance is NaN.
+    """
+    xp, logs = array_namespace(scatter), _log_volume(scatter, counts)
+    solid = xp.isfinite(logs)
+    logs = xp.where(solid, logs, 0.0)
+    volumes = xp.where(solid, xp.exp(logs), 0.0)
+    volume = xp.sum(volumes, axis=-1, keepdims=True) / _total(counts)
+    shaped = scatter * aligned(volume * xp.exp(-logs), scatter)
+    return xp.where(aligned(solid, scatter), shaped, float("nan"))
 
-    def estimate(self, scatter: Array, counts: Array, pull: Pull | None) -> Array:
-        """Return the covariance of each component."""
-        return _varying(scatter, counts, pull, scatter.shape[-1] + 1)
 
-    def size(self, n_components: int, d: int) -> int:
-        """Return K d (d + 1) / 2."""
-        return n_components * (d * (d + 1) // 2)
+def _of_equal_shape(scatter: Array, counts: Array, old: Array) -> Array:
+    """Return covariances of one shape for all: ``λ_k Σ_j W_j / λ_j / n``.
 
+    The last step has the derivatives of the solution, at which the others have none.
+    """
+    share = counts / _total(counts)
+
+    def advance(logs: Array, scatter: Array, share: Array) -> tuple[Array, Array]:
+        xp, step = array_namespace(logs), _volume_step(scatter, share, logs)
+        return logs + step, xp.max(xp.abs(step), axis=-1)
+
+    start = -_log_volume(detached(old), counts)
+    logs = iterated(advance, NEWTON - 1, 1e-8, start, detached(scatter), detached(share))
+    xp = array_namespace(logs)
+    sound = xp.all(xp.isfinite(logs), axis=-1, keepdims=True)
+    logs, scatter = xp.where(sound, logs, 0.0), _sound(scatter, sound)
+    logs = logs + _volume_step(scatter, share, logs)
+    factor = aligned(xp.exp(logs), scatter)
+    new = _equal(scatter * factor, counts) / factor
+    return xp.where(aligned(sound, new), new, float("nan"))
+
+
+def _sound(scatter: Array, sound: Array) -> Array:
+    """Return scatters, and the identity or variances of 1 in place of those that are not sound."""
+    xp = array_namespace(scatter)
+    one = identity_like(scatter[..., 0]) if scatter.ndim > sound.ndim + 1 else 1.0
+    return xp.where(aligned(sound, scatter), scatter, one)
+
+
+def _volume_step(scatter: Array, share: Array, logs: Array) -> Array:
+    """Return how the negative log volumes of components of one shape are to change.
+
+    Given the volumes, the best shape is that of ``S = Σ_k W_k / λ_k``, and ``log |S|`` plus the
+    weighted log volumes is convex in these. Its third derivative along a step is no more than
+    the range of the step times the second, so that Newton's step, shortened to the logarithm of
+    1 + its range, never raises it (Sun and Tran-Dinh 2019, *Mathematical Programming* 178, 145).
+    """
+    xp, axis = array_namespace(scatter), share.ndim - 1
+    parts = scatter * aligned(xp.exp(logs), scatter)
+    pooled = xp.sum(parts, axis=axis, keepdims=True)
+    if parts.ndim == share.ndim + 1:
+        parts = shares = parts / pooled
+    else:
+        inverse = inverse_factor(cholesky(pooled))
+        parts = matmul(matmul(inverse, parts), transposed(inverse))
+        shares = diagonal(parts)
+        parts = xp.reshape(parts, (*shares.shape[:-1], -1))
+    mean, d = xp.mean(shares, axis=-1), shares.shape[-1]
+    ridge = 4 * float(xp.finfo(mean.dtype).eps)
+    curvature = from_diagonal(mean + ridge) - matmul(parts, transposed(parts)) / d + 1
+    inverse = inverse_factor(cholesky(curvature))
+    step = matmul(transposed(inverse), matmul(inverse, (share - mean)[..., None]))[..., 0]
+    spread = detached(xp.max(step, axis=-1, keepdims=True) - xp.min(step, axis=-1, keepdims=True))
+    return step * xp.where(spread > 0, xp.log1p(spread) / xp.where(spread > 0, spread, 1.0), 1.0)
+
+
+def _total(counts: Array) -> Array:
+    return array_namespace(counts).sum(counts, axis=-1, keepdims=True)
+
+
+def _ball(variances: Array) -> Array:
+    """Return the mean variance of each component, repeated over the columns."""
+    xp = array_namespace(variances)
+    return xp.broadcast_to(xp.mean(variances, axis=-1, keepdims=True), variances.shape)
+
+
+def _log_volume(matrices: Array, counts: Array) -> Array:
+    """Return the mean log eigenvalue of matrices, or of variances, ``(..., K)``; NaN of none."""
+    xp, is_diagonal = array_namespace(matrices), matrices.ndim == counts.ndim + 1
+    solid = xp.all(matrices > 0, axis=-1) if is_diagonal else definite(detached(matrices))
+    safe = _sound(matrices, solid)
+    values = xp.log(safe) if is_diagonal else 2 * xp.log(diagonal(cholesky(safe)))
+    return xp.where(solid, xp.mean(values, axis=-1), float("nan"))
+
+
+MCLUST = (
+    *("EII", "VII", "EEI", "VEI", "EVI", "VVI"),
+    *("EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV"),
+)
+"""mclust's names."""
 
 COVARIANCES: dict[str, Covariance] = {
-    "full": VVV(),
-    "tied": Tied(),
-    "diag": Diagonal(),
-    "spherical": Spherical(),
-    **{kind.__name__: kind() for kind in (EII, VII, EEI, EVI, VVI, EEE, EEV, EVV, VVV)},
+    "full": Covariance("VVV"),
+    "tied": Tied("EEE"),
+    "diag": Diagonal("VVI"),
+    "spherical": Spherical("VII"),
+    **{letters: Covariance(letters) for letters in MCLUST},
 }
 """The covariance models by name: four words, and mclust's letters."""
-
-ITERATIVE = ("VEI", "VEE", "VEV", "EVE", "VVE")
-"""Those of mclust whose M-steps iterate; they are not here yet."""

@@ -24,7 +24,7 @@ from xem._special import root
 from xem.families import forms
 from xem.families.base import Context, Family, checked_floor, gain_of, loses_digits
 from xem.families.conjugate import Conjugate
-from xem.families.covariances import COVARIANCES, ITERATIVE, Covariance
+from xem.families.covariances import COVARIANCES, Covariance
 from xem.families.priors import NormalInverseWishart, Pull, pulled
 
 
@@ -51,12 +51,12 @@ class MultivariateNormal(Family):
     covariance : str
         How the components' covariances are related: ``"full"``, ``"tied"`` (one for all),
         ``"diag"``, ``"spherical"``, or one of mclust's ``"EII"``, ``"VII"``, ``"EEI"``,
-        ``"EVI"``, ``"VVI"``, ``"EEE"``, ``"EEV"``, ``"EVV"``, ``"VVV"`` (Celeux and Govaert
-        1995, *Pattern Recognition* 28, 781).
+        ``"VEI"``, ``"EVI"``, ``"VVI"``, ``"EEE"``, ``"VEE"``, ``"EVE"``, ``"VVE"``, ``"EEV"``,
+        ``"VEV"``, ``"EVV"``, ``"VVV"`` (Celeux and Govaert 1995, *Pattern Recognition* 28, 781).
     covariance_floor : float
         The smallest component variance in any direction, relative to the problem's own:
         eigenvalues are held up in the units of the columns' standard deviations, of their
-        common one for EII, VII, EEV. It bounds the likelihood; 0 switches it off.
+        common one for EII, VII, EVE, VVE, EEV, VEV. It bounds the likelihood; 0 switches it off.
 
     Notes
     -----
@@ -78,8 +78,7 @@ class MultivariateNormal(Family):
     def __post_init__(self) -> None:
         name = plain(self.covariance)
         if not isinstance(name, str) or name not in COVARIANCES:
-            later = " (its M-step iterates, and is not here yet)" * (name in ITERATIVE)
-            msg = f"covariance is {self.covariance!r}{later}; expected one of {list(COVARIANCES)}"
+            msg = f"covariance is {self.covariance!r}; expected one of {list(COVARIANCES)}"
             raise ValueError(msg)
         object.__setattr__(self, "covariance", str(name))
         floor = checked_floor("covariance_floor", self.covariance_floor, "the variances")
@@ -275,23 +274,23 @@ class MultivariateNormal(Family):
             scatter = scatter + away * aligned(pull.shrinkage[..., None], scatter)
         if "covariance" in fixed:
             return MultivariateNormalParams(loc, params.covariance)
-        if self.structure.of_volumes:
-            own = self._of_volumes(params.covariance, scatter, counts, context)
+        if self.structure.coupled:
+            own = self._coupled(params.covariance, scatter, counts, context)
         else:
             own = self.structure.estimate(scatter, counts, pull)
         return MultivariateNormalParams(loc, own)
 
-    def _of_volumes(self, old: Array, scatter: Array, counts: Array, context: Context) -> Array:
-        """Return covariances of equal volumes.
+    def _coupled(self, old: Array, scatter: Array, counts: Array, context: Context) -> Array:
+        """Return covariances that share what a floor changes: volume, shape or axes.
 
-        Where the floor holds a shape up, volumes and floor have no common solution in closed
-        form: the shapes are lifted first, and a problem to which that does no good keeps its
+        Where the floor holds a direction up, model and floor have no common solution in closed
+        form: the scatters are lifted first, and a problem to which that does no good keeps its
         old covariances.
         """
         xp, weight = array_namespace(scatter), aligned(counts, scatter)
         each = MultivariateNormalParams(None, scatter / weight)
         lifted = self.clamp(each, context)
-        own = self.structure.estimate(lifted.covariance * weight, counts, None)
+        own = self.structure.estimate(lifted.covariance * weight, counts, None, old)
         new = self.clamp(MultivariateNormalParams(None, own), context).covariance
         components = tuple(range(counts.ndim - 1, own.ndim))
         held = (lifted.covariance != each.covariance) | (new != own)
