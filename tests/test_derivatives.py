@@ -24,7 +24,7 @@ forward_mode = pytest.mark.filterwarnings("ignore:.*torch.jit.script:Deprecation
 ALIKE = {"VVV", "EEE", "VVI", "VII"}
 """mclust's names of full, tied, diag and spherical."""
 KINDS = ("normal", *sorted(COVARIANCES.keys() - ALIKE))
-FEW = ("normal", "full", "diag", "tied", "EEV", "EVV")
+FEW = ("normal", "full", "diag", "tied", "VEE", "EVE", "EEV", "EVV")
 CONJUGATE = ("normal", "full", "diag", "spherical", "tied")
 D = 3
 

@@ -67,6 +67,11 @@ CONFIGS = {
     "vectors-EVI": Config(mixture("EVI"), clouds),
     "vectors-EEV": Config(mixture("EEV"), clouds),
     "vectors-EVV": Config(mixture("EVV"), clouds),
+    "vectors-VEI": Config(mixture("VEI"), clouds),
+    "vectors-VEE": Config(mixture("VEE"), clouds),
+    "vectors-VEV": Config(mixture("VEV"), clouds),
+    "vectors-EVE": Config(mixture("EVE"), clouds),
+    "vectors-VVE": Config(mixture("VVE"), clouds),
     "vectors-fixed-loc": Config(mixture("full", fixed={"components.loc"}), clouds, PAIR),
     "vectors-fixed-covariance": Config(
         mixture("full", fixed={"components.covariance"}), clouds, MATRICES

@@ -17,6 +17,7 @@ from tests.helpers import (
     fitted_case,
     mixture,
     on_host,
+    vectors,
 )
 from tests.lanes import on_lanes, without_jax
 from tests.vectors import (
@@ -25,8 +26,10 @@ from tests.vectors import (
     as_given,
     as_matrices,
     em_step,
+    expected_log,
     log_likelihood,
     mclust_cases,
+    moments,
     vector_cases,
 )
 
@@ -123,7 +126,7 @@ def from_labels(case: MclustCase, **options: Any) -> xem.Fit:
     return xem.fit(model, case.x, init=init, prior=case.known["prior"], **options)
 
 
-@pytest.mark.parametrize("name", WITHOUT_PRIOR)
+@pytest.mark.parametrize("name", [name for name in WITHOUT_PRIOR if "VVE" not in name])
 def test_mclust_reaches_the_same_maximum(name):
     case = mclust_cases()[name]
     fit = from_labels(case, max_iter=300, tol=0)
@@ -131,6 +134,32 @@ def test_mclust_reaches_the_same_maximum(name):
     assert_allclose(fit.log_likelihood, case.known["loglik"], rtol=1e-9)
     assert_allclose(fit.bic(), case.known["bic"], rtol=1e-9)
     assert fit.n_parameters == case.known["n_parameters"]
+
+
+@pytest.mark.parametrize("name", [name for name in WITHOUT_PRIOR if "VVE" in name])
+def test_mclust_reaches_no_higher_maximum_of_common_axes(name):
+    """Its inner iteration stops at axes that are not the best, whatever its tolerance."""
+    case = mclust_cases()[name]
+    fit = from_labels(case, max_iter=300, tol=0)
+    assert fit.log_likelihood > case.known["loglik"] + 0.01
+    assert fit.n_parameters == case.known["n_parameters"]
+    expected = em_step(case.x, vectors(fit.params, "VVE"), "VVE")
+    assert_params(on_host(HOST, fit.params), expected, 1e-9)
+
+
+@pytest.mark.parametrize("name", [n for n, c in mclust_cases().items() if c.first is not None])
+def test_the_covariances_of_labels_are_those_of_mclust(name):
+    """But of VVE, they are those of a higher likelihood."""
+    case = mclust_cases()[name]
+    kind, shares = case.known["model"], (case.labels[:, None] == np.unique(case.labels)) * 1.0
+    ours = vectors(xem.once.m_step(mixture(kind, len(shares[0]), floor=0), shares, case.x), kind)
+    counts, _, scatter = moments(case.x, shares)
+    if kind == "VVE":
+        assert expected_log(ours.covariance, scatter, counts) > 0.1 + expected_log(
+            case.first, scatter, counts
+        )
+    else:
+        assert_allclose(ours.covariance, case.first, rtol=0, atol=1e-6 * np.max(case.first))
 
 
 @pytest.mark.parametrize("name", WITH_PRIOR)

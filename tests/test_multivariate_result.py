@@ -50,8 +50,8 @@ of_every_model_and_some_on_torch = pytest.mark.parametrize(
 )
 
 PUBLISHED = {
-    "EII": 15, "VII": 17, "EEI": 18, "EVI": 24, "VVI": 26,
-    "EEE": 24, "EEV": 36, "EVV": 42, "VVV": 44,
+    "EII": 15, "VII": 17, "EEI": 18, "VEI": 20, "EVI": 24, "VVI": 26, "EEE": 24,
+    "VEE": 26, "EVE": 30, "VVE": 32, "EEV": 36, "VEV": 38, "EVV": 42, "VVV": 44,
 }  # fmt: skip
 """mclust's counts for three components of four columns (`nMclustParams`)."""
 
@@ -355,7 +355,7 @@ def test_weights_are_copies(lane, kind):
 def test_torch_gives_what_numpy_gives(kind):
     x = batch(3)
     for init in ("k-means++", "whitened k-means++"):
-        options = {"init": init, "seed": 3, "n_init": 2}
+        options = {"init": init, "seed": 4, "n_init": 2}
         ours = arrays(TORCH, from_species(kind, TORCH.asarray(x), **options))
         assert_same(ours, arrays(HOST, from_species(kind, x, **options)), 1e-8)
 

@@ -357,7 +357,7 @@ def test_single_precision(lane, kind):
 
 
 @on_two
-@pytest.mark.parametrize("kind", ["full", "EVI", "EEV", "EVV", "normal"])
+@pytest.mark.parametrize("kind", ["full", "EVI", "VEE", "VVE", "EEV", "EVV", "normal"])
 def test_a_prior_of_the_weights_alone(lane, kind):
     """It goes with every model, also those that take no other prior."""
     x, prior = batch(kind)[0], Prior([40.0, 2.0, 1.0], None, None, None, None)

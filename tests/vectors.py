@@ -12,17 +12,25 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.linalg import expm
+from scipy.optimize import root
 from scipy.stats import multivariate_normal
 
 from tests.reference import DATA, column
 
-MODELS = ("EII", "VII", "EEI", "EVI", "VVI", "EEE", "EEV", "EVV", "VVV")
+MODELS = (
+    *("EII", "VII", "EEI", "VEI", "EVI", "VVI"),
+    *("EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV"),
+)
 """mclust's names for the covariance models."""
 
 WORDS = {"full": "VVV", "tied": "EEE", "diag": "VVI", "spherical": "VII"}
 """The four words, and the models that they mean."""
 
 EVERY = (*WORDS, *MODELS)
+
+Estimate = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Returns the covariances ``(K, d, d)`` that scatters of some counts lead to."""
 
 
 class Vectors(NamedTuple):
@@ -76,8 +84,17 @@ def m_step(x: np.ndarray, r: np.ndarray, kind: str) -> Vectors:
     return Vectors(counts / counts.sum(), loc, structured(scatter, counts, kind))
 
 
+def expected_log(covariance: np.ndarray, scatter: np.ndarray, counts: np.ndarray) -> float:
+    """Return what depends on covariances in the log likelihood of labelled observations."""
+    traces = np.trace(np.linalg.solve(covariance, scatter), axis1=-2, axis2=-1)
+    return float(-0.5 * (counts @ np.linalg.slogdet(covariance)[1] + traces.sum()))
+
+
 def structured(scatter: np.ndarray, counts: np.ndarray, kind: str) -> np.ndarray:
-    """Return the covariances ``(K, d, d)`` of a model (Celeux and Govaert 1995, section 3)."""
+    """Return the covariances ``(K, d, d)`` of a model (Celeux and Govaert 1995).
+
+    Those without a closed form are iterated to a standstill.
+    """
     return _ESTIMATES[WORDS.get(kind, kind)](scatter, counts)
 
 
@@ -103,20 +120,102 @@ def _one_volume(scatter: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return scatter / size[:, None, None] * size.sum() / counts.sum()
 
 
-def _turned(scatter: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(scatter)
-    common = np.diag(values.sum(axis=0) / counts.sum())
-    return vectors @ common @ np.swapaxes(vectors, -1, -2)
+def _one_shape(scatter: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    d = scatter.shape[-1]
+    volumes, before = np.trace(scatter, axis1=-2, axis2=-1) / counts, np.zeros_like(counts)
+    for _ in range(20_000):
+        shape = np.sum(scatter / volumes[:, None, None], axis=0)
+        shape /= np.exp(np.linalg.slogdet(shape)[1] / d)
+        before, volumes = volumes, np.trace(np.linalg.solve(shape, scatter), axis1=1, axis2=2)
+        volumes = volumes / (d * counts)
+        if np.max(np.abs(volumes / before - 1)) < 1e-15:
+            break
+    return volumes[:, None, None] * shape
 
 
-_ESTIMATES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+def _turned(own: Estimate) -> Estimate:
+    """Return the estimate of a model whose components have axes of their own."""
+
+    def estimate(scatter: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        values, vectors = np.linalg.eigh(scatter)
+        along = own(values[:, :, None] * np.eye(values.shape[-1]), counts)
+        return vectors @ along @ np.swapaxes(vectors, -1, -2)
+
+    return estimate
+
+
+def _on_common_axes(own: Estimate, one_volume: bool) -> Estimate:
+    """Return the estimate of a model whose components have the same axes."""
+
+    def estimate(scatter: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        starts = [np.linalg.eigh(matrix)[1] for matrix in (scatter.sum(axis=0), *scatter)]
+        reached = [_settled_axes(scatter, counts, axes, one_volume) for axes in starts]
+        axes = min(reached, key=lambda axes: _loss(scatter, counts, axes, one_volume))
+        return axes @ own(_axes(axes.T @ scatter @ axes), counts) @ axes.T
+
+    return estimate
+
+
+def _loss(scatter: np.ndarray, counts: np.ndarray, axes: np.ndarray, one_volume: bool) -> float:
+    """Return what common axes cost: of free volumes, or of one for all (``one_volume``)."""
+    logs = np.log(np.diagonal(axes.T @ scatter @ axes, axis1=-2, axis2=-1)).sum(axis=-1)
+    if one_volume:
+        return float(np.logaddexp.reduce(logs / axes.shape[-1]))
+    return float(counts @ logs / counts.sum())
+
+
+def _settled_axes(
+    scatter: np.ndarray, counts: np.ndarray, axes: np.ndarray, one_volume: bool
+) -> np.ndarray:
+    """Return the common axes where the loss has no slope: first pair by pair, as its eigenvectors
+    of a weighted sum (Flury and Gautschi 1986), then by the root of the slopes of all pairs."""
+    rows, columns = np.triu_indices(axes.shape[-1], 1)
+
+    def weights(turned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values = np.diagonal(turned, axis1=-2, axis2=-1)
+        size = np.exp(np.mean(np.log(values), axis=-1)) if one_volume else counts
+        return size / size.sum(), values
+
+    def slopes(angles: np.ndarray) -> np.ndarray:
+        turned = _skewed(angles, axes.shape[-1])
+        turned = turned.T @ axes.T @ scatter @ axes @ turned
+        share, values = weights(turned)
+        gap = 1 / values[:, rows] - 1 / values[:, columns]
+        found: np.ndarray = share @ (turned[:, rows, columns] * gap)
+        return found
+
+    for _ in range(40):
+        for pair in zip(rows, columns, strict=True):
+            share, values = weights(axes.T @ scatter @ axes)
+            share = share * (1 / values[:, pair[1]] - 1 / values[:, pair[0]])
+            plane = axes[:, pair]
+            turn = np.linalg.eigh(np.tensordot(share, plane.T @ scatter @ plane, 1))[1][:, ::-1]
+            axes = axes.copy()
+            axes[:, pair] = plane @ turn
+    found = root(slopes, np.zeros(len(rows)), tol=1e-15).x if len(rows) else np.zeros(0)
+    return axes @ _skewed(found, axes.shape[-1])
+
+
+def _skewed(angles: np.ndarray, d: int) -> np.ndarray:
+    skew = np.zeros((d, d))
+    skew[np.triu_indices(d, 1)] = angles
+    turn: np.ndarray = expm(skew - skew.T)
+    return turn
+
+
+_ESTIMATES: dict[str, Estimate] = {
     "EII": lambda scatter, counts: _pooled(_balls(scatter), counts),
     "VII": lambda scatter, counts: _each(_balls(scatter), counts),
     "EEI": lambda scatter, counts: _pooled(_axes(scatter), counts),
     "EVI": lambda scatter, counts: _one_volume(_axes(scatter), counts),
     "VVI": lambda scatter, counts: _each(_axes(scatter), counts),
     "EEE": _pooled,
-    "EEV": _turned,
+    "VEI": lambda scatter, counts: _one_shape(_axes(scatter), counts),
+    "VEE": _one_shape,
+    "EVE": _on_common_axes(_one_volume, one_volume=True),
+    "VVE": _on_common_axes(_each, one_volume=False),
+    "EEV": _turned(_pooled),
+    "VEV": _turned(_one_shape),
     "EVV": _one_volume,
     "VVV": _each,
 }
@@ -171,6 +270,8 @@ class MclustCase(NamedTuple):
     x: np.ndarray
     labels: np.ndarray
     optimum: Vectors
+    first: np.ndarray | None
+    """Covariances of the labels, of the models whose M-step iterates."""
     known: dict[str, Any]
 
     @property
@@ -236,4 +337,6 @@ def _mclust_case(known: dict[str, Any]) -> MclustCase:
         np.reshape(known["loc"], (k, d)),
         np.reshape(known["covariance"], (k, d, d)),
     )
-    return MclustCase(x, np.asarray(known["labels"]).astype(int), optimum, known)
+    first = known.get("first_covariance")
+    first = None if first is None else np.reshape(first, (k, d, d))
+    return MclustCase(x, np.asarray(known["labels"]).astype(int), optimum, first, known)

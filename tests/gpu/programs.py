@@ -16,7 +16,7 @@ KINDS = ("normal", "normal-tied", *COVARIANCES)
 CORE = ("normal", "normal-tied", "full", "tied", "diag", "EEV")
 """A kind for each way through a step."""
 
-K, D, N = 3, 5, 1009
+K, D, N = 3, 5, 2003
 """Components, columns, and more observations than there are numbers in any parameter or sum."""
 
 

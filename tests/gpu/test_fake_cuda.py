@@ -19,7 +19,7 @@ from xem._tree import leaves
 from xem.once import m_step
 
 DTYPES = (torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow))
-DECOMPOSED = ("EEV", "EVV")
+DECOMPOSED = ("EVE", "VVE", "EEV", "VEV")
 """Models whose M-step takes eigenvalues, for which PyTorch waits."""
 
 
