@@ -13,7 +13,8 @@ from xem._groups import FITTED, check_numbers, coded, names
 from xem._tree import tree_map
 from xem._words import known_names, listed
 from xem.families.base import Family
-from xem.models.mixture import Mixture, MixtureParams
+from xem.models.mixture import Mixture
+from xem.models.trees import MixtureParams
 from xem.result import Fit
 from xem.status import Status
 
@@ -113,7 +114,7 @@ class Fitted(NamedTuple):
         """Return the fit of one group, with its own components alone."""
         fit, k = self.fit[index], int(self.n_components[index])
         params = tree_map(lambda p: p[:k], fit.params)
-        return replace(fit, model=replace(fit.model, n_components=k), params=params)
+        return replace(fit, model=replace(fit.mixture, n_components=k), params=params)
 
 
 def _alike(ours: Frame, theirs: Frame, name: str) -> tuple[Frame, Frame]:

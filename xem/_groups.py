@@ -96,7 +96,7 @@ class Groups(NamedTuple):
         narwhals.DataFrame
             The groups' keys, then the columns of the fit; what a hopeless group lacks is null.
         """
-        params = fit.model.retied(fit.params)
+        params = fit.mixture.from_user(fit.params)
         most = params.weights.shape[-1]
         counts = np.full(fit.batch, most) if n_components is None else n_components
         group, component = np.nonzero(np.arange(most) < counts[:, None])

@@ -129,8 +129,8 @@ def head(figure: Figure, title: str, fit: Fit, n_observations: int) -> None:
 
 def default_title(fit: Fit) -> str:
     """Return a title that says what was fitted."""
-    family, n_alive = type(fit.model.component).__name__, views.alive(fit).sum(axis=-1)
-    k = int(n_alive.max()) or fit.model.n_components
+    family, n_alive = type(fit.mixture.component).__name__, views.alive(fit).sum(axis=-1)
+    k = int(n_alive.max()) or fit.mixture.n_components
     up_to = "up to " if ((n_alive > 0) & (n_alive < k)).any() else ""
     what = f"Mixture of {up_to}{k} {family} components" if k > 1 else f"{family} distribution"
     return what if fit.status.size == 1 else f"{what} for each problem"
@@ -151,7 +151,7 @@ def statuses(fit: Fit, ax: Axes) -> None:
 def weights(fit: Fit, ax: Axes) -> None:
     """Draw a row with the histogram of each component's weights."""
     panel.entitle(panel.framed(ax, "weight", "component"), "Weights, leftmost on top")
-    alive, n_rows = views.alive(fit), fit.model.n_components
+    alive, n_rows = views.alive(fit), fit.mixture.n_components
     if not alive.any():
         panel.blank(ax, "no problem has a fit")
         return

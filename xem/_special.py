@@ -55,6 +55,13 @@ def log_of_share(share: Array) -> tuple[Array, Array | None]:
     return xp.log(xp.where(there, share, 1.0)), xp.where(there, 1.0, share)
 
 
+def log_or_inf(x: Array) -> Array:
+    """Return the logarithms of numbers from 0 on, with derivatives of 0 at 0."""
+    xp = array_namespace(x)
+    positive = x > 0
+    return xp.where(positive, xp.log(xp.where(positive, x, 1.0)), -math.inf)
+
+
 def logsumexp(log_terms: Array, left: Array | None = None) -> Array:
     """Return the logarithm of the sum of exponentials ``(..., K, n)`` over K.
 

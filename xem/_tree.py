@@ -20,6 +20,17 @@ def tree_map(function: Callable[..., Any], tree: T, *others: Any) -> T:
     return mapped
 
 
+def fill_none(tree: Any, other: Any, choose: Callable[[Any, Any], Any] = lambda a, _: a) -> Any:
+    """Return a tree with the leaves of another one in the place of None.
+
+    ``choose(leaf, other)`` returns what stands in the place of a leaf that is there.
+    """
+    if not isinstance(other, tuple):
+        return other if tree is None else choose(tree, other)
+    parts = [fill_none(*pair, choose) for pair in zip(tree, other, strict=True)]
+    return type(other)(*parts) if hasattr(other, "_fields") else tuple(parts)
+
+
 def leaves(tree: Any) -> list[Any]:
     """Return the arrays of a tree, leaving out the fields that hold None."""
     found: list[Any] = []
@@ -48,8 +59,8 @@ def builder(tree: Any) -> Callable[[Iterator[Any]], Any]:
 
 def named_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Iterate over ``(dotted name, leaf)``, the fields that hold None included."""
-    for name in tree._fields:
-        value = getattr(tree, name)
+    names = tree._fields if hasattr(tree, "_fields") else map(str, range(len(tree)))
+    for name, value in zip(names, tree, strict=True):
         if isinstance(value, tuple):
             yield from named_leaves(value, f"{prefix}{name}.")
         else:

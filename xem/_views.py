@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem._arrays import aligned, is_array, plain, to_numpy
+from xem._carried import check_carried, has_density
 from xem._linalg import from_diagonal
 from xem._tree import leaves, tree_map
 from xem.families.multivariate import MultivariateNormal
 from xem.families.normal import Normal, NormalParams
-from xem.models.mixture import Mixture, MixtureParams
+from xem.models.mixture import Mixture
+from xem.models.trees import MixtureParams
 from xem.result import Fit
 from xem.status import Status
 
@@ -95,9 +97,10 @@ def arranged(fit: Any) -> Fit:
     Those of weight 0 are none, and come last. Vectors of one number are numbers.
     """
     ours = host(fit)
-    if ours.model.event_rank > 1:
+    check_carried(ours.model, "pictures show", has_density)
+    if ours.mixture.event_rank > 1:
         msg = (
-            f"one observation of the fit has {ours.model.event_rank} axes; "
+            f"one observation of the fit has {ours.mixture.event_rank} axes; "
             "expected numbers or vectors, of event_rank 0 or 1: nothing else can be drawn yet"
         )
         raise ValueError(msg)
@@ -111,13 +114,13 @@ def arranged(fit: Any) -> Fit:
 
 def _of_numbers(fit: Fit) -> Fit:
     """Return a fit of vectors of one number as one of numbers; any other as it is."""
-    family = fit.model.component
+    family = fit.mixture.component
     if not isinstance(family, MultivariateNormal) or fit.event != (1,):
         return fit
     with np.errstate(invalid="ignore"):
         scale = np.sqrt(covariances(fit)[..., 0, 0])
     own = NormalParams(fit.params.components.loc[..., 0], scale)
-    model = Mixture(Normal(family.covariance_floor), fit.model.n_components)
+    model = Mixture(Normal(family.covariance_floor), fit.mixture.n_components)
     return replace(fit, model=model, params=MixtureParams(fit.params.weights, own))
 
 
@@ -129,23 +132,23 @@ def covariances(fit: Fit) -> Values:
     ValueError
         If the components are of a family that has none.
     """
-    family = fit.model.component
+    family = fit.mixture.component
     if not isinstance(family, MultivariateNormal):
         msg = (
             f"components are {type(family).__name__}; "
             "expected MultivariateNormal ones: of vectors, only these can be drawn yet"
         )
         raise ValueError(msg)
-    own = fit.model.retied(fit.params).components.covariance
+    own = fit.mixture.from_user(fit.params).components.covariance
     full: Values = from_diagonal(own) if family.structure.is_diagonal else own
     return full
 
 
 def _of_each(fit: Fit, function: Callable[[Values], Values]) -> Fit:
     """Return a fit with a function of the component axis applied to each parameter."""
-    params = tree_map(function, fit.model.retied(fit.params))
-    model = replace(fit.model, n_components=params.weights.shape[-1])
-    return replace(fit, model=model, params=model.untied(params))
+    params = tree_map(function, fit.mixture.from_user(fit.params))
+    model = replace(fit.mixture, n_components=params.weights.shape[-1])
+    return replace(fit, model=model, params=model.to_user(params))
 
 
 def one(fit: Any) -> Fit:
@@ -166,7 +169,7 @@ def flat(fit: Fit) -> Fit:
 
 def fitted(fit: Fit) -> Values:
     """Return which problems have a fit, which is to say finite parameters: bool ``(*batch,)``."""
-    first, full = len(fit.batch), leaves(fit.model.retied(fit.params))
+    first, full = len(fit.batch), leaves(fit.mixture.from_user(fit.params))
     finite = [np.isfinite(p).all(axis=tuple(range(first, p.ndim))) for p in full]
     return np.asarray(np.logical_and.reduce(finite))
 
@@ -209,7 +212,7 @@ def formula(fit: Fit, k: int, pair: Pair | None = None) -> str:
 
     Of vectors, those of two columns: locations, standard deviations and correlation.
     """
-    params, family = fit.model.retied(fit.params), fit.model.component
+    params, family = fit.mixture.from_user(fit.params), fit.mixture.component
     if pair is None:
         values = zip(params.components._fields, params.components, strict=True)
         inner = ", ".join(f"{name} {value[k]:.3g}" for name, value in values)
@@ -372,11 +375,11 @@ def plane(fit: Fit, pair: Pair | None) -> Plane:
     Of vectors, two coordinates of the locations; of numbers, the first two parameters, or the
     one and the weights.
     """
-    full = fit.model.retied(fit.params)
+    full = fit.mixture.from_user(fit.params)
     if pair is not None:
         (i, j), (first, second), centres = *pair, _centres(fit)
         if centres is None:
-            msg = f"{type(fit.model.component).__name__} components have no centres to be drawn"
+            msg = f"{type(fit.mixture.component).__name__} components have no centres to be drawn"
             raise ValueError(msg)
         return Plane((f"loc {first}", f"loc {second}"), centres[..., i], centres[..., j])
     columns = full.components._asdict() | {"weight": full.weights}
@@ -519,12 +522,12 @@ def grid(fit: Fit, low: float, high: float) -> Values:
         points.append((centres[:, None] + distances).ravel())
     joined = np.unique(np.concatenate(points))
     joined = joined[(joined >= low) & (joined <= high)]
-    support = fit.model.support(joined)
+    support = fit.mixture.support(joined)
     return joined if support is None else joined[support]
 
 
 def _centres(fit: Fit) -> Values | None:
-    centres: Values | None = fit.model.centres(fit.model.retied(fit.params))
+    centres: Values | None = fit.mixture.centres(fit.mixture.from_user(fit.params))
     return centres
 
 

@@ -23,9 +23,10 @@ from xem._arrays import (
 )
 from xem._tree import named_leaves, tree_map
 from xem.execution import Source
+from xem.families.base import Family
 from xem.init import INITS, RANKS
-from xem.models.base import Model
-from xem.models.mixture import Mixture, MixtureParams, MixturePrior
+from xem.models.mixture import Alone, Mixture
+from xem.models.trees import MixtureParams, MixturePrior
 from xem.ragged import Block, Ragged, as_series, padded, widths
 
 FRALEY_RAFTERY = "fraley-raftery"
@@ -289,7 +290,7 @@ def options(
 
 
 def _method(init: Any, rank: int) -> str:
-    if isinstance(init, MixtureParams):  # of what is left out
+    if isinstance(init, tuple) and hasattr(init, "_fields"):  # of what is left out
         return "k-means++"
     known = [name for name in INITS if rank in RANKS.get(name, (0, 1))]
     init = plain(init)
@@ -348,16 +349,40 @@ def check_callback(callback: Any) -> None:
         raise TypeError(msg)
 
 
+def as_start(model: Mixture, params: Any) -> Any:
+    """Return given parameters as those of a mixture, where they are of a family by itself."""
+    if isinstance(model, Alone) and type(params) is model.component.Params:
+        return MixtureParams([1.0], params)
+    return params
+
+
 def check_params(model: Mixture, params: Any, name: str) -> None:
     """Check that parameters are those of the model."""
-    right = isinstance(params, MixtureParams)
-    if not right or type(params.components) is not model.component.Params:
-        found = f"holds {type(params.components).__name__}" if right else f"is {params!r}"
-        msg = (
-            f"{name} {found}; expected {model.component.Params.__name__} "
-            f"in a MixtureParams: make it with model.params(…)"
+    if not isinstance(params, MixtureParams):
+        wanted, found = model, f"is {params!r}"
+    else:
+        wanted, found = _misplaced(model, params)
+    if wanted is not None:
+        inside = (
+            "MixtureParams" if wanted is model else f"{wanted.Params.__name__} in a MixtureParams"
         )
+        msg = f"{name} {found}; expected {inside}: make it with model.params(…)"
         raise TypeError(msg)
+
+
+def _misplaced(model: Mixture, params: MixtureParams) -> tuple[Any, str]:
+    """Return the first family that does not go with its parameters, and what these are."""
+    parts = params.components if model.is_in_blocks else (params.components,)
+    if model.is_in_blocks and (hasattr(parts, "_fields") or len(parts) != len(model.blocks)):
+        return model, f"holds components of {len(parts)} blocks"
+    for (family, _), own in zip(model.blocks, parts, strict=True):
+        if type(own) is not family.Params:
+            return family, f"holds {type(own).__name__}"
+        if isinstance(family, Mixture):
+            wanted, found = _misplaced(family, own)
+            if wanted is not None:
+                return wanted, found
+    return None, ""
 
 
 def is_complete(params: MixtureParams) -> bool:
@@ -367,14 +392,15 @@ def is_complete(params: MixtureParams) -> bool:
 
 def check_model(model: Any) -> None:
     """Check that the first argument is a model."""
-    if not isinstance(model, Model):
+    if not isinstance(model, Family):
         msg = f"model is {model!r}; expected a model, such as xem.Mixture(xem.Normal(), 2)"
         raise TypeError(msg)
 
 
 def given(model: Mixture, init: Any, n_init: int, problems: Problems) -> Any:
     """Return the start's given parameters as the steps see them, None where not given."""
-    start = init if isinstance(init, MixtureParams) else model.params()
+    start = as_start(model, init)
+    start = start if isinstance(start, MixtureParams) else as_start(model, model.params())
     check_params(model, start, "init")
     _check_fixed(model, start)
     if n_init > 1 and is_complete(start):
@@ -383,7 +409,7 @@ def given(model: Mixture, init: Any, n_init: int, problems: Problems) -> Any:
     batch, space = problems.batch, problems.space
     full = parameters(model, start, batch, problems.event, space)
     _check_values(model, full, space)
-    return flattened(normalised(full), batch, space)
+    return flattened(normalised(model, full), batch, space)
 
 
 def prior(
@@ -406,7 +432,7 @@ def prior(
     values = {"concentration": own.concentration}
     conjugate = None
     if own.components is not None:
-        conjugate = model.component.conjugate(model.tied_components)
+        conjugate = model.conjugate(model.tied)
         shapes |= conjugate.shapes(event)
         values |= own.components._asdict()
     arrays = {
@@ -431,8 +457,10 @@ def _prior_of(model: Mixture, given: Any) -> MixturePrior:
     """Return a prior that is given by name or as one."""
     given = plain(given)
     if isinstance(given, str) and given == FRALEY_RAFTERY:
-        model.component.conjugate(model.tied_components)
+        model.conjugate(model.tied)
         return MixturePrior(None, model.component.Prior())
+    if isinstance(model, Alone) and type(given) is model.component.Prior:
+        given = MixturePrior(None, given)
     if not isinstance(given, MixturePrior):
         msg = (
             f"prior is {given!r}; expected model.prior(…), {FRALEY_RAFTERY!r} for one that "
@@ -468,9 +496,7 @@ def flattened(tree: Any, batch: tuple[int, ...], space: Space) -> Any:
 
 
 def _check_fixed(model: Mixture, start: MixtureParams) -> None:
-    named = {"weights": start.weights}
-    named |= {f"components.{k}": v for k, v in start.components._asdict().items()}
-    lacking = sorted(name for name in model.fixed if named[name] is None)
+    lacking = sorted(n for n, v in named_leaves(start) if v is None and model.holds(n))
     if lacking:
         msg = f"fixed names {lacking}, for which init has no value; give it with model.params(…)"
         raise ValueError(msg)
@@ -484,25 +510,46 @@ def parameters(
     space: Space,
 ) -> MixtureParams:
     """Return given parameters as the steps see them, checked; None stays None."""
-    k, own = model.n_components, start.components
-    weights = _parameter("init weights", start.weights, (*batch, k), space, space.dtype)
-    components = {}
-    for name, shape in model.component.shapes(k, event).items():
-        tied = f"components.{name}" in model.tied
-        value, whole = getattr(own, name), (*batch, *shape[tied:])
-        value = _parameter(f"init {name}", value, whole, space, space.dtype)
-        if tied and value is not None:
-            value = space.xp.broadcast_to(value[..., None], (*batch, *shape))
-        components[name] = value
-    return MixtureParams(weights, model.component.internal(type(own)(**components), k, event))
+    return model.from_user(_arrays(model, start, batch, event, space, ""), 1, event)
 
 
-def normalised(params: MixtureParams) -> MixtureParams:
+def _arrays(
+    model: Mixture,
+    start: MixtureParams,
+    lead: tuple[int, ...],
+    event: tuple[int, ...],
+    space: Space,
+    path: str,
+) -> MixtureParams:
+    """Return given parameters as arrays, a tied one without an axis of components."""
+
+    def of(family: Family, j: int, own: Any) -> Any:
+        count, block = model.blocks[j][1], f"{path}components.{j}." if model.is_in_blocks else path
+        if isinstance(family, Mixture):
+            return _arrays(family, own, (*lead, count), event, space, block)
+        found, tied = {}, model.hidden(j)
+        for name, shape in family.shapes(count, event).items():
+            whole = (*lead, *shape[name in tied :])
+            value = getattr(own, name)
+            found[name] = _parameter(f"init {block}{name}", value, whole, space, space.dtype)
+        return type(own)(**found)
+
+    k = model.n_components
+    weights = _parameter(f"init {path}weights", start.weights, (*lead, k), space, space.dtype)
+    return MixtureParams(weights, model.each(of, start.components))
+
+
+def normalised(model: Mixture, params: MixtureParams) -> MixtureParams:
     """Return parameters with component weights that sum to 1."""
+
+    def of(family: Family, _: int, own: Any) -> Any:
+        return normalised(family, own) if isinstance(family, Mixture) else own
+
+    components = model.each(of, params.components)
     if params.weights is None:
-        return params
+        return MixtureParams(None, components)
     total = array_namespace(params.weights).sum(params.weights, axis=-1, keepdims=True)
-    return MixtureParams(params.weights / total, params.components)
+    return MixtureParams(params.weights / total, components)
 
 
 def _numbers(name: str, value: Any) -> np.ndarray[Any, Any]:
@@ -561,14 +608,23 @@ def _check_values(model: Mixture, params: MixtureParams, space: Space) -> None:
                 "non-negative component weights: they need not sum to 1"
             )
             raise ValueError(msg)
-    if all(p is None for p in params.components):
+    model.each(lambda family, _, own: _check_components(family, own, space), params.components)
+
+
+def _check_components(family: Family, params: Any, space: Space) -> None:
+    """Check on the host that given parameters of components are ones that they can have."""
+    if isinstance(family, Mixture):
+        _check_values(family, params, space)
         return
-    valid = model.component.valid(space.exact(params.components))
+    if all(p is None for p in params):
+        return
+    valid = family.valid(space.exact(params))
     if not to_numpy(array_namespace(valid).all(valid)):
         msg = (
-            f"init holds parameters that {type(model.component).__name__} components cannot "
-            f"have, among {list(params.components._fields)}: not finite, or outside their range "
-            "(scales and rates are positive, covariances symmetric and positive definite)"
+            f"init holds parameters that {type(family).__name__} components cannot "
+            f"have, among {list(params._fields)}: not finite, or outside their range "
+            "(scales and rates are positive, probabilities from 0 to 1, covariances symmetric and "
+            "positive definite)"
         )
         raise ValueError(msg)
 

@@ -12,10 +12,11 @@ from typing import NamedTuple
 from xem._arrays import Array, Space, aligned, array_namespace
 from xem._linalg import total, vecdot
 from xem._special import power_of_two, root
-from xem.execution import RawTile, add, floating, per_event
+from xem.execution import RawTile, add, floating, per_event, weighed
 from xem.families.base import Context, Origin
-from xem.models.base import Model
+from xem.models.mixture import Mixture
 from xem.status import RUNNING, Status
+from xem.steps import standardised
 
 _REST = 11
 """So many bits float64 lacks to hold integers of 64 bits."""
@@ -50,7 +51,7 @@ class Survey(NamedTuple):
     """Whether a weight is negative or not finite."""
 
 
-def survey(model: Model, tiles: Tiles, space: Space) -> Survey:
+def survey(model: Mixture, tiles: Tiles, space: Space) -> Survey:
     """Return the context of each problem, and the status of those that allow no fit.
 
     A hopeless problem has centre 0 and scale 1.
@@ -68,7 +69,23 @@ def survey(model: Model, tiles: Tiles, space: Space) -> Survey:
     low, high = xp.where(sound, extent.low, 0.0), xp.where(sound, extent.high, 0.0)
     context = _context(model, low, high, mass, seen, space)
     context = context._replace(total_weight=weight, origin=origin, weight_unit=unit)
+    context = context._replace(carrier=_carrier(model, context, seen, space))
     return Survey(context, status, extent.bad_weight)
+
+
+def _carrier(model: Mixture, context: Context, tiles: Tiles, space: Space) -> Array | None:
+    """Return the sum of `Family.log_carrier` over the standardised observations, ``(...)``."""
+    xp, sums = space.xp, []
+    if not model.has_carrier:
+        return None
+    for raw in tiles():
+        x, weights = standardised(model, raw, context, space)
+        x = space.sums(x)
+        inside = model.support(x)
+        value = model.log_carrier(x if inside is None else xp.where(inside, x, model.filler))
+        value = space.sums(value)
+        sums.append(weighed(total(value) if weights is None else vecdot(value, weights), context))
+    return add(sums)
 
 
 def _weight_unit(tiles: Tiles, space: Space) -> Array | None:
@@ -88,7 +105,7 @@ def _weight_unit(tiles: Tiles, space: Space) -> Array | None:
     return xp.where(xp.isfinite(most), power_of_two(most), math.nan)
 
 
-def _origin(model: Model, tiles: Tiles, space: Space) -> Origin | None:
+def _origin(model: Mixture, tiles: Tiles, space: Space) -> Origin | None:
     """Return from where integers are counted that the working dtype does not hold.
 
     It is about the middle of a problem's values, a number that floats hold, or 0 where they hold
@@ -127,7 +144,7 @@ def _mass(tile: RawTile, space: Space) -> Array:
     return total(tile.weights)
 
 
-def _extent(model: Model, tiles: Tiles, space: Space) -> Extent:
+def _extent(model: Mixture, tiles: Tiles, space: Space) -> Extent:
     xp = space.xp
     samples = (-1,) if model.event_rank == 0 else (-2, -1)
 
@@ -163,7 +180,7 @@ def _bad_weight(weights: Array, xp: ModuleType) -> Array:
     return xp.any(~(xp.isfinite(weights) & (weights >= 0)), axis=-1)
 
 
-def _judge(model: Model, extent: Extent, weight: Array, tiles: Tiles, space: Space) -> Array:
+def _judge(model: Mixture, extent: Extent, weight: Array, tiles: Tiles, space: Space) -> Array:
     """Return the status of each problem that allows no fit, the gravest last."""
     xp = space.xp
     status = space.full(extent.not_finite.shape, RUNNING, xp.int32)
@@ -176,17 +193,20 @@ def _judge(model: Model, extent: Extent, weight: Array, tiles: Tiles, space: Spa
 
     n_distinct = _n_distinct(model, tiles, space)
     status = mark(n_distinct < model.n_distinct, Status.TOO_FEW)
-    if model.needs_spread:
+    if model.spread:
         lone, flat = weight <= 1, extent.low == extent.high
         constant = of_columns(xp.all, flat)
         status = mark(constant, Status.CONSTANT)
         status = mark(constant & lone, Status.TOO_FEW)
+    if model.needs_scale:
+        nothing = (extent.low == 0) & (extent.high == 0)
+        status = mark(of_columns(xp.any, nothing), Status.CONSTANT)
     status = mark(of_columns(xp.any, extent.low > extent.high), Status.TOO_FEW)
     status = mark(extent.unsupported, Status.OUT_OF_SUPPORT)
     return mark(extent.not_finite, Status.NOT_FINITE)
 
 
-def _n_distinct(model: Model, tiles: Tiles, space: Space) -> Array:
+def _n_distinct(model: Mixture, tiles: Tiles, space: Space) -> Array:
     """Return how many distinct observations each problem has, counting no further than it needs.
 
     One after the other is the first that equals none of those before it, in any column: nothing
@@ -222,7 +242,7 @@ def _looked_through(tile: RawTile, found: Sequence[Found | None], space: Space) 
 
 
 def _context(
-    model: Model, low: Array, high: Array, weight: Array, tiles: Tiles, space: Space
+    model: Mixture, low: Array, high: Array, weight: Array, tiles: Tiles, space: Space
 ) -> Context:
     """Return the context, from sums of numbers that were scaled before they were squared."""
     xp, sums = space.xp, space.sums
@@ -250,6 +270,10 @@ def _context(
     spread = xp.clip(spread, model.least_spread, None)
     scale = power_of_two(spread) if scaled else xp.ones_like(unit)
     variance = variance * sums(unit / scale) ** 2
+    ends = sums(low / scale), sums(high / scale)
+    if affine:
+        offset = sums(centre / scale)
+        ends = ends[0] - offset, ends[1] - offset
     return Context(
         sums(centre if affine else xp.zeros_like(centre)),
         sums(scale),
@@ -257,12 +281,13 @@ def _context(
         variance,
         xp.where(variance > 0, variance, sums(deviation / scale) ** 2),
         xp.zeros_like(variance) if affine else sums(centre / scale),
+        *ends,
         sums(largest / scale) * space.epsilon,
         xp.full_like(weight, space.epsilon),
     )
 
 
-def _least_scale(largest: Array, model: Model) -> Array:
+def _least_scale(largest: Array, model: Mixture) -> Array:
     """Return by what the largest numbers can be divided: the offset of a constant column is large.
 
     What has some spread is not that much larger than it.
@@ -273,7 +298,7 @@ def _least_scale(largest: Array, model: Model) -> Array:
     return largest * (64 / float(xp.finfo(largest.dtype).max))
 
 
-def _with_mean_spread(deviation: Array, model: Model, space: Space) -> Array:
+def _with_mean_spread(deviation: Array, model: Mixture, space: Space) -> Array:
     """Return standard deviations, the root mean square of the others for columns without one."""
     if not model.event_rank:
         return deviation

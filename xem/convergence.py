@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from xem._arrays import Array, aligned, array_namespace, operand
 from xem._tree import tree_map
-from xem.families.base import Context
-from xem.models.base import Model
+from xem.families.base import Context, Given
 from xem.models.mixture import Mixture
 from xem.status import RUNNING, STRAINED, Status
 
@@ -28,7 +27,7 @@ class State(NamedTuple):
 
 
 def settle(
-    model: Model,
+    model: Mixture,
     old: State,
     new: State,
     rise: Array,
@@ -64,27 +63,27 @@ def settle(
     return kept._replace(status=status)
 
 
-def sound(model: Model, state: State, context: Context) -> Array:
+def sound(model: Mixture, state: State, context: Context) -> Array:
     """Return which problems have a finite objective that no collapse has made meaningless."""
     xp = array_namespace(state.objective)
     fine = xp.abs(state.objective) < math.inf  # fewer launches than isfinite
-    return fine if model.floored else fine & ~model.at_bound(state.params, context)
+    return fine if model.floored else fine & ~model.at_bound(state.params, Given(context, 0))
 
 
-def conclude(model: Model, state: State, context: Context, last: Status) -> State:
+def conclude(model: Mixture, state: State, context: Context, last: Status) -> State:
     """Return the state with final statuses: ``last`` where running, the floor where it holds."""
     xp = array_namespace(state.status)
     status = _mark(state.status, state.status < 0, last)
     if model.floored:
         fitted = (status != int(Status.DEGENERATE)) & xp.isfinite(state.objective)
-        held = fitted & model.at_bound(state.params, context)
+        held = fitted & model.at_bound(state.params, Given(context, 0))
         status = _mark(status, held, Status.ON_FLOOR)
     return state._replace(status=status)
 
 
 def gain_of_floor(model: Mixture, state: State, context: Context) -> Array:
     """Return what comparisons take off the objective of problems on the floor, else 0."""
-    gain = model.floor_gain(state.params, state.sums.counts, context)
+    gain = model.gain_of_floor(state.params, state.sums.counts, Given(context, 0))
     on_floor = state.status == int(Status.ON_FLOOR)
     return array_namespace(gain).where(on_floor, gain, array_namespace(gain).zeros_like(gain))
 

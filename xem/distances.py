@@ -21,7 +21,7 @@ from xem._linalg import (
     transposed,
 )
 from xem.execution import Observations, add
-from xem.models.base import Tile
+from xem.families.base import Tile
 
 _SLACK = 64
 TIE = 8
@@ -133,7 +133,7 @@ def covariance(observations: Observations[Tile]) -> Array:
         second = cross_sums(weighted, tile.x)
         return tuple(map(exact, (total(mass), total(weighted), second)))
 
-    mass, first, second = add(observations.map(moments))
+    mass, first, second = observations.sum(moments)
     mean = first / mass[..., None]
     return second / mass[..., None, None] - mean[..., :, None] * mean[..., None, :]
 

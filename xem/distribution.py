@@ -20,12 +20,13 @@ from xem._arrays import (
     take_rows,
     to_numpy,
 )
-from xem._tree import tree_map
+from xem._tree import leaves, tree_map
 from xem.boundary import check_data, check_lengths, generator, split_shape, whole
 from xem.execution import Budget, from_origin, spans
-from xem.families.base import Origin
-from xem.models.mixture import Mixture, MixtureParams
-from xem.steps import with_density
+from xem.families.base import Family, Origin
+from xem.models.mixture import Alone, Mixture, as_mixture
+from xem.models.trees import MixtureParams
+from xem.steps import counted_from, with_density
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,27 +35,38 @@ class Distribution:
 
     Attributes
     ----------
-    model : Mixture
-        What they are mixtures of.
+    model : Family
+        A mixture, or any other family.
     params : named tuple
         ``params.weights`` ``(*batch, K)`` and ``params.components.<name>`` ``(*batch, K, …)``,
         in the units of the data; a tied parameter has no K axis.
     """
 
-    model: Mixture
-    params: MixtureParams
+    model: Family
+    params: Any
+
+    @property
+    def mixture(self) -> Mixture:
+        """The model as a mixture: a family fitted by itself is one of one component."""
+        return as_mixture(self.model)
 
     @property
     def event(self) -> tuple[int, ...]:
         """The shape of one observation."""
-        first = self.params.components[0]
-        shape: tuple[int, ...] = tuple(first.shape)
-        return shape[len(self.batch) + 1 :]
+        return self.mixture.event_of(self._full)
+
+    @property
+    def _full(self) -> MixtureParams:
+        """The parameters as the steps see them."""
+        with computing(leaves(self.params)[0]):
+            return self.mixture.from_user(self.params)
 
     @property
     def batch(self) -> tuple[int, ...]:
         """The shape of the batch."""
-        return tuple(self.params.weights.shape[:-1])
+        is_mixture = isinstance(self.params, MixtureParams)
+        weights = self.params.weights if is_mixture else self._full.weights
+        return tuple(weights.shape[:-1])
 
     def log_prob(self, x: Array, *, lengths: Array | None = None) -> Array:
         """Return the log density of observations under the mixture, ``(*batch, n)``.
@@ -66,16 +78,17 @@ class Distribution:
         lengths : integer array (*batch,), optional
             How many observations each problem has; 0 is returned past them.
         """
-        return self._over(self.model.log_prob, x, lengths, 0.0, (x, self.params))
+        return self._over(self.mixture.density, x, lengths, 0.0, (x, self.params))
 
     def posterior(self, x: Array, *, lengths: Array | None = None) -> Array:
         """Return the posterior probabilities of the components, ``(*batch, n, K)``.
 
         See `log_prob` for the arguments.
         """
+        self._need_components("posterior")
 
         def probabilities(params: MixtureParams, x: Array) -> Array:
-            return moveaxis(self.model.posterior(params, x), -2, -1)
+            return moveaxis(self.mixture.posterior(params, x), -2, -1)
 
         return self._over(probabilities, x, lengths, 0.0, (x, self.params))
 
@@ -85,18 +98,25 @@ class Distribution:
         -1 stands past the lengths and in problems without a fit. See `log_prob` for the
         arguments.
         """
+        self._need_components("predict")
 
         def label(params: MixtureParams, x: Array) -> Array:
             xp = array_namespace(x)
-            log_posterior = self.model.log_posterior(params, x)
+            log_posterior = self.mixture.log_posterior(params, x)
             best = xp.argmax(log_posterior, axis=-2)
             known = xp.isfinite(xp.max(log_posterior, axis=-2))
             return xp.where(known, best, xp.full_like(best, -1))
 
         return self._over(label, x, lengths, -1)
 
-    def sample(self, n: int, *, seed: Any = None) -> tuple[Array, Array]:
-        """Draw from the fitted mixtures.
+    def _need_components(self, what: str) -> None:
+        """Raise where a family was fitted by itself."""
+        if isinstance(self.mixture, Alone):
+            msg = f"{what} is of components, and {self.model} has none: fit an xem.Mixture of it"
+            raise TypeError(msg)
+
+    def sample(self, n: int, *, seed: Any = None) -> Any:
+        """Draw from the fitted distributions.
 
         Parameters
         ----------
@@ -110,15 +130,16 @@ class Distribution:
         x : array (*batch, n) or (*batch, n, d)
             Observations; NaN in problems without a fit.
         labels : integer array (*batch, n)
-            Their components; -1 in problems without a fit.
+            Their components; -1 in problems without a fit. A family fitted by itself has none, and
+            returns ``x`` alone.
         """
-        n, rng, space = whole("n", n, 0), generator(seed), Space.of(self.params.weights)
-        with computing(self.params.weights):
-            params = tree_map(to_numpy, self.model.retied(self.params))
-            cumulated = np.cumsum(params.weights, axis=-1)[..., None, :]
-            labels = (rng.random((*self.batch, n))[..., None] >= cumulated[..., :-1]).sum(-1)
-            x = self.model.component.sample(params.components, labels, rng)
-            labels = np.where(np.isfinite(cumulated[..., 0]), labels, -1)
+        n, rng, space = whole("n", n, 0), generator(seed), Space.of(self._full.weights)
+        with computing(self._full.weights):
+            params = tree_map(to_numpy, self._full)
+            x, labels = self.mixture.draw(params, n, rng)
+            if isinstance(self.mixture, Alone):
+                return space.array(x)
+            labels = np.where(np.isfinite(params.weights[..., :1]), labels, -1)
             return space.array(x), space.array(labels, space.index_dtype)
 
     def _over(
@@ -133,12 +154,12 @@ class Distribution:
 
         ``inputs`` are the arrays by which it can be differentiated.
         """
-        rank = self.model.event_rank
+        rank = self.mixture.event_rank
         space = check_data(x, None, None, rank)
-        if space.xp is not array_namespace(self.params.weights):
+        if space.xp is not array_namespace(self._full.weights):
             msg = (
                 f"x is of {space.xp.__name__} and the fit of "
-                f"{array_namespace(self.params.weights).__name__}; expected one array namespace"
+                f"{array_namespace(self._full.weights).__name__}; expected one array namespace"
             )
             raise TypeError(msg)
         lead, n, event = split_shape(x, rank)
@@ -163,10 +184,10 @@ class Distribution:
         count = math.prod(batch)
         params = tree_map(
             lambda p: xp.reshape(p, (count, *p.shape[len(batch) :])),
-            self.model.retied(self.params),
+            self._full,
         )
         flat = xp.reshape(xp.broadcast_to(x, (*batch, n, *event)), (count, n, *event))
-        numbers = self.model.footprint(event, exact=True, on_host=space.on_host)
+        numbers = self.mixture.exact.footprint(1, event, on_host=space.on_host)
         budget = Budget.of(space, None, 1)
         rows, columns = spans(count, budget.height(numbers, n)), spans(n, budget.breadth(numbers))
 
@@ -178,7 +199,7 @@ class Distribution:
             own = space.working(own)
             if not is_differentiated():
                 return function(part, own)
-            part, sound = with_density(self.model, tree_map(space.working, part), event, space)
+            part, sound = with_density(self.mixture, tree_map(space.working, part), event, space)
             value = function(part, xp.where(aligned(sound, own), own, 0.0))
             return xp.where(aligned(sound, value), value, float("nan"))
 
@@ -189,8 +210,8 @@ class Distribution:
         self, params: MixtureParams, x: Array, space: Space
     ) -> tuple[MixtureParams, Array]:
         """Return parameters and integers, counted from whole numbers near the first components."""
-        means = self.model.centres(params)
-        if means is None or self.model.standardization != "location-scale":
+        means = self.mixture.centres(params)
+        if means is None or self.mixture.standardization != "location-scale":
             return params, space.working(x)
         xp, zero = space.xp, space.in_order(x)[1]
         near = space.sums(means[:, 0, ...]) + float(zero)
@@ -199,11 +220,11 @@ class Distribution:
         inside = xp.clip(known, -end, end * (1 - float(xp.finfo(near.dtype).eps)))
         place = xp.astype(xp.round(inside), space.widest_integer)
         origin = Origin(place, space.number(place, zero))
-        return self.model.from_origin(params, origin), from_origin(x, origin, space)
+        return counted_from(self.mixture, params, origin), from_origin(x, origin, space)
 
     def _inside(self, x: Array, n: int, lengths: Array) -> Array:
         """Return which observations are within the lengths, bool ``(*batch, n)``."""
-        xp, space, rank = array_namespace(x), Space.of(x), self.model.event_rank
+        xp, space, rank = array_namespace(x), Space.of(x), self.mixture.event_rank
         check_data(xp.broadcast_to(x, (*self.batch, n, *self.event)), None, lengths, rank)
         check_lengths(lengths, n)
         position = space.arange(n)

@@ -13,16 +13,15 @@ import numpy as np
 from xem import rows as rows_
 from xem._arrays import Array, Space, aligned, take_rows, to_numpy
 from xem._compile import PLAIN, Plain
-from xem._tree import named_leaves, tree_map
+from xem._tree import fill_none, named_leaves, tree_map
 from xem.boundary import Options, Problems
 from xem.context import Survey, survey
 from xem.convergence import State, conclude, hopeless
 from xem.distances import covariance
 from xem.execution import Budget, Observations, RawTile, Source, Workers, floating, spans
 from xem.explore import explored, n_together
-from xem.families.base import Context, about_origin
-from xem.init import EXPLORE, Draws, Start, from_start, metric_of, overlaid, seeded
-from xem.models.base import Model, Tile
+from xem.families.base import Given, Tile, about_origin
+from xem.init import EXPLORE, Draws, Start, from_start, metric_of, seeded
 from xem.models.mixture import Mixture
 from xem.result import Fit, assemble
 from xem.rows import Rows
@@ -37,6 +36,8 @@ from xem.steps import (
     maximisation,
     prepared,
     standardised,
+    standardize,
+    unstandardize,
 )
 
 
@@ -89,6 +90,7 @@ class Driver:
         call: Plain,
     ) -> None:
         self._model, self._problems, self._options = model, problems, options
+        self._forms = (model, model.exact)
         self._workers, self._given, self._prior, self._call = workers, given, prior, call
         self._complete = all(leaf is not None for _, leaf in named_leaves(given))
         self._space: Space = problems.space
@@ -155,7 +157,7 @@ class Driver:
         """Return rows with final statuses, without what parts of other forms sum otherwise."""
         state = conclude(self._model, rows.state, rows.context, last)
         if ahead:
-            state = following(self._model, state, rows.context, self._space)
+            state = following(self._forms[True], state, rows.context, self._space)
         return rows._replace(state=state._replace(sums=state.sums._replace(components=None)))
 
     def _everyone(self, source: Source) -> Rows:
@@ -218,12 +220,14 @@ class Driver:
     def _buried(self, rows: Rows, statuses: Array) -> Rows:
         """Return rows that allow no fit, in the state that says so."""
         space, n, event = self._space, statuses.shape[0], self._problems.event
-        nothing = Tile(space.full((n, *event, 1), 0.0), space.full((n, 1), 0.0))
+        nothing = Tile(space.full((n, *event, 1), self._model.filler), space.full((n, 1), 0.0))
         observations = Observations(lambda _: nothing, 1, 1)
         rows = self._with_prior(rows, observations)
         context = tree_map(space.working, rows.context)
-        params = self._model.initial(space.full((n, self._model.n_clusters, *event), 0.0), context)
-        sums, objective = self._expect(params, observations, context, False)
+        centres = space.full((n, self._model.n_clusters, *event), 0.0)
+        params = self._model.around(centres, Given(context, 0))
+        ready = prepared(self._model, params, space).ready
+        sums, objective = expectation(self._model, ready, observations, context, space)
         state = State(params, sums, objective, space.xp.zeros_like(statuses), statuses)
         return self._traced(rows._replace(state=hopeless(state, statuses)))
 
@@ -258,14 +262,13 @@ class Driver:
         self, rows: Rows, observations: Observations[Any], exact: bool, call: Plain = PLAIN
     ) -> Rows:
         """Return rows with the E-step at their parameters, in one form, and judged by it."""
-        state, model, space = rows.state, self._model, self._space
+        state, model, space = rows.state, self._forms[exact], self._space
         started = begun(
             model,
             state.params,
             observations,
             rows.context,
             space,
-            exact=exact,
             before=state.objective,
             call=call,
         )
@@ -280,20 +283,21 @@ class Driver:
         """
         context = tree_map(self._space.working, rows.context)
         given = rows_.take(self._given, rows.ids % self._count)
-        given = self._model.standardize(given, context)
+        given = standardize(self._model, given, context)
         if not self._complete:
             method, means = self._options.method, self._model.centres(given)
             metric = metric_of(self._model, method, observations, context)
             if means is not None:
-                start = Start.at(means, metric)
+                start = Start.at(self._model, means, metric)
             elif method == EXPLORE:
                 return self._explored(rows, observations, metric)
             else:
                 draws = take_rows(self._draws.seeds, rows.ids // self._count)[:, 0, ...]
-                start = seeded(method, observations, draws, metric)
+                start = seeded(self._model, method, observations, draws, metric)
             started = from_start(self._model, start, labelled, rows.context, self._space)
-            given = overlaid(given, started)
-        return self._model.clamp(given, context)
+            given = fill_none(given, started)
+        given = self._model.projected(given, given.weights)
+        return self._model.clamp(given, Given(context, 0))
 
     def _explored(self, rows: Rows, observations: Observations[Tile], metric: Array | None) -> Any:
         """Return the standardised parameters that the best of several starts leads to."""
@@ -345,22 +349,22 @@ class Driver:
         rows = self._with_prior(rows, centred)
         if self._done == 0:
             return self._started(source, where, rows, exact)
-        moved = self._model.unstandardize(space.exact(before), old)
-        moved = space.rounded(self._model.standardize(moved, rows.context))
+        moved = unstandardize(self._model, space.exact(before), old)
+        moved = space.rounded(standardize(self._model, moved, rows.context))
         moved = tree_map(lambda a, b: space.xp.where(aligned(moves, a), a, b), moved, before)
         return rows._replace(state=rows.state._replace(params=moved))
 
     def _loses_digits(self, rows: Rows, observations: Observations[Tile]) -> Array | None:
         """Return which rows are strained in the exact form, now or after the next M-step."""
-        model, space, context, found = self._model, self._space, rows.context, list[Array]()
+        model, space, context, found = self._forms[True], self._space, rows.context, list[Array]()
         params = rows.state.params
         for last in (False, True):
-            ready = prepared(model, params, space, exact=True).ready
-            strained = model.strained(params, ready, context, space)
+            ready = prepared(model, params, space).ready
+            strained = model.strained(params, ready, Given(context, 0), space)
             found += [] if strained is None else [strained]
             if not last:
                 sums, _ = expectation(model, ready, observations, context, space)
-                params = maximisation(model, params, sums, context, space, exact=True)
+                params = maximisation(model, params, sums, context, space)
         return reduce(operator.or_, found) if found else None
 
     def _go_on(
@@ -377,12 +381,11 @@ class Driver:
         state, context = call.stored((rows.state, rows.context))
         for _ in range(steps):
             state = iteration(
-                self._model,
+                self._forms[exact],
                 state,
                 observations,
                 context,
                 space,
-                exact=exact,
                 limit=limit,
                 call=call,
             )
@@ -410,16 +413,10 @@ class Driver:
         self, source: Source, where: Array | slice, rows: Rows, exact: bool
     ) -> Observations[Tile]:
         def make(columns: slice) -> Tile:
-            return standardised(source.raw(where, columns), rows.context, self._space)
+            return standardised(self._model, source.raw(where, columns), rows.context, self._space)
 
         breadth = self._tiling.breadth(exact)
         return Observations(make, source.width, breadth, self._workers.map)
-
-    def _expect(
-        self, params: Any, observations: Observations[Tile], context: Context, exact: bool
-    ) -> tuple[Any, Array]:
-        own = prepared(self._model, params, self._space, exact=exact)
-        return expectation(self._model, own.ready, observations, context, self._space)
 
     def _traced(self, rows: Rows) -> Rows:
         """Return rows with their log likelihood added to the trace."""
@@ -487,7 +484,7 @@ class Driver:
 
 
 def _surveyed(
-    model: Model, space: Space, rank: int, x: Array, weights: Array | None, valid: Array | None
+    model: Mixture, space: Space, rank: int, x: Array, weights: Array | None, valid: Array | None
 ) -> Survey:
     """Return what a look at the problems of one tile gives."""
     return survey(model, lambda: [RawTile(x, weights, valid, rank)], space)
@@ -503,11 +500,11 @@ class _Tiling:
         self._workers = workers
         on_host = problems.space.on_host
         self._numbers = [
-            model.footprint(problems.event, exact=exact, on_host=on_host) for exact in (False, True)
+            form.footprint(1, problems.event, on_host=on_host) for form in (model, model.exact)
         ]
         explores = options.method == EXPLORE
         self._starts = n_together(model) if explores else _TRIED
-        fused = call.fuses and not call.loops and model.fuses(problems.event)
+        fused = call.fuses and not call.loops and model.fuses(1, problems.event)
         self._fused = _FUSED if fused else None
 
     def numbers(self, exact: bool, *, steps: bool) -> int:

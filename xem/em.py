@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from xem import boundary
@@ -12,8 +13,10 @@ from xem._compile import PLAIN, Compiler, Loan
 from xem.driver import Driver
 from xem.execution import Workers, cores
 from xem.explore import drawn
+from xem.families.base import Family
 from xem.init import EXPLORE
-from xem.models.mixture import Mixture, MixtureParams
+from xem.models.mixture import Mixture, as_mixture
+from xem.models.trees import MixtureParams
 from xem.progress import Bar, Progress, progress_bar
 from xem.result import Fit, moved
 from xem.status import Status
@@ -24,7 +27,7 @@ _LINE = "iteration %d: mean log-likelihood %.6g, %d problems active"
 
 
 def fit(
-    model: Mixture,
+    model: Family,
     x: Any,
     *,
     weights: Any = None,
@@ -46,8 +49,9 @@ def fit(
 
     Parameters
     ----------
-    model : Mixture
-        What to fit, such as ``xem.Mixture(xem.Normal(), 2)``.
+    model : Family
+        What to fit, such as ``xem.Mixture(xem.Normal(), 2)``; any family, such as
+        ``xem.Gamma()``, can be fitted by itself, one distribution for each problem.
     x : array (*batch, n) or (*batch, n, d), or list of arrays (n_i,) or (n_i, d)
         Observations, numbers or vectors as the model has them; the leading axes are
         independent problems. Any array namespace and device; integers are fitted in float64
@@ -184,7 +188,7 @@ class _Options(NamedTuple):
 
 
 def _run(
-    model: Mixture,
+    family: Family,
     x: Any,
     given: _Options,
     callback: Callable[[Progress], Any] | None,
@@ -192,7 +196,8 @@ def _run(
     read: Callable[[Driver, Status], Fit],
 ) -> Fit:
     """Check the arguments, fit, and return what is read from the driver."""
-    boundary.check_model(model)
+    boundary.check_model(family)
+    model = as_mixture(family)
     boundary.check_callback(callback)
     boundary.check_switch("compile", given.compile)
     problems = boundary.problems(x, given.weights, given.lengths, model.event_rank)
@@ -217,7 +222,9 @@ def _run(
     rng = boundary.generator(given.seed)
     draws = drawn(rng, model, problems.event, options.method, options.n_init)
     if not given.compile:
-        return _fitted(model, problems, options, (start, pull, draws), callback, progress, read)
+        begin = (start, pull, draws)
+        fit = _fitted(model, problems, options, begin, callback, progress, read)
+        return replace(fit, model=family)
     loan = Loan(problems.space, options.workers)
 
     def tell(found: Progress) -> Any:
@@ -229,7 +236,7 @@ def _run(
         fit = _fitted(
             model, lent, options._replace(workers=1), own, tell, progress, read, compiled=True
         )
-    return moved(fit, loan.back)
+    return replace(moved(fit, loan.back), model=family)
 
 
 def _fitted(

@@ -189,6 +189,10 @@ class Observations(Generic[Own]):
         """Return a function of each tile, in the order of the samples."""
         return self.map_from(lambda tile, _: function(tile))
 
+    def sum(self, function: Callable[[Own], T]) -> T:
+        """Return the sum of a function, a tree of arrays, over the tiles: in their order."""
+        return add(self.map(function))
+
     def map_from(self, function: Callable[[Own, int], T]) -> Iterable[T]:
         """Return a function of each tile and the position of its first sample."""
         if self.is_one:

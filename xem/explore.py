@@ -17,8 +17,8 @@ from xem._special import posterior
 from xem._tree import tree_map
 from xem.convergence import State, conclude, gain_of_floor
 from xem.distances import clusters_last, picked, squared_distances
-from xem.execution import Observations, add, per_event, spans
-from xem.families.base import Context
+from xem.execution import Observations, per_event, spans
+from xem.families.base import Context, Given, Tile
 from xem.init import (
     EXPLORE,
     Draws,
@@ -38,7 +38,6 @@ from xem.init import (
     weights_of,
 )
 from xem.local_search import local_search
-from xem.models.base import Tile
 from xem.models.mixture import Mixture
 from xem.ranking import best
 from xem.status import RUNNING, STRAINED, Status
@@ -151,9 +150,8 @@ def explored(
     everyone, count = space.arange(seeds.shape[0]), _n_seedings(model)
     observations = observations.narrowed(_most_runs(model), least=_NARROW)
     seen = sampled(observations, draws.strata, space, numbers=not model.event_rank)
-    search = _Search(model, seen, in_metric(seen, metric).joined(), context, metric, space)
-    bounded = replace(model, component=model.component.bounded())
-    contest = replace(search, model=bounded)
+    search = _Search(model, seen, in_metric(model, seen, metric).joined(), context, metric, space)
+    contest = replace(search, model=model.bounded())
 
     def best_of(rows: Array, near: Array | None) -> Any:
         """Return the parameters that the best of all starts of some rows leads to."""
@@ -259,14 +257,15 @@ class _Search:
         """Return observations in tiles for the exact form of the step, which takes more memory."""
         event = tuple(seen.whole().x.shape[1:-1])
         fast, exact = (
-            self.model.footprint(event, exact=exact, on_host=self.space.on_host)
-            for exact in (False, True)
+            form.footprint(1, event, on_host=self.space.on_host)
+            for form in (self.model, self.model.exact)
         )
         return seen.narrowed(-(-exact // fast))
 
     def _allowed(self, params: Any, context: Context, seen: Observations[Tile]) -> _Runs:
-        working = tree_map(self.space.working, context)
-        return _Runs(self.model.clamp(params, working), context, seen)
+        given = Given(tree_map(self.space.working, context), 0)
+        allowed = self.model.projected(params, params.weights)
+        return _Runs(self.model.clamp(allowed, given), context, seen)
 
     def run(self, runs: _Runs, steps: int) -> State:
         """Return the states of runs after some iterations, without the sums of components.
@@ -284,12 +283,13 @@ class _Search:
     def _run(self, runs: _Runs, steps: int, *, exact: bool) -> State:
         """Return the states after some iterations, which are judged after the last one alone."""
         model, space, (params, context, seen) = self.model, self.space, runs
-        seen = self._for_exact(seen) if exact else seen
+        if exact:
+            model, seen = model.exact, self._for_exact(seen)
         for _ in range(steps):
-            ready = prepared(model, params, space, exact=exact).ready
+            ready = prepared(model, params, space).ready
             sums, _ = expectation(model, ready, seen, context, space)
-            params = maximisation(model, params, sums, context, space, exact=exact)
-        state = begun(model, params, seen, context, space, exact=exact)
+            params = maximisation(model, params, sums, context, space)
+        state = begun(model, params, seen, context, space)
         return state._replace(sums=state.sums._replace(components=None))
 
     def is_crisp(self, state: State, context: Context) -> Array:
@@ -303,21 +303,21 @@ class _Search:
         what looks settled may then be far from the best. Where even the exact form of the step
         is strained, they have lost the digits that would tell.
         """
-        family, xp = self.model.component, self.space.xp
+        model, xp = self.model.exact, self.space.xp
         event = tuple(runs.seen.whole().x.shape[1:-1])
-        usual = family.varentropy(event)
+        usual = model.varentropy(event)
         if usual is None:
             return runs.context.total_weight > 0
-        ready = prepared(self.model, runs.params, self.space, exact=True).ready.components
+        ready = prepared(model, runs.params, self.space).ready
 
         def of(tile: Tile) -> tuple[Array, ...]:
-            logs = family.log_prob(ready, family.features(ready, tile.x))
+            logs, _ = model.joint(ready, tile.x)
             hard = first_of(logs == xp.max(logs, axis=-2, keepdims=True))
             mass = xp.astype(hard, logs.dtype) * weights_of(tile)[:, None, :]
             sums = (total(mass), vecdot(mass, logs), vecdot(mass, logs * logs))
             return tuple(map(self.space.sums, sums))
 
-        mass, first, second = add(self._for_exact(runs.seen).map(of))
+        mass, first, second = self._for_exact(runs.seen).sum(of)
         within = second - first * first / xp.where(mass > 0, mass, 1.0)
         ratio = xp.sum(within, axis=-1) / (usual * runs.context.total_weight)
         return xp.abs(ratio - 1) <= _UNUSUAL
@@ -359,8 +359,8 @@ class _Search:
         split makes another one, in the place of the one that is removed.
         """
         model, space, xp = self.model, self.space, self.space.xp
-        family, n_moves = model.component, draws.shape[-1]
-        ready = prepared(model, params, space, exact=True).ready
+        exact, n_moves = model.exact, draws.shape[-1]
+        ready = prepared(exact, params, space).ready
         several, split, removed = map(_along, self._drawn_moves(rows, ready, draws))
         index = xp.repeat(space.arange(rows.shape[0]), n_moves)
         ready, means = rows_.take((ready, model.centres(params)), index)
@@ -369,13 +369,13 @@ class _Search:
         means = xp.where(aligned(removed, means), pair[:, :1, ...], means)
         rows = rows_.take(rows, index)
         metric = None if self.metric is None else rows_.take(self.metric, rows)
-        pair = clusters_last(Start.at(pair, metric).centres)
+        pair = clusters_last(Start.at(model, pair, metric).centres)
 
         def shares(tile: Tile) -> Array:
-            logs = family.log_prob(ready.components, family.features(ready.components, tile.x))
+            logs, _ = exact.joint(ready, tile.x)
             share = posterior(xp.where(removed[..., None], -math.inf, logs), ready.left)
             parted = xp.sum(xp.where(split[..., None], share, 0.0), axis=-2, keepdims=True)
-            away = squared_distances(measured_tile(tile, metric), pair)
+            away = squared_distances(measured_tile(model, tile, metric), pair)
             nearer = away[:, :1, :] < (1 - _SAME) * away[:, 1:, :]
             share = xp.where(split[..., None] & nearer, 0.0, share)
             share = xp.where(removed[..., None] & nearer, parted, share)
@@ -399,9 +399,9 @@ class _Search:
         The component that is split is the one that the observation is likeliest of, and of the
         others the one is removed that is missed least: bool ``(rows, K, moves)``.
         """
-        xp, family, seen = self.space.xp, self.model.component, _taken(self.seen, rows)
+        xp, seen = self.space.xp, _taken(self.seen, rows)
         several = drawn_at(seen, list(seen.map(weights_of)), draws)
-        logs = family.log_prob(ready.components, family.features(ready.components, several))
+        logs, _ = self.model.exact.joint(ready, several)
         split = _least(-logs)
         missed = self._missed(ready, seen) / rows_.take(self.context.total_weight, rows)[:, None]
         missed = xp.where(split, math.inf, missed[..., None])
@@ -409,15 +409,15 @@ class _Search:
 
     def _missed(self, ready: Any, seen: Observations[Tile]) -> Array:
         """Return what the log likelihood loses without each component, ``(rows, K)``."""
-        xp, family = self.space.xp, self.model.component
+        xp, exact = self.space.xp, self.model.exact
 
         def of(tile: Tile) -> Array:
-            logs = family.log_prob(ready.components, family.features(ready.components, tile.x))
+            logs, _ = exact.joint(ready, tile.x)
             others = xp.clip(1 - posterior(logs, ready.left), self.space.epsilon, None)
             weights = xp.broadcast_to(weights_of(tile)[:, None, :], others.shape)
             return self.space.sums(-vecdot(xp.log(others), weights))
 
-        return add(self._for_exact(seen).map(of))
+        return self._for_exact(seen).sum(of)
 
     def _promising(self, state: State, context: Context, count: int, kept: int) -> Array:
         """Return which runs go on: so many of each ``count``, the best first."""
@@ -482,7 +482,7 @@ def sampled(
     weight = xp.where(few, following - first, xp.take_along_axis(share, order, axis=-1))
     weight = space.working(xp.where(there, weight, 0.0))
     x = picked(observations, order)
-    tile = Tile(xp.where(per_event(there, x), x, 0.0), weight)
+    tile = Tile(xp.where(per_event(there, x), x, x[..., :1]), weight)
     return observations.holding(tile)
 
 
@@ -528,7 +528,7 @@ def inertia(observations: Observations[Tile], centres: Array) -> Array:
         away = squared_distances(tile, clusters_last(centres))
         return xp.sum(Space.of(near).sums(vecdot(near, away)), axis=-1)
 
-    return add(observations.map(of))
+    return observations.sum(of)
 
 
 def _first(status: Array, value: Array, kept: int, space: Space, apart: float = 0.0) -> Array:

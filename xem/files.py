@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,6 @@ import numpy as np
 from xem._arrays import Array, Space, to_numpy
 from xem._tree import named_leaves
 from xem.families.base import Family
-from xem.models.base import Model
 from xem.result import Fit
 
 _FORMAT = 1
@@ -146,9 +145,7 @@ def load(path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: 
 
     try:
         model = _rebuilt(description)
-        blank = model.params()
-        own = (f"params.components.{name}" for name in blank.components._fields)
-        params = type(blank)(put("params.weights"), type(blank.components)(*map(put, own)))
+        params = _filled(model.params(), put, "params")
         return Fit(model=model, params=params, **{name: put(name) for name in _ARRAYS})
     except KeyError as error:
         msg = f"{place} holds no fit, for want of {error}: expected a file that xem.save wrote"
@@ -156,6 +153,15 @@ def load(path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: 
     except (AttributeError, TypeError) as error:
         msg = f"{place} holds no fit, as {error}: expected a file that xem.save wrote"
         raise ValueError(msg) from error
+
+
+def _filled(tree: Any, put: Callable[[str], Array], path: str) -> Any:
+    """Return the tree of parameters whose leaves are put under their dotted names."""
+    if not isinstance(tree, tuple):
+        return put(path)
+    names = getattr(tree, "_fields", None) or map(str, range(len(tree)))
+    parts = [_filled(leaf, put, f"{path}.{name}") for name, leaf in zip(names, tree, strict=True)]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
@@ -179,7 +185,9 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
 def _described(value: Any) -> Any:
     """Return a model, a family or an option as what JSON can hold."""
     if dataclasses.is_dataclass(value):
-        own = {f.name: _described(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        own = {
+            f.name: _described(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init
+        }
         return {"type": _name(type(value)), "options": own}
     if isinstance(value, tuple | frozenset):
         items = sorted(value) if isinstance(value, frozenset) else value
@@ -195,7 +203,7 @@ def _rebuilt(description: Any) -> Any:
         kind = {"tuple": tuple, "frozenset": frozenset}[description["type"]]
         return kind(map(_rebuilt, description["items"]))
     options = {name: _rebuilt(value) for name, value in description["options"].items()}
-    known = {_name(kind): kind for kind in (*_subclasses(Model), *_subclasses(Family))}
+    known = {_name(kind): kind for kind in _subclasses(Family)}
     if description["type"] not in known:
         msg = (
             f"the file describes a {description['type']}, which is not defined in this process; "

@@ -25,8 +25,9 @@ from xem.distances import (
     whitener,
 )
 from xem.execution import Observations, add, weighed
-from xem.families.base import Context
-from xem.models.base import Model, Tile
+from xem.families.base import Context, Given, Tile
+from xem.models.mixture import Mixture
+from xem.steps import prepared
 
 EXPLORE, WHITENED = "explore", "whitened k-means++"
 INITS = (EXPLORE, "k-means++", "k-means", "random_from_data", "quantile", WHITENED)
@@ -66,15 +67,16 @@ class Start(NamedTuple):
     ``(rows, d, d)``, or a factor for each column ``(rows, d)``."""
 
     @classmethod
-    def at(cls, means: Array, metric: Array | None) -> Start:
+    def at(cls, model: Mixture, means: Array, metric: Array | None) -> Start:
         """Return a start at given means."""
+        means = model.embed(means)
         if metric is None:
             return cls(means, None)
         return cls(transposed(measured(transposed(means), metric)), metric)
 
 
 def metric_of(
-    model: Model, method: str, observations: Observations[Tile], context: Context
+    model: Mixture, method: str, observations: Observations[Tile], context: Context
 ) -> Array | None:
     """Return what distances of vectors are taken in; None for numbers, and where it is theirs.
 
@@ -82,20 +84,25 @@ def metric_of(
     one unit; or all of them are, by their covariance.
     """
     if method == WHITENED:
-        return whitener(observations, context.total_weight)
-    if not model.event_rank or model.isotropic:
+        return whitener(in_metric(model, observations, None), context.total_weight)
+    if not model.event_rank or model.isotropic or model.embeds:
         return None
     xp, unit = array_namespace(context.metric), context.metric
     return 1 / xp.sqrt(xp.where(unit > 0, unit, 1.0))
 
 
 def seeded(
-    method: str, observations: Observations[Tile], draws: Array, metric: Array | None
+    model: Mixture,
+    method: str,
+    observations: Observations[Tile],
+    draws: Array,
+    metric: Array | None,
 ) -> Start:
     """Return K centres for each row of ``draws`` ``(rows, K, trials)``, uniforms in [0, 1).
 
     Parameters
     ----------
+    model : Mixture
     method : str
         One of `INITS`.
     observations : Observations
@@ -105,7 +112,7 @@ def seeded(
     metric : array or None
         What distances are taken in.
     """
-    seen = in_metric(observations, metric)
+    seen = in_metric(model, observations, metric)
     if method == "quantile":
         return Start(quantiles(seen, draws.shape[-2]), metric)
     if method == "random_from_data":
@@ -114,33 +121,36 @@ def seeded(
     return Start(lloyd(seen, seeds, _LLOYD_STEPS[method]), metric)
 
 
-def in_metric(observations: Observations[Tile], metric: Array | None) -> Observations[Tile]:
-    """Return observations as a metric looks at them."""
-    if metric is None:
+def in_metric(
+    model: Mixture, observations: Observations[Tile], metric: Array | None
+) -> Observations[Tile]:
+    """Return what is clustered of observations, as a metric looks at it."""
+    if metric is None and not model.embeds:
         return observations
-    return observations.mapped(lambda tile: measured_tile(tile, metric))
+    return observations.mapped(lambda tile: measured_tile(model, tile, metric))
 
 
-def measured_tile(tile: Tile, metric: Array | None) -> Tile:
-    """Return a tile of observations as a metric looks at them."""
-    return tile if metric is None else tile._replace(x=measured(tile.x, metric))
+def measured_tile(model: Mixture, tile: Tile, metric: Array | None) -> Tile:
+    """Return what is clustered of a tile, as a metric looks at it."""
+    x = model.embed(tile.x)
+    return tile._replace(x=x if metric is None else measured(x, metric))
 
 
 def from_start(
-    model: Model, start: Start, observations: Observations[Tile], context: Context, space: Space
+    model: Mixture, start: Start, observations: Observations[Tile], context: Context, space: Space
 ) -> Any:
     """Return the M-step on hard labels: each observation belongs to its nearest centre."""
-    centres, metric = start
+    centres, metric = model.grouped(start.centres), start.metric
 
     def of(tile: Tile) -> Array:
-        return assigned(measured_tile(tile, metric), centres)
+        return assigned(measured_tile(model, tile, metric), centres)
 
     where = centres if metric is None else unmeasured(centres, metric)
     return from_shares(model, where, of, observations, context, space)
 
 
 def from_shares(
-    model: Model,
+    model: Mixture,
     means: Array,
     shares: Callable[[Tile], Array],
     observations: Observations[Tile],
@@ -152,16 +162,17 @@ def from_shares(
     The sums are made about the means ``(rows, K, *event)``. A cluster on the floor, such as a
     lone outlier's, would start where EM cannot leave: it starts there as wide as the data instead.
     """
-    first = model.initial(means, tree_map(space.working, context))
-    ready = space.rounded(model.prepare(space.exact(first), exact=True))
+    exact, given = model.exact, Given(context, 0, context.prior)
+    first = model.around(means, Given(tree_map(space.working, context), 0))
+    ready = prepared(exact, first, space).ready
 
     def of(tile: Tile) -> Any:
-        return weighed(space.exact(model.hard_sums(ready, tile, shares(tile))), context)
+        return weighed(space.exact(exact.sums_from_labels(ready, tile.x, shares(tile))), context)
 
-    sums = add(observations.map(of))
-    exact = space.exact(first)
-    started = model.m_step(exact, sums, context, exact=True)
-    return space.rounded(model.lifted(started, exact, context))
+    sums = observations.sum(of)
+    first = space.exact(first)
+    started = exact.m_step(first, context.total_weight, sums, given)
+    return space.rounded(exact.lifted(started, first, given))
 
 
 def squared(distance: Array) -> Array:
@@ -375,14 +386,7 @@ def to_means(observations: Observations[Tile], centres: Array) -> Array:
             return total(hard), cross_sums(hard, tile.x)
         return total(hard), vecdot(hard, xp.broadcast_to(tile.x[:, None, :], hard.shape))
 
-    mass, first = add(observations.map(moments))
+    mass, first = observations.sum(moments)
     empty = aligned(mass == 0, first)
     means = first / xp.where(empty, 1.0, aligned(mass, first))
     return xp.where(empty, centres, xp.astype(means, centres.dtype, copy=False))
-
-
-def overlaid(given: Any, started: Any) -> Any:
-    """Return parameters with what was given where it was, and the started ones elsewhere."""
-    if isinstance(started, tuple):
-        return type(started)(*map(overlaid, given, started))
-    return started if given is None else given

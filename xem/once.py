@@ -14,14 +14,13 @@ from xem._arrays import (
     is_differentiated,
     moveaxis,
 )
-from xem._tree import tree_map
+from xem._tree import fill_none, tree_map
 from xem.context import survey
 from xem.distances import covariance
-from xem.execution import Observations, RawTile, Source, add, per_event, weighed
-from xem.families.base import Context, about_origin
-from xem.init import overlaid
-from xem.models.base import Tile
-from xem.models.mixture import Mixture, MixtureParams
+from xem.execution import Observations, RawTile, Source, per_event, weighed
+from xem.families.base import Context, Given, Tile, about_origin
+from xem.models.mixture import Mixture, as_mixture
+from xem.models.trees import MixtureParams
 from xem.status import Status
 from xem.steps import (
     expectation,
@@ -29,7 +28,9 @@ from xem.steps import (
     maximisation,
     prepared,
     standardised,
+    standardize,
     unrounded,
+    unstandardize,
     with_density,
 )
 
@@ -78,6 +79,8 @@ def em_step(
         If an argument has the wrong kind or shape.
     """
     boundary.check_model(model)
+    model = as_mixture(model)
+    params = boundary.as_start(model, params)
     boundary.check_params(model, params, "params")
     if not boundary.is_complete(params):
         msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
@@ -86,27 +89,28 @@ def em_step(
     space = here.space
     with computing(x, inputs=(params, x, weights, prior)):
         full = boundary.parameters(model, params, here.batch, here.event, space)
-        full = boundary.normalised(full)
+        full = boundary.normalised(model, full)
         context, observations, known = here.about_origin(model)
         given = boundary.prior(model, prior, here.batch, here.event, space)
         if given is not None:
             pull = model.pull(given, context, lambda: covariance(here.look(model)[1]))
             context = context._replace(prior=pull)
-        old = tree_map(space.working, model.standardize(full, context))
+        old = tree_map(space.working, standardize(model, full, context))
         if is_differentiated():
             old, sound = with_density(model, old, here.event, space)
             known = known & sound
-        own = prepared(model, old, space, exact=True)
-        sums, value = expectation(model, own.ready, observations, context, space)
-        log_likelihood = unrounded(model, own, sums, value)
-        new = maximisation(model, old, sums, context, space, exact=True)
-        new = model.unstandardize(new, context)
-        new = overlaid(model.held(full), new)
+        exact = model.exact
+        own = prepared(exact, old, space)
+        sums, value = expectation(exact, own.ready, observations, context, space)
+        log_likelihood = unrounded(exact, own, sums, value)
+        new = maximisation(exact, old, sums, context, space)
+        new = unstandardize(model, new, context)
+        new = fill_none(model.held(full), new)
         total = likelihood_in_data_units(log_likelihood, context)
         known = known & ~space.xp.isnan(total)
         if not (space.on_host and known.all()):
             new, total = tree_map(lambda p: _where(known, p), (new, total))
-        return model.untied(tree_map(space.working, new)), space.working(total)
+        return model.to_user(tree_map(space.working, new)), space.working(total)
 
 
 def m_step(
@@ -140,6 +144,7 @@ def m_step(
         If an argument has the wrong kind or shape.
     """
     boundary.check_model(model)
+    model = as_mixture(model)
     here = _Place.of(model, x, weights, None)
     space, n_components = here.space, model.n_clusters
     boundary.check_beside(
@@ -147,6 +152,7 @@ def m_step(
     )
     with computing(x, inputs=(responsibilities, x, weights)):
         xp, (context, observations, known) = space.xp, here.about_origin(model)
+        exact = model.exact
         mean = xp.expand_dims(space.working(context.mean), axis=len(here.batch))
         means = xp.broadcast_to(mean, (*here.batch, n_components, *here.event))
         shares = moveaxis(space.working(responsibilities), -1, -2)
@@ -156,27 +162,27 @@ def m_step(
 
         def moved(means: Array) -> tuple[Any, Array]:
             """Return the M-step on sums in coordinates about some means."""
-            first, sound = model.initial(means, context), known
+            first, sound = model.around(means, Given(context, 0)), known
             if is_differentiated():
                 first, dense = with_density(model, first, here.event, space)
                 sound = known & dense
-            ready = prepared(model, first, space, exact=True).ready
+            ready = prepared(exact, first, space).ready
 
             def of(tile: Tile) -> Any:
                 own = shares + 0.0
                 if tile.weights is not None:
                     mass = tile.weights[..., None, :]
                     own = xp.where(mass > 0, shares * mass, 0.0)
-                return weighed(space.exact(model.hard_sums(ready, tile, own)), context)
+                return weighed(space.exact(exact.sums_from_labels(ready, tile.x, own)), context)
 
-            sums = add(observations.map(of))
-            return maximisation(model, first, sums, context, space, exact=True), sound
+            sums = observations.sum(of)
+            return maximisation(exact, first, sums, context, space), sound
 
         for _ in range(_PASSES):
             new, known = moved(means)
             means = model.centres(new)
-        new = tree_map(lambda p: _where(known, p), model.unstandardize(new, context))
-        return model.untied(tree_map(space.working, new))
+        new = tree_map(lambda p: _where(known, p), unstandardize(model, new, context))
+        return model.to_user(tree_map(space.working, new))
 
 
 def _where(known: Array, values: Array) -> Array:
@@ -214,7 +220,7 @@ class _Place(NamedTuple):
         """
         context, _, known = self.look(model)
         context = about_origin(context, context.total_weight >= 0)
-        tile = standardised(self._raw()[0], context, self.space)
+        tile = standardised(model, self._raw()[0], context, self.space)
         return context, Observations(lambda _: tile, self.n, self.n + 1), known
 
     def look(self, model: Mixture) -> tuple[Context, Observations[Tile], Array]:
@@ -226,7 +232,7 @@ class _Place(NamedTuple):
         raw, known = self._raw()
         context, status, _ = survey(model, lambda: [raw], self.space)
         known = status != int(Status.NOT_FINITE) if known is None else known
-        tile = standardised(raw, context, self.space)
+        tile = standardised(model, raw, context, self.space)
         return context, Observations(lambda _: tile, self.n, self.n + 1), known
 
     def _raw(self) -> tuple[RawTile, Array | None]:

@@ -350,7 +350,7 @@ def population(
 def _dots(ax: Axes, fit: Fit, plane: views.Plane, alive: views.Values) -> None:
     """Draw a dot for each component that is alive, those of the most frequent status first."""
     crowd = max(int(alive.sum()), 1)
-    area = fit.model.n_components * float(np.clip(6e4 / crowd, 1, 100))
+    area = fit.mixture.n_components * float(np.clip(6e4 / crowd, 1, 100))
     alpha = float(np.clip(27 / crowd**0.5, 0.06, 0.6))
     for status, count in views.tally(fit).items():
         these = alive & (fit.status == status)[:, None]
@@ -437,7 +437,7 @@ def _many_problems(
     sheet = page.of_many(len(examples))
     panel.entitle(population(fit, ax=sheet.main, **shown), "Components of all problems")
     page.statuses(fit, sheet.lower[0])
-    if fit.model.n_components == 1:
+    if fit.mixture.n_components == 1:
         page.lengths(sizes, sheet.lower[1])
     else:
         page.weights(fit, sheet.lower[1])

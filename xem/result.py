@@ -12,21 +12,20 @@ import numpy as np
 from xem._arrays import (
     Array,
     Space,
-    aligned,
     array_namespace,
     computing,
     device,
     take_rows,
     to_numpy,
 )
-from xem._tree import tree_map
+from xem._tree import fill_none, tree_map
 from xem.convergence import gain_of_floor
 from xem.distribution import Distribution
 from xem.models.mixture import Mixture
 from xem.ranking import best
 from xem.rows import Rows
 from xem.status import Status
-from xem.steps import in_data_units, likelihood_in_data_units
+from xem.steps import in_data_units, likelihood_in_data_units, unstandardize
 
 _SHOWN = 5
 
@@ -43,8 +42,8 @@ class Fit(Distribution):
 
     Attributes
     ----------
-    model : Mixture
-        What was fitted.
+    model : Family
+        What was fitted: a mixture, or any other family.
     params : named tuple
         ``params.weights`` ``(*batch, K)`` and ``params.components.<name>`` ``(*batch, K, …)``,
         in the units of the data; a tied parameter has no K axis.
@@ -66,7 +65,7 @@ class Fit(Distribution):
         Weighted sum of the log of each observation's largest posterior probability.
     floor_gain : array (*batch,)
         What a comparison with other fits takes off the log likelihood (nats) where a component
-        is on the floor, else 0: see `Mixture.floor_gain`.
+        is on the floor, else 0: see `Mixture.gain_of_floor`.
     """
 
     log_likelihood: Array
@@ -87,7 +86,7 @@ class Fit(Distribution):
     @property
     def n_parameters(self) -> int:
         """The number of free parameters of one problem."""
-        return self.model.n_parameters(self.event)
+        return self.mixture.n_parameters(self.event)
 
     def aic(self) -> Array:
         """Return Akaike's criterion (1974), ``2 p - 2 log L``, ``(*batch,)``; lower is better."""
@@ -107,23 +106,19 @@ class Fit(Distribution):
         BIC minus twice the log posterior probability of the most probable assignment
         (Biernacki, Celeux and Govaert 2000, *IEEE PAMI* 22, 719; the form of mclust).
         """
+        self._need_components("icl")
         with computing(self.log_map, inputs=self.log_map):
             return self.bic() - 2 * self.log_map
 
     def sorted(self) -> Fit:
-        """Return the fit with components in canonical order: by their first location."""
-        xp = array_namespace(self.params.weights)
-        full = self.model.retied(self.params)
-        centres: Array = self.model.centres(full)
-        first = centres[..., 0] if self.model.event_rank else centres
-        order, axis = xp.argsort(first, axis=-1, stable=True), len(self.batch)
+        """Return the fit with components in canonical order: by their first location.
 
-        def ordered(p: Array) -> Array:
-            index = xp.broadcast_to(aligned(order, p), p.shape)
-            return xp.take_along_axis(p, index, axis=axis)
-
-        params = tree_map(ordered, full)
-        return replace(self, params=self.model.untied(params))
+        Those in blocks are put in order within each block, and those of mixtures within a
+        mixture in each of these.
+        """
+        self._need_components("sorted")
+        full = self.mixture.in_order(self._full)
+        return replace(self, params=self.mixture.to_user(full))
 
     def raise_for_status(self) -> None:
         """Raise unless every problem has converged.
@@ -136,7 +131,7 @@ class Fit(Distribution):
         codes = np.atleast_1d(to_numpy(self.status))
         lines = [
             f"{status.name}: {where.shape[0]} problems ({_first(where)}). "
-            + status.advice_for(self.model.n_components)
+            + status.advice_for(self.mixture.n_components)
             for status in Status
             if status is not Status.CONVERGED and (where := np.argwhere(codes == status)).shape[0]
         ]
@@ -302,13 +297,13 @@ def assemble(
     if context.prior is not None:
         own = space.exact(state.params)
         log_likelihood = log_likelihood - model.log_prior(own, context.prior)
-    params = tree_map(working, model.unstandardize(state.params, context))
+    params = tree_map(working, unstandardize(model, state.params, context))
     lost = xp.isfinite(log_likelihood) & ~model.representable(params)
     status = xp.where(lost, int(Status.DEGENERATE), state.status)
-    params = _restored(held, params)
+    params = fill_none(held, params, _where_finite)
     flat = Fit(
         model,
-        model.untied(params),
+        model.to_user(params),
         working(likelihood_in_data_units(log_likelihood, context)),
         working(in_data_units(state.objective, context)),
         state.n_iter,
@@ -324,12 +319,10 @@ def assemble(
     return flat._each(lambda leaf, lead: _unflattened(leaf, lead, batch))
 
 
-def _restored(held: Any, params: Any) -> Any:
-    """Return parameters with the held ones in their place, but where there is no fit."""
-    if isinstance(params, tuple):
-        return type(params)(*map(_restored, held, params))
-    xp = array_namespace(params)
-    return params if held is None else xp.where(xp.isfinite(params), held, params)
+def _where_finite(held: Array, value: Array) -> Array:
+    """Return held parameters, but where there is no fit."""
+    xp = array_namespace(value)
+    return xp.where(xp.isfinite(value), held, value)
 
 
 def _unflattened(leaf: Array, lead: int, batch: tuple[int, ...]) -> Array:

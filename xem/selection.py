@@ -10,7 +10,8 @@ import numpy as np
 
 from xem._arrays import to_numpy
 from xem._tree import tree_map
-from xem.models.mixture import Mixture, MixtureParams
+from xem.models.mixture import Mixture
+from xem.models.trees import MixtureParams
 from xem.ranking import best
 from xem.result import Fit, concat
 
@@ -46,8 +47,8 @@ def select(fits: Sequence[Fit], criterion: str) -> Selected:
     Selected
     """
     number = best_of(fits, criterion)
-    most = max(fit.model.n_components for fit in fits)
-    counts = np.asarray([fit.model.n_components for fit in fits])
+    most = max(fit.mixture.n_components for fit in fits)
+    counts = np.asarray([fit.mixture.n_components for fit in fits])
     chosen = number * len(number) + np.arange(len(number))
     return Selected(
         concat([widened(fit, most) for fit in fits])[chosen],
@@ -65,8 +66,8 @@ def best_of(fits: Sequence[Fit], criterion: str) -> np.ndarray[Any, Any]:
 
 def widened(fit: Fit, n_components: int) -> Fit:
     """Return a fit with more components, which have weight 0 and else are as the first."""
-    axis, missing = len(fit.batch), n_components - fit.model.n_components
-    params = fit.model.retied(fit.params)
+    axis, missing = len(fit.batch), n_components - fit.mixture.n_components
+    params = fit.mixture.from_user(fit.params)
 
     def longer(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         first = np.take(values, [0] * missing, axis=axis)
@@ -75,6 +76,6 @@ def widened(fit: Fit, n_components: int) -> Fit:
     weights = np.pad(params.weights, [*[(0, 0)] * axis, (0, missing)])
     return replace(
         fit,
-        model=Mixture(fit.model.component, n_components),
+        model=Mixture(fit.mixture.component, n_components),
         params=MixtureParams(weights, tree_map(longer, params.components)),
     )

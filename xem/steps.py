@@ -12,20 +12,43 @@ from xem._arrays import Array, Space, aligned, array_namespace, compute, detache
 from xem._compile import PLAIN, Plain, repeated
 from xem._tree import leaves, tree_map
 from xem.convergence import State, settle, sound
-from xem.execution import Observations, RawTile, add, floating, per_event, weighed
-from xem.families.base import Context
-from xem.models.base import Model, Tile
+from xem.execution import Observations, RawTile, floating, per_event, weighed
+from xem.families.base import Context, Given, Origin, Tile
+from xem.models.mixture import Mixture
 from xem.status import RUNNING, STRAINED, Status
 
 
-def standardised(raw: RawTile, context: Context, space: Space) -> Tile:
-    """Return a tile in standardised units, with 0 where nothing is observed."""
+def standardised(model: Mixture, raw: RawTile, context: Context, space: Space) -> Tile:
+    """Return a tile in standardised units, filled where nothing is observed."""
     xp, working = space.xp, space.working
     raw = floating(raw, context.origin, context.weight_unit, space)
     factor = (1 / working(context.scale))[..., None]  # a power of 2
     x = compute("multiply", raw.x, factor)
     x = overwrite(x, "subtract", x, working(context.centre)[..., None] * factor)
-    return Tile(x if raw.valid is None else xp.where(per_event(raw.valid, x), x, 0.0), raw.weights)
+    return Tile(
+        x if raw.valid is None else xp.where(per_event(raw.valid, x), x, model.filler), raw.weights
+    )
+
+
+def standardize(model: Mixture, params: Any, context: Context) -> Any:
+    """Return the parameters in standardised units."""
+    if context.origin is not None:
+        params = counted_from(model, params, context.origin)
+    return model.standardize(params, context.centre, context.scale)
+
+
+def counted_from(model: Mixture, params: Any, origin: Origin) -> Any:
+    """Return the parameters of observations that are counted from an origin."""
+    return model.standardize(params, origin.value, origin.value * 0 + 1)
+
+
+def unstandardize(model: Mixture, params: Any, context: Context) -> Any:
+    """Return the parameters in the units of the data."""
+    params = model.unstandardize(params, context.centre, context.scale)
+    if context.origin is None:
+        return params
+    origin = context.origin.value
+    return model.unstandardize(params, origin, origin * 0 + 1)
 
 
 def in_data_units(objective: Array, context: Context) -> Array:
@@ -39,7 +62,8 @@ def likelihood_in_data_units(objective: Array, context: Context) -> Array:
     log_scale = array_namespace(objective).log(context.scale)
     if log_scale.ndim > objective.ndim:
         log_scale = array_namespace(objective).sum(log_scale, axis=-1)
-    return objective - context.total_weight * log_scale
+    value = objective - context.total_weight * log_scale
+    return value if context.carrier is None else value + context.carrier
 
 
 class Prepared(NamedTuple):
@@ -51,42 +75,41 @@ class Prepared(NamedTuple):
     """In the accumulating dtype; None where that is the same."""
 
 
-def prepared(
-    model: Model, params: Any, space: Space, *, exact: bool, level: Array | None = None
-) -> Prepared:
+def prepared(model: Mixture, params: Any, space: Space, *, level: Array | None = None) -> Prepared:
     """Return what an E-step needs of the parameters, at a level of the log densities."""
-    full = model.prepare(space.exact(params), exact=exact, level=level)
-    if space.dtype == space.accumulator:
+    full = model.at_level(space.exact(params), level)
+    if space.dtype == space.accumulator or model.in_accumulator:
         return Prepared(full, None)
     return Prepared(space.rounded(full), full)
 
 
-def unrounded(model: Model, own: Prepared, sums: Any, log_likelihood: Array) -> Array:
+def unrounded(model: Mixture, own: Prepared, sums: Any, log_likelihood: Array) -> Array:
     """Return a log likelihood with what the rounding of ``own`` has taken from it."""
-    lost = None if own.full is None else model.rounded_off(own.full, own.ready, sums)
+    lost = None if own.full is None else model.lost_by_rounding(own.full, own.ready, sums)
     return log_likelihood if lost is None else log_likelihood + lost
 
 
-def with_density(model: Model, params: Any, event: tuple[int, ...], space: Space) -> Any:
+def with_density(model: Mixture, params: Any, event: tuple[int, ...], space: Space) -> Any:
     """Return parameters, others where they have no density, and which have one, bool ``(...)``.
 
     What is computed of those others is not to be selected. Their derivatives are finite, as
     those of NaN are not: 0 times NaN is NaN.
     """
     xp, lead = space.xp, tuple(params.weights.shape[:-1])
-    ready = leaves(prepared(model, tree_map(detached, params), space, exact=True).ready)
+    ready = leaves(prepared(model, tree_map(detached, params), space).ready)
     axes = [tuple(range(len(lead), leaf.ndim)) for leaf in ready]  # the log of 0 is as it must be
     held = [xp.all(leaf < math.inf, axis=a) for leaf, a in zip(ready, axes, strict=True)]
     sound = reduce(and_, held)
     zero, one = space.full((*lead, *event), 0.0), space.full((*lead, *event), 1.0)
     each, rounding = space.full(lead, 1.0), space.full(lead, space.epsilon)
-    like_data = Context(zero, one, each, one, one, zero, zero, rounding)
-    other = model.initial(space.full((*lead, model.n_clusters, *event), 0.0), like_data)
+    like_data = Context(zero, one, each, one, one, zero, -one, one, zero, rounding)
+    centres = space.full((*lead, model.n_clusters, *event), 0.0)
+    other = model.around(centres, Given(like_data, 0))
     return tree_map(lambda p, o: xp.where(aligned(sound, p), p, o), params, other), sound
 
 
 def expectation(
-    model: Model,
+    model: Mixture,
     ready: Any,
     observations: Observations[Tile] | Observations[RawTile],
     context: Context,
@@ -107,12 +130,12 @@ def expectation(
         return call(_swept, (model, space, rank), (ready, context), (x, weights, valid))
 
     each: Callable[[Any], Any] = of_raw if call.fuses else of
-    sums, log_likelihood = add(observations.map(each))
+    sums, log_likelihood = observations.sum(each)
     return sums, log_likelihood
 
 
 def _swept(
-    model: Model,
+    model: Mixture,
     space: Space,
     rank: int,
     ready: Any,
@@ -122,18 +145,17 @@ def _swept(
     valid: Array | None,
 ) -> Any:
     """Return the sums over a tile as it came, and its log likelihood beyond the level."""
-    tile = standardised(RawTile(x, weights, valid, rank), context, space)
+    tile = standardised(model, RawTile(x, weights, valid, rank), context, space)
     return weighed(space.exact(model.e_step(ready, tile)), context)
 
 
 def begun(
-    model: Model,
+    model: Mixture,
     params: Any,
     observations: Observations[Tile] | Observations[RawTile],
     context: Context,
     space: Space,
     *,
-    exact: bool,
     before: Array | None = None,
     call: Plain = PLAIN,
 ) -> State:
@@ -145,7 +167,7 @@ def begun(
     if before is not None:
         before = xp.where(xp.isfinite(before), before, 0.0)
         level = before / context.total_weight
-    own = prepared(model, params, space, exact=exact, level=level)
+    own = prepared(model, params, space, level=level)
     laid = call.stored((own.ready, context))
     found = expectation(model, laid[0], observations, laid[1], space, call)
     sums, excess = call.restored(found)
@@ -153,7 +175,7 @@ def begun(
     value = excess if before is None else before + excess
     value = objective_of(model, params, value, context, space)
     status = space.full(value.shape, RUNNING, xp.int32)
-    strained = model.strained(params, own.ready, context, space)
+    strained = model.strained(params, own.ready, Given(context, 0), space)
     if strained is not None:
         status = xp.where(strained, STRAINED, status)
     state = State(params, sums, value, xp.zeros_like(status), status)
@@ -162,7 +184,7 @@ def begun(
 
 
 def objective_of(
-    model: Model, params: Any, log_likelihood: Array, context: Context, space: Space
+    model: Mixture, params: Any, log_likelihood: Array, context: Context, space: Space
 ) -> Array:
     """Return what rises: the log likelihood and, with a prior, its log density."""
     if context.prior is None:
@@ -170,21 +192,19 @@ def objective_of(
     return log_likelihood + model.log_prior(space.exact(params), context.prior)
 
 
-def maximisation(
-    model: Model, params: Any, sums: Any, context: Context, space: Space, *, exact: bool
-) -> Any:
+def maximisation(model: Mixture, params: Any, sums: Any, context: Context, space: Space) -> Any:
     """Return new parameters in the working dtype, computed in the accumulating one."""
-    return space.rounded(model.m_step(space.exact(params), sums, context, exact=exact))
+    given = Given(context, 0, context.prior)
+    return space.rounded(model.m_step(space.exact(params), context.total_weight, sums, given))
 
 
 def iteration(
-    model: Model,
+    model: Mixture,
     state: State,
     observations: Observations[Tile] | Observations[RawTile],
     context: Context,
     space: Space,
     *,
-    exact: bool,
     limit: int | None = None,
     call: Plain = PLAIN,
 ) -> State:
@@ -193,7 +213,7 @@ def iteration(
     In the fast form of the step, a problem that needs the exact one waits, `STRAINED`. None
     makes more than ``limit`` iterations.
     """
-    params, own = call(_maximised, (model, space, exact), (state, context))
+    params, own = call(_maximised, (model, space), (state, context))
     sums, excess = expectation(model, own.ready, observations, context, space, call)
     rows = (state, params, own, sums, excess, context)
     settled: State = call(_settled, (model, space, limit), rows)
@@ -201,7 +221,7 @@ def iteration(
 
 
 def iterations(
-    model: Model,
+    model: Mixture,
     space: Space,
     rank: int,
     state: State,
@@ -212,26 +232,26 @@ def iterations(
     valid: Array | None,
 ) -> State:
     """Return the state after some iterations over one tile as it came, for `Plain.loops`."""
-    tile = standardised(RawTile(x, weights, valid, rank), context, space)
+    tile = standardised(model, RawTile(x, weights, valid, rank), context, space)
     observations = Observations(lambda _: tile, 1, 1)
 
     def once(state: State) -> State:
-        return iteration(model, state, observations, context, space, exact=False)
+        return iteration(model, state, observations, context, space)
 
     return repeated(once, steps, state)
 
 
 def _maximised(
-    model: Model, space: Space, exact: bool, state: State, context: Context
+    model: Mixture, space: Space, state: State, context: Context
 ) -> tuple[Any, Prepared]:
     """Return new parameters, and what an E-step needs of them: its level is the objective."""
-    params = maximisation(model, state.params, state.sums, context, space, exact=exact)
+    params = maximisation(model, state.params, state.sums, context, space)
     level = state.objective / context.total_weight
-    return params, prepared(model, params, space, exact=exact, level=level)
+    return params, prepared(model, params, space, level=level)
 
 
 def _settled(
-    model: Model,
+    model: Mixture,
     space: Space,
     limit: int | None,
     state: State,
@@ -245,13 +265,13 @@ def _settled(
     excess = unrounded(model, own, sums, excess)
     rise = objective_of(model, params, excess, context, space)
     after = State(params, sums, state.objective + rise, state.n_iter + 1, state.status)
-    strained = model.strained(params, own.ready, context, space)
+    strained = model.strained(params, own.ready, Given(context, 0), space)
     return settle(model, state, after, rise, context, strained, limit, peek=space.on_host)
 
 
-def following(model: Model, state: State, context: Context, space: Space) -> State:
+def following(model: Mixture, state: State, context: Context, space: Space) -> State:
     """Return the state with the parameters of one more M-step, where it makes valid ones."""
-    params = maximisation(model, state.params, state.sums, context, space, exact=True)
+    params = maximisation(model, state.params, state.sums, context, space)
     valid = model.valid(space.exact(params))
     kept = tree_map(lambda a, b: space.xp.where(aligned(valid, a), a, b), params, state.params)
     return state._replace(params=kept)

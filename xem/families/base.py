@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections import namedtuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import and_
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
 from xem._arrays import Array, Space, aligned, array_namespace, plain
 from xem._tree import tree_map
+from xem.families.fields import Field
 
 _HALF_AS_WIDE = 0.25
 """The variance of what is half as wide as the data, relative to theirs."""
 
-_MOST_FUSED = 32
+MOST_FUSED = 32
 """More components than this keep more sums than processors have registers for."""
 
 
@@ -23,6 +30,18 @@ DIFFERENCE = 16
 
 _LEAST_DIGITS = {32: 1e-3, 64: 1e-8}
 """The rounding of the observations that a component stands, in its standard deviations."""
+
+
+class Tile(NamedTuple):
+    """A rectangle of observations, standardised.
+
+    Those of weight 0 hold a number that the model can have.
+    """
+
+    x: Array
+    """Observations, ``(..., *event, n)``."""
+    weights: Array | None
+    """Observation weights ``(..., n)``, or None where all are 1."""
 
 
 class Origin(NamedTuple):
@@ -57,6 +76,10 @@ class Context(NamedTuple):
     mean: Array
     """Of the standardised observations, ``(*batch, *event)``: 0 but for rounding where they are
     centred."""
+    low: Array
+    """The smallest standardised observation, ``(*batch, *event)``."""
+    high: Array
+    """The largest one."""
     resolution: Array
     """The rounding of the largest observation, in standardised units, ``(*batch, *event)``; 0 about
     the origin, where observations near to a component are rounded as that is, and no more."""
@@ -64,6 +87,8 @@ class Context(NamedTuple):
     """The rounding of 1 in the dtype that steps are made in, ``(*batch,)``."""
     least_rise: Array | None = None
     """A problem stops when its objective rises by less, ``(*batch,)``; None makes no test."""
+    carrier: Array | None = None
+    """The sum over the observations of what no parameter is in, ``(*batch,)``; None for 0."""
     prior: Any = None
     """What the model made of a prior, in standardised units; None without one."""
     origin: Origin | None = None
@@ -78,80 +103,136 @@ def about_origin(context: Context, where: Array) -> Context:
     What is in standardised units belongs to another centre then: a prior is left out.
     """
     xp, move = array_namespace(where), aligned(where, context.centre)
+    offset = xp.where(move, context.centre / context.scale, 0.0)
     return context._replace(
         centre=xp.where(move, 0.0, context.centre),
-        mean=xp.where(move, context.mean + context.centre / context.scale, context.mean),
+        mean=context.mean + offset,
+        low=context.low + offset,
+        high=context.high + offset,
         resolution=xp.where(move, 0.0, context.resolution),
         prior=None,
     )
 
 
-def loses_digits(
-    reach: Array, loc: Array, context: Context, space: Space, rank: int
-) -> Array | None:
+class Given(NamedTuple):
+    """What an M-step has to go by, beside the sums."""
+
+    context: Context
+    depth: int = 1
+    """How many axes of components the parameters have behind those of the problems."""
+    prior: Any = None
+    """Of the components, in standardised units; None without one."""
+    fixed: frozenset[str] = frozenset()
+    """The parameters that keep their values."""
+    tied: frozenset[str] = frozenset()
+    """Those with one value along the last axis of components."""
+
+    def inside(self) -> Given:
+        """Return what holds of the components of what this is for, without prior and options."""
+        return Given(self.context, self.depth + 1)
+
+    def beside(self, values: Array) -> Array:
+        """Return what problems have, ``(*batch, …)``, beside their components."""
+        lead = self.context.total_weight.ndim
+        return values[(*(slice(None),) * lead, *(None,) * self.depth, ...)]
+
+
+def loses_digits(reach: Array, loc: Array, given: Given, space: Space, rank: int) -> Array | None:
     """Return which components lose digits to the centring that they would not lose without it.
 
     Parameters
     ----------
-    reach : array (..., K)
+    reach : array (*lead)
         How far from the centre the components are, in their own standard deviations.
-    loc : array (..., K, *event)
+    loc : array (*lead, *event)
         Their means.
-    context : Context
+    given : Given
     space : Space
     rank : int
         How many axes an event has.
 
     Returns
     -------
-    bool array (..., K), or None
+    bool array (*lead), or None
         None where there are none, if a look costs nothing.
     """
     xp = array_namespace(reach)
     far = ~(reach * space.epsilon <= _LEAST_DIGITS[int(xp.finfo(space.dtype).bits)])
     if isinstance(far, np.ndarray) and not far.any():
         return None
-    offset = xp.expand_dims(context.centre / context.scale, axis=-1 - rank)
+    offset = given.beside(given.context.centre / given.context.scale)
     nearer = xp.abs(loc + offset) < xp.abs(loc) / 2
     return far & (xp.any(nearer, axis=-1) if rank else nearer)
 
 
+@dataclass(frozen=True)
 class Family(ABC):
-    """A distribution that mixture components can have.
+    """A distribution, whose parameters have leading axes.
 
-    A family is frozen, hashable and holds no arrays: a frozen dataclass of its options. Inside
-    a step, observations are ``(..., *event, n)`` and parameters ``(..., K, …)``, in
-    standardised units; the event of a scalar family is ``()``, of a vector family ``(d,)``.
+    A family is frozen, hashable and holds no arrays: a frozen dataclass of its options.
+    Observations are ``(*lead, *event, n)`` and parameters ``(*lead, *field)``, in standardised
+    units; the event of a family of numbers is ``()``, of vectors ``(d,)``. The leading axes are
+    those of problems, then those of components, along which observations have length 1.
 
-    Implement the class variables, `initial`, `mean`, `prepare`, `features`, `log_prob`,
-    `sums`, `m_step`, `standardize`, `unstandardize`, `valid` and `sample`; override the others
-    where they say something. You get batches, ragged and weighted data, restarts, starts, tied
-    and fixed parameters, statuses, tiles, threads and every array namespace.
+    Implement `log_prob`, `sums`, `m_step`, `broad` and `sample`; override the others where they
+    say something. You get batches, ragged and weighted data, restarts, starts, tied and fixed
+    parameters, statuses, tiles, threads and every array namespace. Where the density has the
+    form ``exp(natural · statistics(x) - log normalizer)``, an `ExponentialFamily` asks for less
+    and is faster.
 
     Attributes
     ----------
     event_rank : int
-        How many trailing axes belong to one observation: 0 for scalars, 1 for vectors.
+        How many trailing axes belong to one observation: 0 for numbers, 1 for vectors.
+    fields : mapping of str to Field
+        The parameters by name.
     Params : type
-        The named tuple of the parameters, each ``(..., K, …)``.
-    standardization : {"location-scale", "scale", "none"}
-        Under which changes of the data the family goes over into itself.
+        The named tuple of the parameters, made of the fields unless the class has one.
     """
 
+    _is_exact: bool = field(default=False, init=False, repr=False)
+
     event_rank: ClassVar[int] = 0
+    fields: ClassVar[Mapping[str, Field]]
     Params: ClassVar[Any]
-    standardization: ClassVar[Literal["location-scale", "scale", "none"]]
-    spread: ClassVar[frozenset[str]] = frozenset()
-    """Parameters that cannot be estimated from equal values."""
-    tieable: ClassVar[bool] = True
-    """Whether parameters can be tied by name."""
+    tieable: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that components can share by name."""
     monotone: ClassVar[bool] = True
     """Whether the M-step maximises, so that the objective never falls."""
-    needs_distinct: ClassVar[bool] = True
+    needs_distinct: ClassVar[bool] = False
     """Whether there must be as many distinct values as components."""
-
+    needs_scale: ClassVar[bool] = False
+    """Whether nothing can be estimated from zeros alone."""
+    in_accumulator: ClassVar[bool] = False
+    """Whether densities are computed in the accumulating dtype, whatever that of the data is."""
+    filler: ClassVar[float] = 0.0
+    """A number that the family can have: it stands where nothing is observed."""
     Prior: ClassVar[Any] = None
     """The named tuple of the parameters of the conjugate prior, if there is one."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Make the named tuple of the parameters."""
+        super().__init_subclass__(**options)
+        own = cls.__dict__
+        if "Params" not in own and isinstance(own.get("fields"), Mapping):
+            name = f"{cls.__qualname__}.Params"
+            cls.Params = params_type(name, cls.__module__, tuple(own["fields"]))
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The parameters by dotted name."""
+        return tuple(self.fields)
+
+    @property
+    def standardization(self) -> Literal["location-scale", "scale", "none"]:
+        """Under which changes of the data the family goes over into itself."""
+        units = {field.unit for field in self.fields.values()}
+        return "location-scale" if "x" in units else "scale" if units - {None} else "none"
+
+    @property
+    def spread(self) -> frozenset[str]:
+        """Parameters that cannot be estimated from equal values: lengths and their squares."""
+        return frozenset(n for n, own in self.fields.items() if own.unit in ("dx", "dx²"))
 
     @property
     def shared(self) -> frozenset[str]:
@@ -171,68 +252,232 @@ class Family(ABC):
         """
         return 0.0
 
+    @property
+    def n_distinct(self) -> int:
+        """How many distinct values each component needs."""
+        return int(self.needs_distinct)
+
+    @property
+    def n_clusters(self) -> int:
+        """How many clusters a start makes for each component: none where it has no place."""
+        return int(any(field.is_estimated for field in self.fields.values()))
+
+    # what a family is
+
+    @abstractmethod
+    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
+        """Return log densities ``(*lead, n)``, and what `sums` can use again.
+
+        The densities are less the `log_carrier`, with what `precompute` was to add to them, in a
+        new array.
+        """
+
+    @abstractmethod
+    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> Any:
+        """Return a tree of sums over the observations, as `m_step` needs them.
+
+        ``responsibilities`` ``(*lead, n)`` may be overwritten. ``kept`` is what `log_prob` kept.
+        """
+
+    @abstractmethod
+    def m_step(self, params: Any, count: Array, sums: Any, given: Given) -> Any:
+        """Return the parameters that maximise the expected log likelihood.
+
+        ``count`` ``(*lead)`` are the summed responsibilities. A tied parameter comes back with
+        one value repeated over the last of the leading axes; of fixed ones the caller keeps the
+        old value, and the others are to be best beside it.
+        """
+
+    @abstractmethod
+    def broad(self, given: Given) -> Any:
+        """Return the parameters of a distribution that covers the data of each problem.
+
+        They are to broadcast to ``(*lead, *field)``.
+        """
+
+    @abstractmethod
+    def sample(
+        self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
+    ) -> np.ndarray[Any, Any]:
+        """Draw one observation for each label ``(..., n)``, of host parameters ``(..., K, …)``.
+
+        Returns
+        -------
+        array (..., n, *event)
+        """
+
+    def precompute(self, params: Any, offset: Array) -> Any:
+        """Return what a pass over the observations needs of the parameters, computed once.
+
+        ``offset`` ``(*lead)`` is what `log_prob` adds to the log densities.
+        """
+        return params, offset
+
     def support(self, x: Array) -> Array | None:
         """Return which finite observations the family can have: bool like ``x``; None for all."""
         return None
 
-    def clamp(self, params: Any, context: Context) -> Any:
-        """Return the nearest parameters that the floor allows."""
-        return params
+    def log_carrier(self, x: Array) -> Array | None:
+        """Return the part of the log density that no parameter is in, ``(..., n)``; None for 0."""
+        return None
+
+    @property
+    def has_carrier(self) -> bool:
+        """Whether there is such a part."""
+        return type(self).log_carrier is not Family.log_carrier
+
+    def mean(self, params: Any) -> Array | None:
+        """Return the means ``(*lead, *event)``; None where there are none, or params lack them."""
+        return None
+
+    def embed(self, x: Array) -> Array:
+        """Return what starts cluster of observations, of the same shape: number by number.
+
+        Clusters are found best where observations of one component vary alike whatever its mean.
+        """
+        return x
+
+    @property
+    def embeds(self) -> bool:
+        """Whether starts cluster something else than the observations."""
+        return type(self).embed is not Family.embed
+
+    # what follows from the fields
+
+    def shapes(self, n_components: int, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each parameter of one problem, as callers give it."""
+        return {name: (n_components, *field.of(event)) for name, field in self.fields.items()}
+
+    def parameter_sizes(self, n_components: int, event: tuple[int, ...]) -> dict[str, int]:
+        """Return how many free numbers each parameter of all components holds, untied."""
+        return {name: field.n_free(event) * n_components for name, field in self.fields.items()}
+
+    def valid(self, params: Any) -> Array:
+        """Return which components have parameters that the family allows: bool ``(*lead)``.
+
+        Fields of None, of which there is at least one other, are not judged.
+        """
+        pairs = zip(self.fields.values(), params, strict=True)
+        return reduce(and_, (field.is_valid(p) for field, p in pairs if p is not None))
 
     def representable(self, params: Any) -> Array:
         """Return which components' parameters the dtype can hold, in the units of the data.
 
-        bool ``(..., K)``: squares can over- or underflow where the data do not.
+        bool ``(*lead)``: squares can over- or underflow where the data do not.
         """
-        return self.valid(params)
+        pairs = zip(self.fields.values(), params, strict=True)
+        return reduce(and_, (field.is_normal(p) for field, p in pairs))
 
-    def projected(self, params: Any, weights: Array) -> Any:
-        """Return parameters that the family has, from given ones that may be too general.
+    def standardize(self, params: Any, centre: Array, scale: Array) -> Any:
+        """Return the parameters of ``(x - centre) / scale``; fields of None stay None."""
+        return self._moved("standardized", params, centre, scale)
 
-        ``weights`` ``(..., K)`` are those of the components.
+    def unstandardize(self, params: Any, centre: Array, scale: Array) -> Any:
+        """Return the parameters of ``x`` from those of ``(x - centre) / scale``."""
+        return self._moved("unstandardized", params, centre, scale)
+
+    def _moved(self, way: str, params: Any, centre: Array, scale: Array) -> Any:
+        rank = self.event_rank
+        return self.Params(
+            *(
+                p if p is None else getattr(field, way)(p, centre, scale, rank)
+                for field, p in zip(self.fields.values(), params, strict=True)
+            )
+        )
+
+    def around(self, centres: Array, given: Given) -> Any:
+        """Return the `broad` distributions with centres ``(*lead, *event)`` for their places."""
+        xp, lead = array_namespace(centres), centres.shape[: centres.ndim - self.event_rank]
+        event = tuple(centres.shape[len(lead) :])
+        wide = self.broad(given)
+        moved = {
+            name: xp.broadcast_to(getattr(wide, name), (*lead, *field.of(event)))
+            for name, field in self.fields.items()
+        }
+        places = {n for n, f in self.fields.items() if f.unit == "x" and f.is_estimated}
+        return self.Params(**(moved | dict.fromkeys(places, centres)))
+
+    def params(self, **parameters: Any) -> Any:
+        """Return parameters of this family, as a start or to hold fixed.
+
+        What is left out is started by `xem.fit`.
+
+        Parameters
+        ----------
+        **parameters : array (*batch, …)
+            Values by name.
+
+        Raises
+        ------
+        TypeError
+            If a name is unknown.
         """
+        unknown = sorted(set(parameters) - set(self.fields))
+        if unknown:
+            msg = f"unknown parameters {unknown}; {type(self).__name__} has {list(self.fields)}"
+            raise TypeError(msg)
+        return self.Params(*(parameters.get(name) for name in self.fields))
+
+    def prior(self, **parameters: Any) -> Any:
+        """Return a prior of this family's parameters, fitted by itself, as `xem.fit` takes it.
+
+        Parameters
+        ----------
+        **parameters : array or (*batch, …)
+            Of the prior, by name; what is left out follows from the data.
+
+        Raises
+        ------
+        TypeError
+            If the family has no conjugate prior, or a name is unknown.
+        """
+        known = () if self.Prior is None else self.Prior._fields
+        unknown = sorted(set(parameters) - set(known))
+        if self.Prior is None or unknown:
+            msg = f"unknown prior parameters {unknown}; {type(self).__name__} has {list(known)}"
+            raise TypeError(msg)
+        return self.Prior(**parameters)
+
+    def update(self, params: Any, count: Array, alive: Array, sums: Any, given: Given) -> Any:
+        """Return the parameters of the M-step, above the floor, with the old ones where they stay.
+
+        They stay where they are fixed, and where there is no mass: ``alive`` ``(*lead)`` is where
+        there is.
+        """
+        moved = self.m_step(params, count, sums, given)
+        if not self.leaves_floor:
+            moved = self.clamp(moved, given)
+        return self.kept(params, moved, alive, given)
+
+    def kept(self, old: Any, new: Any, alive: Array, given: Given) -> Any:
+        """Return new parameters, with the old ones where they are fixed, or without mass."""
+        xp, found = array_namespace(alive), {}
+        common = given.tied | self.shared
+        for name in old._fields:
+            before, after = getattr(old, name), getattr(new, name)
+            if name in given.fixed:
+                after = before
+            elif name not in common:
+                after = xp.where(aligned(alive, after), after, before)
+            found[name] = after
+        return type(old)(**found)
+
+    def to_user(self, params: Any) -> Any:
+        """Return parameters as callers see them, from those of the steps."""
         return params
 
-    def at_bound(self, params: Any, context: Context) -> Array:
-        """Return which components lie where the likelihood ends: bool ``(..., K)``."""
-        valid = self.valid(params)
-        return array_namespace(valid).zeros_like(valid)
+    def from_user(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
+        """Return callers' parameters as the steps see them: all with an axis of components."""
+        return params
 
-    def floor_gain(self, params: Any, context: Context) -> Array:
-        """Return what the floor adds to the log density of a component's observations.
+    def event_of(self, params: Any) -> tuple[int, ...]:
+        """Return the shape of one observation, from parameters of which one at least is given."""
+        for own, value in zip(self.fields.values(), params, strict=True):
+            if None in own.shape and value is not None:
+                return (int(value.shape[own.shape.index(None) - len(own.shape)]),)
+        return ()
 
-        In nats ``(..., K)``, over components half as wide as the data in the directions in
-        which the floor holds them; 0 where it holds none.
-        """
-        first = params[0]
-        return array_namespace(first).zeros_like(first)
-
-    def varentropy(self, event: tuple[int, ...]) -> float | None:
-        """Return the variance of the log density of the family's own draws.
-
-        None, as here, where it is not one for all parameters.
-        """
-        return None
-
-    def collapsed(self, params: Any, context: Context) -> Array:
-        """Return which components lie there though the data have spread, bool ``(..., K)``."""
-        return self.at_bound(params, context)
-
-    def widest(self, params: Any) -> Array | None:
-        """Return the standard deviation of the widest component, ``(..., *event)``.
-
-        None, as here, if `scaled_log_prob` is not there to make use of it.
-        """
-        return None
-
-    def scaled_log_prob(self, ready: Any, x: Array, shrink: Array) -> Array:
-        """Return ``shrink²`` times the log densities plus log weights, ``(..., K, n)``.
-
-        It is for observations so far away that squares overflow. ``ready`` is in the exact form,
-        ``x`` is multiplied by ``shrink`` ``(..., n)`` already.
-        """
-        shape = shrink[..., None, :]
-        return shape * shape * self.log_prob(ready, self.features(ready, x / shrink))
+    # where likelihoods end
 
     @property
     def floored(self) -> bool:
@@ -247,33 +492,116 @@ class Family(ABC):
         return self
 
     @property
-    def dear_floor(self) -> bool:
-        """Whether the floor takes a decomposition, which the fast form leaves to the exact one."""
+    def leaves_floor(self) -> bool:
+        """Whether the floor takes a decomposition, which this form leaves to the exact one."""
         return False
 
-    def strained(self, params: Any, ready: Any, context: Context, space: Space) -> Array | None:
-        """Return which components the fast form of the step is not for.
+    def clamp(self, params: Any, given: Given) -> Any:
+        """Return the nearest parameters that the floor allows."""
+        return params
 
-        Those that it would cost digits, and those below a floor that is dear. None if there are
-        none, as here; else bool ``(..., K)``. Problems with such a component go on in the exact
-        form. Of that form, those which the centring would cost digits: their problems go on
-        about the origin.
+    def at_bound(self, params: Any, given: Given) -> Array:
+        """Return which components lie where the likelihood ends: bool ``(*lead)``."""
+        valid = self.valid(params)
+        return array_namespace(valid).zeros_like(valid)
+
+    def collapsed(self, params: Any, given: Given) -> Array:
+        """Return which components lie there though the data have spread, bool ``(*lead)``."""
+        return self.at_bound(params, given)
+
+    def floor_gain(self, params: Any, given: Given) -> Array:
+        """Return what the floor adds to the log density of a component's observations.
+
+        In nats ``(*lead)``, over components half as wide as the data in the directions in
+        which the floor holds them; 0 where it holds none.
+        """
+        bound = self.at_bound(params, given)
+        xp = array_namespace(bound)
+        return xp.zeros_like(xp.astype(bound, given.context.total_weight.dtype))
+
+    def projected(self, params: Any, weights: Array) -> Any:
+        """Return parameters that the family has, from given ones that may be too general.
+
+        ``weights`` ``(*lead)`` are those of the components.
+        """
+        return params
+
+    # the form of the step
+
+    @property
+    def exact(self) -> Family:
+        """The family in the form of the step that keeps all digits, which may take longer."""
+        return self
+
+    def _exactly(self) -> Self:
+        """Return this family, marked as one in the exact form."""
+        twin = copy.copy(self)
+        object.__setattr__(twin, "_is_exact", True)
+        return twin
+
+    def alone(self) -> Family:
+        """Return the family for problems of one component, which shares nothing with others."""
+        return self
+
+    def strained(self, params: Any, coefficients: Any, given: Given, space: Space) -> Array | None:
+        """Return which components this form of the step is not for.
+
+        Those that it would cost digits, and those below a floor that it leaves. None if there
+        are none, as here; else bool ``(*lead)``. Problems with such a component go on in the
+        exact form. Of that form, those which the centring would cost digits: their problems go
+        on about the origin.
         """
         return None
 
-    def footprint(
-        self, n_components: int, event: tuple[int, ...], *, exact: bool, on_host: bool
-    ) -> int:
-        """Return how many numbers an observation takes in a tile, at the peak of a step."""
+    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Any) -> Array | None:
+        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood.
+
+        Summed over the components, to first order: the sums over the observations are the
+        gradient of a log likelihood in what stands before their statistics. None, as here, if it
+        is next to nothing.
+        """
+        return None
+
+    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+        """Return how many numbers an observation takes in a tile, at the peak of a step.
+
+        ``on_host`` is whether arrays are put together in place, as NumPy's are.
+        """
         return 2 * n_components + 4
 
     def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
         """Whether a compiler makes one loop of a step, with one component after the other."""
-        return self.event_rank == 0 and n_components <= _MOST_FUSED
+        return self.event_rank == 0 and n_components <= MOST_FUSED
 
-    def alone(self, ready: Any, k: int) -> Any:
-        """Return of what `prepare` made what `features`, `log_prob` and `sums` need for one k."""
-        return tree_map(lambda leaf: leaf[..., k : k + 1], ready)
+    def unrolled(self, coefficients: Any, k: int) -> Any:
+        """Return of what `precompute` returned what concerns one component, for such a loop."""
+        return tree_map(lambda leaf: leaf[..., k : k + 1], coefficients)
+
+    # far away, and at a start
+
+    def varentropy(self, event: tuple[int, ...]) -> float | None:
+        """Return the variance of the log density of the family's own draws.
+
+        None, as here, where it is not one for all parameters.
+        """
+        return None
+
+    def widest(self, params: Any) -> Array | None:
+        """Return the standard deviation of the widest component, ``(..., *event)``.
+
+        None, as here, if `scaled_log_prob` is not there to make use of it.
+        """
+        return None
+
+    def scaled_log_prob(self, coefficients: Any, x: Array, shrink: Array) -> Array:
+        """Return ``shrink²`` times the log densities, ``(*lead, n)``.
+
+        It is for observations so far away that squares overflow. ``coefficients`` are in the
+        exact form, ``x`` is multiplied by ``shrink`` ``(..., 1, n)`` already.
+        """
+        return shrink * shrink * self.log_prob(coefficients, x / shrink)[0]
+
+    # priors
 
     def conjugate(self, tied: frozenset[str]) -> Any:
         """Return the conjugate prior at work, or raise where M-steps have no closed form with it.
@@ -288,109 +616,13 @@ class Family(ABC):
         first = params[0]
         return array_namespace(first).zeros_like(first)[..., 0]
 
-    def exposed(self, params: Any) -> Any:
-        """Return parameters as callers see them, from those of the steps."""
-        return params
 
-    def internal(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
-        """Return callers' parameters as the steps see them: all with a K axis."""
-        return params
-
-    def shapes(self, n_components: int, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each parameter of one problem, as callers give it."""
-        return dict.fromkeys(self.Params._fields, (n_components,))
-
-    @abstractmethod
-    def valid(self, params: Any) -> Array:
-        """Return which components have parameters that the family allows: bool ``(..., K)``.
-
-        Fields of None, of which there is at least one other, are not judged.
-        """
-
-    @abstractmethod
-    def mean(self, params: Any) -> Array | None:
-        """Return the means ``(..., K, *event)``, or None where ``params`` lacks what they need."""
-
-    @abstractmethod
-    def initial(self, means: Array, context: Context) -> Any:
-        """Return parameters to start from when means ``(..., K, *event)`` are all there is."""
-
-    @abstractmethod
-    def prepare(self, params: Any, log_weights: Array, *, exact: bool) -> Any:
-        """Return what a pass over the observations needs of the parameters, computed once.
-
-        Parameters
-        ----------
-        params : named tuple
-            Of the components.
-        log_weights : array (..., K)
-            What `log_prob` adds to the log densities.
-        exact : bool
-            Whether the form is wanted that keeps all digits, where there are two.
-        """
-
-    @abstractmethod
-    def features(self, ready: Any, x: Array) -> Array:
-        """Return what `log_prob` and `sums` both need of observations, the samples last."""
-
-    @abstractmethod
-    def log_prob(self, ready: Any, features: Array) -> Array:
-        """Return the log densities plus log weights, ``(..., K, n)``, in a new array."""
-
-    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Any) -> Array | None:
-        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood.
-
-        ``(...)``, to first order: the sums over the observations are
-        the gradient of a log likelihood in what stands before their features. None, as here, if
-        it is next to nothing.
-        """
-        return None
-
-    @abstractmethod
-    def sums(self, ready: Any, responsibilities: Array, features: Array) -> Any:
-        """Return the named sums over the observations that `m_step` needs.
-
-        ``responsibilities`` ``(..., K, n)`` may be overwritten.
-        """
-
-    @abstractmethod
-    def m_step(
-        self,
-        params: Any,
-        counts: Array,
-        sums: Any,
-        context: Context,
-        fixed: frozenset[str],
-        tied: frozenset[str],
-    ) -> Any:
-        """Return the parameters that maximise the expected log likelihood.
-
-        ``counts`` ``(..., K)`` are the summed responsibilities. A tied parameter comes back
-        with one value repeated over the K axis; of fixed ones the caller keeps the old value.
-        """
-
-    @abstractmethod
-    def standardize(self, params: Any, centre: Array, scale: Array) -> Any:
-        """Return the parameters of ``(x - centre) / scale``; fields of None stay None."""
-
-    @abstractmethod
-    def unstandardize(self, params: Any, centre: Array, scale: Array) -> Any:
-        """Return the parameters of ``x`` from those of ``(x - centre) / scale``."""
-
-    @abstractmethod
-    def sample(
-        self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
-    ) -> np.ndarray[Any, Any]:
-        """Draw one observation for each label ``(..., n)``, of host parameters ``(..., K, …)``.
-
-        Returns
-        -------
-        array (..., n, *event)
-        """
-
-    def parameter_sizes(self, n_components: int, event: tuple[int, ...]) -> dict[str, int]:
-        """Return how many free numbers each parameter of all components holds, untied."""
-        return dict.fromkeys(self.Params._fields, n_components)
+def params_type(name: str, module: str, fields: tuple[str, ...]) -> Any:
+    """Return a named tuple of parameters, such that pickles find it under its dotted name."""
+    kind: Any = namedtuple
+    made = kind(name.replace(".", ""), fields, module=module)
+    made.__qualname__ = name
+    return made
 
 
 def pooled(values: Array, weights: Array) -> Array:

@@ -110,11 +110,11 @@ class Covariance:
         """Return the shape in which callers see the covariances of one problem."""
         return n_components, d, d
 
-    def exposed(self, covariance: Array) -> Array:
+    def to_user(self, covariance: Array) -> Array:
         """Return covariances as callers see them."""
         return from_diagonal(covariance) if self.is_diagonal else covariance
 
-    def internal(self, covariance: Array, n_components: int, d: int) -> Array:
+    def from_user(self, covariance: Array, n_components: int, d: int) -> Array:
         """Return covariances as the steps see them."""
         return diagonal(covariance) if self.is_diagonal else covariance
 
@@ -126,11 +126,11 @@ class Spherical(Covariance):
         """Return (K,)."""
         return (n_components,)
 
-    def exposed(self, covariance: Array) -> Array:
+    def to_user(self, covariance: Array) -> Array:
         """Return the variances ``(..., K)``."""
         return covariance[..., 0]
 
-    def internal(self, covariance: Array, n_components: int, d: int) -> Array:
+    def from_user(self, covariance: Array, n_components: int, d: int) -> Array:
         """Return the variances ``(..., K, d)``."""
         shape = (*covariance.shape, d)
         return array_namespace(covariance).broadcast_to(covariance[..., None], shape)
@@ -143,11 +143,11 @@ class Tied(Covariance):
         """Return (d, d)."""
         return d, d
 
-    def exposed(self, covariance: Array) -> Array:
+    def to_user(self, covariance: Array) -> Array:
         """Return the one covariance ``(..., d, d)``."""
         return covariance[..., 0, :, :]
 
-    def internal(self, covariance: Array, n_components: int, d: int) -> Array:
+    def from_user(self, covariance: Array, n_components: int, d: int) -> Array:
         """Return the covariance repeated, ``(..., K, d, d)``."""
         one = covariance[..., None, :, :]
         shape = (*one.shape[:-3], n_components, d, d)
@@ -161,11 +161,11 @@ class Diagonal(Covariance):
         """Return (K, d)."""
         return n_components, d
 
-    def exposed(self, covariance: Array) -> Array:
+    def to_user(self, covariance: Array) -> Array:
         """Return the variances ``(..., K, d)``."""
         return covariance
 
-    def internal(self, covariance: Array, n_components: int, d: int) -> Array:
+    def from_user(self, covariance: Array, n_components: int, d: int) -> Array:
         """Return the variances ``(..., K, d)``."""
         return covariance
 

@@ -123,19 +123,16 @@ class Terms(NamedTuple):
     sums_of: Callable[[Array], Any]
     """Returns the named sums of an array ``(..., 1, p)``."""
 
-    def features(self, x: Array) -> list[Array]:
-        """Return T(x)."""
-        return self.rows(x)
+    def log_prob(self, x: Array) -> tuple[Array, list[Array]]:
+        """Return the log density ``(..., 1, n)``, and T(x)."""
+        rows = self.rows(x[..., 0, :, :])
+        terms = [self.coefficients[..., i, None] * row for i, row in enumerate(rows[:-1])]
+        return (reduce(add, terms) + self.coefficients[..., -1:])[..., None, :], rows
 
-    def log_prob(self, features: list[Array]) -> Array:
-        """Return the log density plus log weight, ``(..., 1, n)``."""
-        terms = [self.coefficients[..., i, None] * row for i, row in enumerate(features[:-1])]
-        return (reduce(add, terms) + self.coefficients[..., -1:])[..., None, :]
-
-    def sums(self, responsibilities: Array, features: list[Array]) -> Any:
+    def sums(self, kept: list[Array], responsibilities: Array) -> Any:
         """Return the weighted sums of T(x)."""
         share = responsibilities[..., 0, :]
-        sums = [*(total(share * row) for row in features[:-1]), total(share)]
+        sums = [*(total(share * row) for row in kept[:-1]), total(share)]
         return self.sums_of(array_namespace(share).stack(sums, axis=-1)[..., None, :])
 
 
@@ -145,10 +142,10 @@ class Products(NamedTuple):
     coefficients: Array
 
     @classmethod
-    def prepare(cls, loc: Array, covariance: Array, log_weights: Array) -> Products:
+    def precompute(cls, loc: Array, covariance: Array, offset: Array) -> Products:
         """Return the coefficients from the precisions."""
         xp = array_namespace(loc)
-        inverse, peak = _inverted(covariance, log_weights)
+        inverse, peak = _inverted(covariance, offset)
         precision = matmul(transposed(inverse), inverse)
         linear = matmul(precision, loc[..., None])[..., 0]
         constant = peak - 0.5 * xp.sum(linear * loc, axis=-1)
@@ -157,24 +154,21 @@ class Products(NamedTuple):
 
     @staticmethod
     def footprint(n_components: int, d: int) -> int:
-        """Return how many numbers the features of an observation are."""
+        """Return how many numbers the statistics of an observation are."""
         return n_products(d)
 
-    def alone(self, k: int) -> Terms:
+    def unrolled(self, k: int) -> Terms:
         """Return what concerns one component."""
         return Terms(self.coefficients[..., k, :], product_rows, ProductSums)
 
-    def features(self, x: Array) -> Array:
-        """Return T(x), ``(..., p, n)``."""
-        return products(x)
+    def log_prob(self, x: Array) -> tuple[Array, Array]:
+        """Return the log densities ``(..., K, n)``, and T(x), ``(..., p, n)``."""
+        kept = products(x[..., 0, :, :])
+        return matmul(self.coefficients, kept), kept
 
-    def log_prob(self, features: Array) -> Array:
-        """Return the log densities plus log weights, ``(..., K, n)``."""
-        return matmul(self.coefficients, features)
-
-    def sums(self, responsibilities: Array, features: Array) -> Any:
+    def sums(self, kept: Array, responsibilities: Array) -> Any:
         """Return the weighted sums of T(x)."""
-        return ProductSums(cross_sums(responsibilities, features))
+        return ProductSums(cross_sums(responsibilities, kept))
 
     def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
         """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
@@ -191,34 +185,31 @@ class AxisProducts(NamedTuple):
     coefficients: Array
 
     @classmethod
-    def prepare(cls, loc: Array, covariance: Array, log_weights: Array) -> AxisProducts:
+    def precompute(cls, loc: Array, covariance: Array, offset: Array) -> AxisProducts:
         """Return the coefficients from the precisions."""
         xp = array_namespace(loc)
         linear = loc / covariance
-        peak = log_weights - xp.sum(0.5 * xp.log(covariance) + _LOG_SQRT_2PI, axis=-1)
+        peak = offset - xp.sum(0.5 * xp.log(covariance) + _LOG_SQRT_2PI, axis=-1)
         constant = peak - 0.5 * xp.sum(linear * loc, axis=-1)
         return cls(xp.concat([-0.5 / covariance, linear, constant[..., None]], axis=-1))
 
     @staticmethod
     def footprint(n_components: int, d: int) -> int:
-        """Return how many numbers the features of an observation are."""
+        """Return how many numbers the statistics of an observation are."""
         return 2 * d + 1
 
-    def alone(self, k: int) -> Terms:
+    def unrolled(self, k: int) -> Terms:
         """Return what concerns one component."""
         return Terms(self.coefficients[..., k, :], axis_product_rows, AxisProductSums)
 
-    def features(self, x: Array) -> Array:
-        """Return T(x), ``(..., 2 d + 1, n)``."""
-        return axis_products(x)
+    def log_prob(self, x: Array) -> tuple[Array, Array]:
+        """Return the log densities ``(..., K, n)``, and T(x), ``(..., 2 d + 1, n)``."""
+        kept = axis_products(x[..., 0, :, :])
+        return matmul(self.coefficients, kept), kept
 
-    def log_prob(self, features: Array) -> Array:
-        """Return the log densities plus log weights, ``(..., K, n)``."""
-        return matmul(self.coefficients, features)
-
-    def sums(self, responsibilities: Array, features: Array) -> Any:
+    def sums(self, kept: Array, responsibilities: Array) -> Any:
         """Return the weighted sums of T(x)."""
-        return AxisProductSums(cross_sums(responsibilities, features))
+        return AxisProductSums(cross_sums(responsibilities, kept))
 
     def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
         """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
@@ -256,10 +247,10 @@ class Common(NamedTuple):
     """Of (y, 1, |y|²) in the log densities, ``(..., K, d + 2)``."""
 
     @classmethod
-    def prepare(cls, loc: Array, covariance: Array, log_weights: Array) -> Common:
+    def precompute(cls, loc: Array, covariance: Array, offset: Array) -> Common:
         """Return the coordinates of the first component's covariance, which is that of all."""
         xp = array_namespace(loc)
-        inverse, peak = _inverted(covariance[..., :1, :, :], log_weights)
+        inverse, peak = _inverted(covariance[..., :1, :, :], offset)
         centre = matmul(inverse, loc[..., None])[..., 0]
         constant = peak - 0.5 * xp.sum(centre * centre, axis=-1)
         half = xp.full_like(constant, -0.5)
@@ -268,20 +259,17 @@ class Common(NamedTuple):
 
     @staticmethod
     def footprint(n_components: int, d: int) -> int:
-        """Return how many numbers the features of an observation are."""
+        """Return how many numbers the statistics of an observation are."""
         return 3 * d + 2
 
-    def features(self, x: Array) -> Array:
-        """Return (y, 1, |y|²), ``(..., d + 2, n)``."""
-        return _with_squares(matmul(self.inverse, x))
+    def log_prob(self, x: Array) -> tuple[Array, Array]:
+        """Return the log densities ``(..., K, n)``, and (y, 1, |y|²), ``(..., d + 2, n)``."""
+        kept = _with_squares(matmul(self.inverse, x[..., 0, :, :]))
+        return matmul(self.coefficients, kept), kept
 
-    def log_prob(self, features: Array) -> Array:
-        """Return the log densities plus log weights, ``(..., K, n)``."""
-        return matmul(self.coefficients, features)
-
-    def sums(self, responsibilities: Array, features: Array) -> Any:
+    def sums(self, kept: Array, responsibilities: Array) -> Any:
         """Return the weighted sums of y, and of y yᵀ over all components."""
-        xp, y = array_namespace(features), features[..., :-2, :]
+        xp, y = array_namespace(kept), kept[..., :-2, :]
         mass = xp.sum(responsibilities, axis=-2, keepdims=True)
         weighted = compute("multiply", y, mass)
         return CommonSums(cross_sums(responsibilities, y), cross_sums(weighted, y))
@@ -306,36 +294,32 @@ class Whitened(NamedTuple):
     inverse: Array
     """L⁻¹, ``(..., K, d, d)``."""
     peak: Array
-    """Of the log density, plus the log weight, ``(..., K)``."""
+    """Of the log density, with what is added to it, ``(..., K)``."""
 
     @classmethod
-    def prepare(cls, loc: Array, covariance: Array, log_weights: Array) -> Whitened:
+    def precompute(cls, loc: Array, covariance: Array, offset: Array) -> Whitened:
         """Return the inverse factors and the heights of the peaks."""
-        return cls(loc, *_inverted(covariance, log_weights))
+        return cls(loc, *_inverted(covariance, offset))
 
     @staticmethod
     def footprint(n_components: int, d: int) -> int:
-        """Return how many numbers the features of an observation are, and their products."""
+        """Return how many numbers the statistics of an observation are, and their products."""
         return 2 * n_components * d
 
-    def features(self, x: Array) -> Array:
-        """Return y, ``(..., K, d, n)``."""
-        away = compute("subtract", x[..., None, :, :], self.loc[..., None])
-        return matmul(self.inverse, away)
-
-    def log_prob(self, features: Array) -> Array:
-        """Return the log densities plus log weights, ``(..., K, n)``."""
-        return _from_peak(self.peak, features)
+    def log_prob(self, x: Array) -> tuple[Array, Array]:
+        """Return the log densities ``(..., K, n)``, and y, ``(..., K, d, n)``."""
+        y = matmul(self.inverse, compute("subtract", x, self.loc[..., None]))
+        return _from_peak(self.peak, y), y
 
     def scaled_log_prob(self, x: Array, shrink: Array) -> Array:
-        """Return ``shrink²`` times the log densities plus log weights, from ``shrink x``."""
+        """Return ``shrink²`` times the log densities, from ``shrink x``."""
         y = matmul(self.inverse, _shrunk_away(x, self.loc, shrink))
         return _from_scaled_peak(self.peak, y, shrink)
 
-    def sums(self, responsibilities: Array, features: Array) -> Any:
+    def sums(self, kept: Array, responsibilities: Array) -> Any:
         """Return the weighted sums of y and y yᵀ."""
-        weighted = compute("multiply", features, responsibilities[..., None, :])
-        return WhitenedSums(total(weighted), cross_sums(weighted, features))
+        weighted = compute("multiply", kept, responsibilities[..., None, :])
+        return WhitenedSums(total(weighted), cross_sums(weighted, kept))
 
     def rounded_off(self, ready: Any, counts: Array, sums: Any) -> Array:
         """Return what the rounding to ``ready`` takes from the log likelihood, ``(...)``."""
@@ -355,39 +339,36 @@ class AxisWhitened(NamedTuple):
     inverse: Array
     """One over the standard deviations, ``(..., K, d)``."""
     peak: Array
-    """Of the log density, plus the log weight, ``(..., K)``."""
+    """Of the log density, with what is added to it, ``(..., K)``."""
 
     @classmethod
-    def prepare(cls, loc: Array, covariance: Array, log_weights: Array) -> AxisWhitened:
+    def precompute(cls, loc: Array, covariance: Array, offset: Array) -> AxisWhitened:
         """Return the inverse standard deviations and the heights of the peaks."""
         xp = array_namespace(loc)
-        peak = log_weights - xp.sum(0.5 * xp.log(covariance) + _LOG_SQRT_2PI, axis=-1)
+        peak = offset - xp.sum(0.5 * xp.log(covariance) + _LOG_SQRT_2PI, axis=-1)
         return cls(loc, 1 / xp.sqrt(covariance), peak)
 
     @staticmethod
     def footprint(n_components: int, d: int) -> int:
-        """Return how many numbers the features of an observation are, and their products."""
+        """Return how many numbers the statistics of an observation are, and their products."""
         return 2 * n_components * d
 
-    def features(self, x: Array) -> Array:
-        """Return y, ``(..., K, d, n)``."""
-        away = compute("subtract", x[..., None, :, :], self.loc[..., None])
-        return overwrite(away, "multiply", away, self.inverse[..., None])
-
-    def log_prob(self, features: Array) -> Array:
-        """Return the log densities plus log weights, ``(..., K, n)``."""
-        return _from_peak(self.peak, features)
+    def log_prob(self, x: Array) -> tuple[Array, Array]:
+        """Return the log densities ``(..., K, n)``, and y, ``(..., K, d, n)``."""
+        away = compute("subtract", x, self.loc[..., None])
+        y = overwrite(away, "multiply", away, self.inverse[..., None])
+        return _from_peak(self.peak, y), y
 
     def scaled_log_prob(self, x: Array, shrink: Array) -> Array:
-        """Return ``shrink²`` times the log densities plus log weights, from ``shrink x``."""
+        """Return ``shrink²`` times the log densities, from ``shrink x``."""
         away = _shrunk_away(x, self.loc, shrink)
         y = overwrite(away, "multiply", away, self.inverse[..., None])
         return _from_scaled_peak(self.peak, y, shrink)
 
-    def sums(self, responsibilities: Array, features: Array) -> Any:
+    def sums(self, kept: Array, responsibilities: Array) -> Any:
         """Return the weighted sums of y and y²."""
-        weighted = compute("multiply", features, responsibilities[..., None, :])
-        return AxisWhitenedSums(total(weighted), vecdot(weighted, features))
+        weighted = compute("multiply", kept, responsibilities[..., None, :])
+        return AxisWhitenedSums(total(weighted), vecdot(weighted, kept))
 
     def reach(self, loc: Array) -> Array:
         """Return how far from the origin means lie, at the most, in their own coordinates."""
@@ -402,11 +383,11 @@ class AxisWhitened(NamedTuple):
 Exact = Whitened | AxisWhitened
 """What a pass over the observations needs, in one of the exact forms."""
 
-Ready = Products | AxisProducts | Common | Exact
+Coefficients = Products | AxisProducts | Common | Exact
 """What a pass over the observations needs, in one of the forms."""
 
 
-def form(structure: Covariance, *, exact: bool) -> type[Ready]:
+def form(structure: Covariance, *, exact: bool) -> type[Coefficients]:
     """Return the form for covariances of a kind."""
     if structure.is_diagonal:
         return AxisWhitened if exact else AxisProducts
@@ -417,7 +398,7 @@ def form(structure: Covariance, *, exact: bool) -> type[Ready]:
 
 def _rounding(mean: Array, counts: Array, epsilon: Array) -> Array:
     """Return what the difference to the squared mean does not resolve, ``(..., K, d)``."""
-    return DIFFERENCE * epsilon[..., None, None] * counts[..., None] * mean * mean
+    return DIFFERENCE * epsilon[..., None] * counts[..., None] * mean * mean
 
 
 def outer(x: Array, like: Array) -> Array:
@@ -439,12 +420,12 @@ def _dot(x: Array, y: Array) -> Array:
     return xp.sum(xp.where(y == 0, 0.0, x * y), axis=(-2, -1))
 
 
-def _inverted(covariance: Array, log_weights: Array) -> tuple[Array, Array]:
+def _inverted(covariance: Array, offset: Array) -> tuple[Array, Array]:
     """Return the inverses of the Cholesky factors, and the log densities' peaks."""
     xp = array_namespace(covariance)
     inverse = inverse_factor(cholesky(covariance))
     log_root = xp.sum(xp.log(diagonal(inverse)) - _LOG_SQRT_2PI, axis=-1)
-    return inverse, log_weights + log_root
+    return inverse, offset + log_root
 
 
 def _from_peak(peak: Array, y: Array) -> Array:
@@ -455,14 +436,14 @@ def _from_peak(peak: Array, y: Array) -> Array:
 
 def _from_scaled_peak(peak: Array, y: Array, shrink: Array) -> Array:
     """Return ``shrink² peak - ½ Σ y²``, ``(..., K, n)``."""
-    xp, shrink = array_namespace(y), shrink[..., None, :]
+    xp = array_namespace(y)
     return peak[..., None] * shrink * shrink - 0.5 * xp.sum(compute("multiply", y, y), axis=-2)
 
 
 def _shrunk_away(x: Array, loc: Array, shrink: Array) -> Array:
     """Return ``shrink (x - loc)`` from ``shrink x``, ``(..., K, d, n)``."""
-    away = compute("multiply", loc[..., None], shrink[..., None, None, :])
-    return overwrite(away, "subtract", x[..., None, :, :], away)
+    away = compute("multiply", loc[..., None], shrink[..., None, :])
+    return overwrite(away, "subtract", x, away)
 
 
 def _with_squares(y: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,9 +23,10 @@ from xem._linalg import (
 )
 from xem._special import root
 from xem.families import forms
-from xem.families.base import Context, Family, checked_floor, gain_of, loses_digits
+from xem.families.base import Family, Given, checked_floor, gain_of, loses_digits
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES, Covariance
+from xem.families.fields import Field, is_definite
 from xem.families.priors import NormalInverseWishart, Pull, pulled
 
 
@@ -70,9 +72,7 @@ class MultivariateNormal(Family):
 
     event_rank: ClassVar[int] = 1
     Params: ClassVar[Any] = MultivariateNormalParams
-    standardization: ClassVar = "location-scale"
-    spread: ClassVar[frozenset[str]] = frozenset({"covariance"})
-    tieable: ClassVar[bool] = False
+    needs_distinct: ClassVar[bool] = True
     Prior: ClassVar[Any] = NormalInverseWishart
 
     def __post_init__(self) -> None:
@@ -83,6 +83,14 @@ class MultivariateNormal(Family):
         object.__setattr__(self, "covariance", str(name))
         floor = checked_floor("covariance_floor", self.covariance_floor, "the variances")
         object.__setattr__(self, "covariance_floor", floor)
+
+    @property
+    def fields(self) -> Mapping[str, Field]:  # type: ignore[override]
+        """Means, and covariances or, along the axes of the data, variances."""
+        axes = Field("positive", "dx²", (None,))
+        full = Field("spd", "dx²", (None, None))
+        own = axes if self.structure.is_diagonal else full
+        return {"loc": Field("real", "x", (None,)), "covariance": own}
 
     @property
     def structure(self) -> Covariance:
@@ -114,20 +122,20 @@ class MultivariateNormal(Family):
         (d,) = event
         return {"loc": n_components * d, "covariance": self.structure.size(n_components, d)}
 
-    def exposed(self, params: MultivariateNormalParams) -> MultivariateNormalParams:
+    def to_user(self, params: MultivariateNormalParams) -> MultivariateNormalParams:
         """Return parameters as callers see them."""
-        return params._replace(covariance=self.structure.exposed(params.covariance))
+        return params._replace(covariance=self.structure.to_user(params.covariance))
 
-    def internal(
+    def from_user(
         self, params: MultivariateNormalParams, n_components: int, event: tuple[int, ...]
     ) -> MultivariateNormalParams:
         """Return callers' parameters as the steps see them."""
         if params.covariance is None:
             return params
         given, structure = params.covariance, self.structure
-        covariance = structure.internal(given, n_components, *event)
+        covariance = structure.from_user(given, n_components, *event)
         if structure.is_diagonal and covariance.shape == given.shape[:-1]:  # of whole matrices
-            xp, sound = array_namespace(given), self._definite(given)
+            xp, sound = array_namespace(given), is_definite(given)
             covariance = xp.where(sound[..., None], covariance, math.nan)
         return params._replace(covariance=covariance)
 
@@ -136,46 +144,14 @@ class MultivariateNormal(Family):
         least = MultivariateNormal.covariance_floor
         return self if self.floored else replace(self, covariance_floor=least)
 
-    def valid(self, params: MultivariateNormalParams) -> Array:
-        """Return whether loc is finite and covariance positive definite: bool ``(..., K)``."""
-        xp = array_namespace(*(p for p in params if p is not None))
-        fine = None if params.loc is None else xp.all(xp.isfinite(params.loc), axis=-1)
-        if params.covariance is None:
-            return fine
-        own = params.covariance
-        if self.structure.is_diagonal:
-            positive = xp.all(xp.isfinite(own) & (own > 0), axis=-1)
-        else:
-            positive = self._definite(own)
-        return positive if fine is None else fine & positive
-
-    @staticmethod
-    def _definite(matrices: Array) -> Array:
-        """Return which matrices ``(..., d, d)`` are symmetric and positive definite."""
-        xp, variances = array_namespace(matrices), diagonal(matrices)
-        sd = xp.sqrt(xp.where(variances > 0, variances, math.nan))
-        unit = matrices / sd[..., :, None] / sd[..., None, :]
-        skew = xp.max(xp.abs(unit - transposed(unit)), axis=(-2, -1))
-        roots = diagonal(cholesky(unit))
-        return xp.all(xp.isfinite(roots) & (roots > 0), axis=-1) & (skew <= 1e-4)
-
-    def representable(self, params: MultivariateNormalParams) -> Array:
-        """Return whether means and variances are within the range of the dtype, ``(..., K)``."""
-        xp, own = array_namespace(*params), params.covariance
-        variances = own if self.structure.is_diagonal else diagonal(own)
-        least = float(xp.finfo(own.dtype).smallest_normal)
-        held = xp.isfinite(variances) & (variances >= least) & xp.isfinite(params.loc)
-        return xp.all(held, axis=-1)
-
     def mean(self, params: MultivariateNormalParams) -> Array | None:
         """Return the means ``(..., K, d)``."""
         return params.loc
 
-    def initial(self, means: Array, context: Context) -> MultivariateNormalParams:
-        """Return components at the given means, each as wide as the data."""
-        xp = array_namespace(means)
-        variances = xp.broadcast_to(self._metric(context), means.shape)
-        return MultivariateNormalParams(means, self._matrices(variances))
+    def broad(self, given: Given) -> MultivariateNormalParams:
+        """Return the distribution of the data's mean and variances, along the axes."""
+        mean, metric = given.beside(given.context.mean), self._metric(given)
+        return MultivariateNormalParams(mean, self._matrices(metric))
 
     def widest(self, params: MultivariateNormalParams) -> Array:
         """Return the largest standard deviation of each column, ``(..., d)``."""
@@ -183,118 +159,121 @@ class MultivariateNormal(Family):
         variances = own if self.structure.is_diagonal else diagonal(own)
         return xp.sqrt(xp.max(variances, axis=-2))
 
-    def footprint(
-        self, n_components: int, event: tuple[int, ...], *, exact: bool, on_host: bool
-    ) -> int:
+    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
         """Return how many numbers an observation takes in a tile."""
         (d,) = event
-        form = forms.form(self.structure, exact=exact)
-        features = form.footprint(n_components, d)
-        joining = 0 if on_host else 2 * features + d
-        return max(features + 2 * n_components + 2 * d + 4, joining)
+        statistics = self.form.footprint(n_components, d)
+        joining = 0 if on_host else 2 * statistics + d
+        return max(statistics + 2 * n_components + 2 * d + 4, joining)
 
     def varentropy(self, event: tuple[int, ...]) -> float:
         """Return half the dimension, the variance of half a chi-squared number."""
         return event[0] / 2
 
-    def prepare(
-        self, params: MultivariateNormalParams, log_weights: Array, *, exact: bool
-    ) -> forms.Ready:
-        """Return the components' densities in the form of the step that is wanted."""
-        form = forms.form(self.structure, exact=exact)
-        return form.prepare(params.loc, params.covariance, log_weights)
+    @property
+    def form(self) -> type[forms.Coefficients]:
+        """The form of the step."""
+        return forms.form(self.structure, exact=self._is_exact)
+
+    @property
+    def exact(self) -> MultivariateNormal:
+        """The family in the form of whitened coordinates."""
+        return self if self._is_exact else self._exactly()
+
+    def alone(self) -> MultivariateNormal:
+        """Return the family for problems of one component."""
+        return replace(self, covariance="full") if self.covariance == "tied" else self
+
+    def precompute(self, params: MultivariateNormalParams, offset: Array) -> forms.Coefficients:
+        """Return the components' densities in the form of the step."""
+        return self.form.precompute(params.loc, params.covariance, offset)
 
     def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
         """Whether a compiler makes one loop of a step; more terms are faster as products."""
-        own = forms.form(self.structure, exact=False)
-        terms = n_components * own.footprint(n_components, *event)
-        return own in (forms.Products, forms.AxisProducts) and terms <= _MOST_TERMS
+        terms = n_components * self.form.footprint(n_components, *event)
+        return self.form in (forms.Products, forms.AxisProducts) and terms <= _MOST_TERMS
 
-    def alone(self, ready: Any, k: int) -> forms.Terms:
+    def unrolled(self, coefficients: Any, k: int) -> forms.Terms:
         """Return of products what concerns one component."""
-        own: forms.Terms = ready.alone(k)
+        own: forms.Terms = coefficients.unrolled(k)
         return own
 
-    def features(self, ready: forms.Ready, x: Array) -> Array:
-        """Return what the form makes of observations ``(..., d, n)``."""
-        return ready.features(x)
+    def log_prob(self, coefficients: forms.Coefficients, x: Array) -> tuple[Array, Any]:
+        """Return the log densities ``(*lead, n)``, and what the form makes of observations."""
+        return coefficients.log_prob(x)
 
-    def log_prob(self, ready: forms.Ready, features: Array) -> Array:
-        """Return the log densities plus log weights, ``(..., K, n)``."""
-        return ready.log_prob(features)
+    def scaled_log_prob(self, coefficients: forms.Exact, x: Array, shrink: Array) -> Array:
+        """Return ``shrink²`` times the log densities, ``(*lead, n)``."""
+        return coefficients.scaled_log_prob(x, shrink)
 
-    def scaled_log_prob(self, ready: forms.Exact, x: Array, shrink: Array) -> Array:
-        """Return ``shrink²`` times the log densities plus log weights, ``(..., K, n)``."""
-        return ready.scaled_log_prob(x, shrink)
-
-    def sums(self, ready: forms.Ready, responsibilities: Array, features: Array) -> Any:
+    def sums(self, coefficients: forms.Coefficients, kept: Any, responsibilities: Array) -> Any:
         """Return the form's sums over the observations."""
-        return ready.sums(responsibilities, features)
+        return coefficients.sums(kept, responsibilities)
 
-    def rounded_off(self, full: forms.Ready, ready: forms.Ready, counts: Array, sums: Any) -> Array:
+    def rounded_off(
+        self, full: forms.Coefficients, ready: forms.Coefficients, counts: Array, sums: Any
+    ) -> Array:
         """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood."""
         return full.rounded_off(ready, counts, sums)
 
     @property
-    def dear_floor(self) -> bool:
-        """Whether the floor takes an eigendecomposition."""
-        return self.floored and not self.structure.is_diagonal
+    def leaves_floor(self) -> bool:
+        """Whether the floor takes an eigendecomposition, which products leave to the exact form."""
+        return self.floored and not self.structure.is_diagonal and not self._is_exact
 
     def strained(
-        self, params: MultivariateNormalParams, ready: forms.Ready, context: Context, space: Space
-    ) -> Array | None:
-        """Return which components the form costs digits or, if it is fast, are to be lifted."""
-        if isinstance(ready, forms.Exact):
-            return loses_digits(ready.reach(params.loc), params.loc, context, space, 1)
-        own = params.covariance
-        variances = own if self.structure.is_diagonal else diagonal(own)
-        strained = ready.strained(params.loc, variances, space)
-        if not self.dear_floor:
-            return strained
-        return strained | self._below(own, self._metric(context), self.covariance_floor)
-
-    def m_step(
         self,
         params: MultivariateNormalParams,
-        counts: Array,
-        sums: Any,
-        context: Context,
-        fixed: frozenset[str],
-        tied: frozenset[str],
+        coefficients: forms.Coefficients,
+        given: Given,
+        space: Space,
+    ) -> Array | None:
+        """Return which components the form costs digits or, if it is fast, are to be lifted."""
+        if isinstance(coefficients, forms.Exact):
+            return loses_digits(coefficients.reach(params.loc), params.loc, given, space, 1)
+        own = params.covariance
+        variances = own if self.structure.is_diagonal else diagonal(own)
+        strained = coefficients.strained(params.loc, variances, space)
+        if not self.leaves_floor:
+            return strained
+        return strained | self._below(own, self._metric(given), self.covariance_floor)
+
+    def m_step(
+        self, params: MultivariateNormalParams, count: Array, sums: Any, given: Given
     ) -> MultivariateNormalParams:
         """Return means, and the covariances that the structure makes of the scatters."""
-        mean, scatter = sums.scatter(params.loc, params.covariance, counts, context.epsilon)
-        pull = None if context.prior is None else context.prior.components
-        free = mean if pull is None else pulled(mean, counts, pull)
-        loc = params.loc if "loc" in fixed else free
+        prior, epsilon = given.prior, given.beside(given.context.epsilon)
+        mean, scatter = sums.scatter(params.loc, params.covariance, count, epsilon)
+        free = mean if prior is None else pulled(mean, count, prior)
+        loc = params.loc if "loc" in given.fixed else free
         if loc is not mean:
-            scatter = scatter + forms.outer(mean - loc, scatter) * aligned(counts, scatter)
-        if pull is not None:
-            away = forms.outer(loc - pull.loc[..., None, :], scatter)
-            scatter = scatter + away * aligned(pull.shrinkage[..., None], scatter)
-        if "covariance" in fixed:
+            scatter = scatter + forms.outer(mean - loc, scatter) * aligned(count, scatter)
+        if prior is not None:
+            away = forms.outer(loc - prior.loc[..., None, :], scatter)
+            scatter = scatter + away * aligned(prior.shrinkage[..., None], scatter)
+        if "covariance" in given.fixed:
             return MultivariateNormalParams(loc, params.covariance)
         if self.structure.coupled:
-            own = self._coupled(params.covariance, scatter, counts, context)
+            own = self._coupled(params.covariance, scatter, count, given)
         else:
-            own = self.structure.estimate(scatter, counts, pull)
+            own = self.structure.estimate(scatter, count, prior)
         return MultivariateNormalParams(loc, own)
 
-    def _coupled(self, old: Array, scatter: Array, counts: Array, context: Context) -> Array:
+    def _coupled(self, old: Array, scatter: Array, count: Array, given: Given) -> Array:
         """Return covariances that share what a floor changes: volume, shape or axes.
 
         Where the floor holds a direction up, model and floor have no common solution in closed
         form: the scatters are lifted first, and a problem to which that does no good keeps its
         old covariances.
         """
-        xp, weight = array_namespace(scatter), aligned(counts, scatter)
+        xp, weight = array_namespace(scatter), aligned(count, scatter)
         each = MultivariateNormalParams(None, scatter / weight)
-        lifted = self.clamp(each, context)
-        own = self.structure.estimate(lifted.covariance * weight, counts, None, old)
-        new = self.clamp(MultivariateNormalParams(None, own), context).covariance
-        components = tuple(range(counts.ndim - 1, own.ndim))
+        lifted = self.clamp(each, given)
+        own = self.structure.estimate(lifted.covariance * weight, count, None, old)
+        new = self.clamp(MultivariateNormalParams(None, own), given).covariance
+        components = tuple(range(count.ndim - 1, own.ndim))
         held = (lifted.covariance != each.covariance) | (new != own)
-        gain = self._expected(new, scatter, counts) - self._expected(old, scatter, counts)
+        gain = self._expected(new, scatter, count) - self._expected(old, scatter, count)
         worse = (gain < 0) & xp.any(held, axis=components)
         return xp.where(aligned(worse[..., None], new), old, new)
 
@@ -336,12 +315,12 @@ class MultivariateNormal(Family):
         scatter = own * aligned(weights, own)
         return params._replace(covariance=self.structure.estimate(scatter, weights, None))
 
-    def clamp(self, params: MultivariateNormalParams, context: Context) -> MultivariateNormalParams:
+    def clamp(self, params: MultivariateNormalParams, given: Given) -> MultivariateNormalParams:
         """Return the parameters with the covariances held up by the floor."""
         if not self.floored:
             return params
         xp, own = array_namespace(params.covariance), params.covariance
-        metric = self._metric(context)
+        metric = self._metric(given)
         if self.structure.is_diagonal:
             return params._replace(covariance=xp.maximum(own, self.covariance_floor * metric))
         low = self._below(own, metric, self.covariance_floor)
@@ -360,10 +339,10 @@ class MultivariateNormal(Family):
         held = xp.where(above, values, self.covariance_floor)
         return held, xp.astype(above, values.dtype)
 
-    def at_bound(self, params: MultivariateNormalParams, context: Context) -> Array:
+    def at_bound(self, params: MultivariateNormalParams, given: Given) -> Array:
         """Return which components lie on the floor or, without one, below what is resolved."""
         xp, own = array_namespace(params.covariance), params.covariance
-        metric = self._metric(context)
+        metric = self._metric(given)
         epsilon = float(xp.finfo(own.dtype).eps)
         variances = own if self.structure.is_diagonal else diagonal(own)
         width = variances / metric
@@ -371,19 +350,19 @@ class MultivariateNormal(Family):
             level = self.covariance_floor * (1 + 1e-3) + 0 * width
         else:
             rounding = epsilon * xp.abs(params.loc)
-            level = xp.maximum(context.resolution[..., None, :], rounding) ** 2 / metric
+            level = xp.maximum(given.beside(given.context.resolution), rounding) ** 2 / metric
         if self.structure.is_diagonal:
             return xp.any(~(width > level), axis=-1)
         return self._below(own, metric, level + 8 * epsilon * width)
 
-    def floor_gain(self, params: MultivariateNormalParams, context: Context) -> Array:
+    def floor_gain(self, params: MultivariateNormalParams, given: Given) -> Array:
         """Return what the floor adds to the log density of a component's observations.
 
         With the eigenvalues λ of a covariance in the metric of the floor φ, the floor holds
         Σ φ/λ directions, but for what the wide ones add.
         """
         xp, own = array_namespace(params.covariance), params.covariance
-        held, metric = self.at_bound(params, context), self._metric(context)
+        held, metric = self.at_bound(params, given), self._metric(given)
         if self.structure.is_diagonal:
             precision = xp.sum(metric / own, axis=-1)
         else:
@@ -394,17 +373,17 @@ class MultivariateNormal(Family):
         directions = xp.minimum(self.covariance_floor * precision, most)
         return xp.where(held, directions * gain_of(self.covariance_floor), 0.0)
 
-    def collapsed(self, params: MultivariateNormalParams, context: Context) -> Array:
+    def collapsed(self, params: MultivariateNormalParams, given: Given) -> Array:
         """Return which components lie on the bound in a direction in which the data have spread.
 
         Without a floor nothing else holds a component up.
         """
         if not self.floored:
-            return self.at_bound(params, context)
-        xp, variance = array_namespace(params.covariance), context.variance[..., None, :]
-        missing = xp.where(variance > 0, 0.0, self._metric(context))
+            return self.at_bound(params, given)
+        xp, variance = array_namespace(params.covariance), given.beside(given.context.variance)
+        missing = xp.where(variance > 0, 0.0, self._metric(given))
         missing = missing if self.structure.is_diagonal else from_diagonal(missing)
-        return self.at_bound(params._replace(covariance=params.covariance + missing), context)
+        return self.at_bound(params._replace(covariance=params.covariance + missing), given)
 
     def _below(self, covariance: Array, metric: Array, level: Any) -> Array:
         """Return whether an eigenvalue in the metric is below a level, bool ``(..., K)``."""
@@ -413,42 +392,18 @@ class MultivariateNormal(Family):
         unit = shifted / (sd[..., :, None] * sd[..., None, :])
         return ~definite(unit)
 
-    def _metric(self, context: Context) -> Array:
-        """Return the variances that the floor is relative to, ``(..., 1, d)``."""
-        xp, metric = array_namespace(context.metric), context.metric
+    def _metric(self, given: Given) -> Array:
+        """Return the variances that the floor is relative to, beside the components."""
+        xp, metric = array_namespace(given.context.metric), given.context.metric
         if self.isotropic:
             metric = xp.broadcast_to(xp.mean(metric, axis=-1, keepdims=True), metric.shape)
-        return metric[..., None, :]
+        return given.beside(metric)
 
     def _matrices(self, variances: Array) -> Array:
-        """Return variances ``(..., K, d)`` as covariances of the steps."""
+        """Return variances ``(*lead, d)`` as covariances of the steps."""
         if self.structure.is_diagonal:
             return variances
         return variances[..., None] * identity_like(variances)
-
-    def standardize(
-        self, params: MultivariateNormalParams, centre: Array, scale: Array
-    ) -> MultivariateNormalParams:
-        """Return the parameters of ``(x - centre) / scale``."""
-        loc, covariance = params
-        if loc is not None:
-            loc = (loc - centre[..., None, :]) / scale[..., None, :]
-        if covariance is not None:
-            covariance = self._rescaled(covariance, 1 / scale)
-        return MultivariateNormalParams(loc, covariance)
-
-    def unstandardize(
-        self, params: MultivariateNormalParams, centre: Array, scale: Array
-    ) -> MultivariateNormalParams:
-        """Return the parameters of ``x`` from those of ``(x - centre) / scale``."""
-        loc = params.loc * scale[..., None, :] + centre[..., None, :]
-        return MultivariateNormalParams(loc, self._rescaled(params.covariance, scale))
-
-    def _rescaled(self, covariance: Array, scale: Array) -> Array:
-        scale = scale[..., None, :]
-        if self.structure.is_diagonal:
-            return covariance * scale * scale
-        return covariance * scale[..., :, None] * scale[..., None, :]
 
     def sample(
         self,

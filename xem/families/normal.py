@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, compute, overwrite
+from xem._arrays import Array, array_namespace, compute, overwrite
 from xem._linalg import vecdot
 from xem._special import root
-from xem.families.base import (
-    DIFFERENCE,
-    Context,
-    Family,
-    checked_floor,
-    gain_of,
-    loses_digits,
-    pooled,
-)
+from xem.families.base import DIFFERENCE, Given, pooled
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES
+from xem.families.fields import Field
+from xem.families.location_scale import VARIANCE_FLOOR, LocationScale
 from xem.families.priors import NormalInverseWishart, Pull, pulled
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -37,14 +31,14 @@ class NormalParams(NamedTuple):
     """Standard deviations, ``(*batch, K)``."""
 
 
-class NormalReady(NamedTuple):
-    """What a pass over the observations needs, ``(..., K)``."""
+class NormalCoefficients(NamedTuple):
+    """What a pass over the observations needs, ``(*lead)``."""
 
     loc: Array
     factor: Array
     """``1 / (scale √2)``."""
     peak: Array
-    """Of the log density at ``loc``, plus the log weight."""
+    """Of the log density at ``loc``, with what is added to it."""
 
 
 class NormalSums(NamedTuple):
@@ -55,7 +49,7 @@ class NormalSums(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Normal(Family):
+class Normal(LocationScale):
     """Normal components, with density ``exp(-(x - loc)² / 2 scale²) / (scale √2π)``.
 
     Parameters
@@ -71,42 +65,16 @@ class Normal(Family):
     much narrower than the data keep their digits, in float32 too.
     """
 
-    variance_floor: float = 1e-6
+    variance_floor: float = VARIANCE_FLOOR
 
+    fields: ClassVar = {"loc": Field("real", "x"), "scale": Field("positive", "dx")}
     Params: ClassVar[Any] = NormalParams
-    standardization: ClassVar = "location-scale"
-    spread: ClassVar[frozenset[str]] = frozenset({"scale"})
     Prior: ClassVar[Any] = NormalInverseWishart
 
-    def __post_init__(self) -> None:
-        floor = checked_floor("variance_floor", self.variance_floor, "the variance")
-        object.__setattr__(self, "variance_floor", floor)
-
-    @property
-    def floored(self) -> bool:
-        """Whether a floor keeps the likelihood bounded."""
-        return self.variance_floor > 0
-
-    def bounded(self) -> Normal:
-        """Return the family with the default floor where it has none."""
-        return self if self.floored else replace(self, variance_floor=Normal.variance_floor)
-
-    def valid(self, params: NormalParams) -> Array:
-        """Return whether loc is finite and scale finite and positive: bool ``(..., K)``."""
-        loc = params.scale if params.loc is None else params.loc
-        scale = abs(loc) + 1 if params.scale is None else params.scale
-        xp = array_namespace(loc)
-        return xp.isfinite(loc) & xp.isfinite(scale) & (scale > 0)
-
-    def mean(self, params: NormalParams) -> Array | None:
-        """Return the means ``(..., K)``."""
-        return params.loc
-
-    def initial(self, means: Array, context: Context) -> NormalParams:
-        """Return components at the given means, each as wide as the data."""
-        xp = array_namespace(means)
-        spread = root(context.metric)[..., None]
-        return NormalParams(means, xp.broadcast_to(spread, means.shape))
+    def broad(self, given: Given) -> NormalParams:
+        """Return the Normal distribution of the data's mean and variance."""
+        context = given.context
+        return NormalParams(given.beside(context.mean), given.beside(root(context.metric)))
 
     def varentropy(self, event: tuple[int, ...]) -> float:
         """Return half, the variance of half a chi-squared number."""
@@ -116,70 +84,57 @@ class Normal(Family):
         """Return the largest scale, ``(...)``."""
         return array_namespace(params.scale).max(params.scale, axis=-1)
 
-    def prepare(self, params: NormalParams, log_weights: Array, *, exact: bool) -> NormalReady:
+    def precompute(self, params: NormalParams, offset: Array) -> NormalCoefficients:
         """Return the components' own coordinates and the heights of their peaks."""
         xp = array_namespace(params.scale)
-        peak = log_weights - xp.log(params.scale) - _LOG_SQRT_2PI
-        return NormalReady(params.loc, _SQRT_HALF / params.scale, peak)
+        peak = offset - xp.log(params.scale) - _LOG_SQRT_2PI
+        return NormalCoefficients(params.loc, _SQRT_HALF / params.scale, peak)
 
-    def features(self, ready: NormalReady, x: Array) -> Array:
-        """Return ``u = (x - loc) / (scale √2)``, ``(..., K, n)``."""
-        u = compute("subtract", x[..., None, :], ready.loc[..., None])
-        return overwrite(u, "multiply", u, ready.factor[..., None])
+    def log_prob(self, coefficients: NormalCoefficients, x: Array) -> tuple[Array, Array]:
+        """Return ``offset - log scale - log √2π - u²``, ``(*lead, n)``, and ``u``."""
+        loc, factor, peak = coefficients
+        u = compute("subtract", x, loc[..., None])
+        u = overwrite(u, "multiply", u, factor[..., None])
+        squares = compute("multiply", u, u)
+        return overwrite(squares, "subtract", peak[..., None], squares), u
 
-    def log_prob(self, ready: NormalReady, features: Array) -> Array:
-        """Return ``log weight - log scale - log √2π - u²``, ``(..., K, n)``."""
-        squares = compute("multiply", features, features)
-        return overwrite(squares, "subtract", ready.peak[..., None], squares)
+    def scaled_log_prob(self, coefficients: NormalCoefficients, x: Array, shrink: Array) -> Array:
+        """Return ``shrink² (offset - log scale - log √2π - u²)``, ``(*lead, n)``."""
+        loc, factor, peak = coefficients
+        u = (x - loc[..., None] * shrink) * factor[..., None]
+        return peak[..., None] * shrink * shrink - u * u
 
-    def scaled_log_prob(self, ready: NormalReady, x: Array, shrink: Array) -> Array:
-        """Return ``shrink² (log weight - log scale - log √2π - u²)``, ``(..., K, n)``."""
-        shrink = shrink[..., None, :]
-        u = (x[..., None, :] - ready.loc[..., None] * shrink) * ready.factor[..., None]
-        return ready.peak[..., None] * shrink * shrink - u * u
-
-    def sums(self, ready: NormalReady, responsibilities: Array, features: Array) -> NormalSums:
-        """Return the weighted sums of ``u`` and ``u²``, ``(..., K)``."""
-        u = vecdot(responsibilities, features)
-        weighted = overwrite(responsibilities, "multiply", responsibilities, features)
-        return NormalSums(u, vecdot(weighted, features))
-
-    def strained(
-        self, params: NormalParams, ready: NormalReady, context: Context, space: Space
-    ) -> Array | None:
-        """Return which components the centring costs digits."""
-        reach = array_namespace(params.loc).abs(params.loc) / params.scale
-        return loses_digits(reach, params.loc, context, space, 0)
+    def sums(
+        self, coefficients: NormalCoefficients, kept: Array, responsibilities: Array
+    ) -> NormalSums:
+        """Return the weighted sums of ``u`` and ``u²``, ``(*lead)``."""
+        u = vecdot(responsibilities, kept)
+        weighted = overwrite(responsibilities, "multiply", responsibilities, kept)
+        return NormalSums(u, vecdot(weighted, kept))
 
     def m_step(
-        self,
-        params: NormalParams,
-        counts: Array,
-        sums: NormalSums,
-        context: Context,
-        fixed: frozenset[str],
-        tied: frozenset[str],
+        self, params: NormalParams, count: Array, sums: NormalSums, given: Given
     ) -> NormalParams:
         """Return weighted means and standard deviations."""
-        xp = array_namespace(counts)
-        mean = sums.u / counts
-        square = sums.uu / counts - mean * mean
-        square = xp.maximum(square, DIFFERENCE * context.epsilon[..., None] * mean * mean)
+        xp, prior = array_namespace(count), given.prior
+        mean = sums.u / count
+        square = sums.uu / count - mean * mean
+        epsilon = given.beside(given.context.epsilon)
+        square = xp.maximum(square, DIFFERENCE * epsilon * mean * mean)
         width = params.scale / _SQRT_HALF
         mean = params.loc + mean * width
         variance = square * width * width
-        pull = None if context.prior is None else context.prior.components
-        loc = mean if pull is None else pulled(mean[..., None], counts, pull)[..., 0]
-        if "loc" in fixed or "loc" in tied:
-            loc = params.loc if "loc" in fixed else pooled(mean, counts / params.scale**2)
+        loc = mean if prior is None else pulled(mean[..., None], count, prior)[..., 0]
+        if "loc" in given.fixed or "loc" in given.tied:
+            loc = params.loc if "loc" in given.fixed else pooled(mean, count / params.scale**2)
         if loc is not mean:
             variance = variance + (mean - loc) ** 2
-        if pull is not None:
-            scatter = counts * variance + pull.shrinkage[..., None] * (loc - pull.loc) ** 2
-            structure = self.conjugate(tied).structure
-            variance = structure.estimate(scatter[..., None], counts, pull)[..., 0]
-        elif "scale" in tied:
-            variance = pooled(variance, counts)
+        if prior is not None:
+            scatter = count * variance + prior.shrinkage[..., None] * (loc - prior.loc) ** 2
+            structure = self.conjugate(given.tied).structure
+            variance = structure.estimate(scatter[..., None], count, prior)[..., 0]
+        elif "scale" in given.tied:
+            variance = pooled(variance, count)
         return NormalParams(loc, root(variance))
 
     def conjugate(self, tied: frozenset[str]) -> Conjugate:
@@ -193,41 +148,6 @@ class Normal(Family):
         """Return the log prior density ``(...)`` of standardised parameters, but constants."""
         loc, variance = params.loc[..., None], (params.scale**2)[..., None]
         return self.conjugate(tied).log_density(loc, variance, pull)
-
-    def clamp(self, params: NormalParams, context: Context) -> NormalParams:
-        """Return the parameters with the scales held up by the floor."""
-        if not self.floored:
-            return params
-        xp = array_namespace(params.scale)
-        return NormalParams(params.loc, xp.maximum(params.scale, self._floor(context)))
-
-    def at_bound(self, params: NormalParams, context: Context) -> Array:
-        """Return which scales lie on the floor or, without one, below what rounding resolves."""
-        xp = array_namespace(params.scale)
-        epsilon = float(xp.finfo(params.scale.dtype).eps)
-        if self.floored:
-            return params.scale <= self._floor(context) * (1 + 16 * epsilon)
-        rounding = epsilon * xp.abs(params.loc)
-        return params.scale <= xp.maximum(context.resolution[..., None], rounding)
-
-    def floor_gain(self, params: NormalParams, context: Context) -> Array:
-        """Return what the floor adds to the log density of a component's observations."""
-        held = self.at_bound(params, context)
-        return array_namespace(held).astype(held, params.scale.dtype) * gain_of(self.variance_floor)
-
-    def _floor(self, context: Context) -> Array:
-        """Return the smallest standard deviation, ``(..., 1)``."""
-        return root(self.variance_floor * context.metric)[..., None]
-
-    def standardize(self, params: NormalParams, centre: Array, scale: Array) -> NormalParams:
-        """Return the parameters of ``(x - centre) / scale``."""
-        loc = None if params.loc is None else (params.loc - centre[..., None]) / scale[..., None]
-        return NormalParams(loc, None if params.scale is None else params.scale / scale[..., None])
-
-    def unstandardize(self, params: NormalParams, centre: Array, scale: Array) -> NormalParams:
-        """Return the parameters of ``x`` from those of ``(x - centre) / scale``."""
-        loc = params.loc * scale[..., None] + centre[..., None]
-        return NormalParams(loc, params.scale * scale[..., None])
 
     def sample(
         self, params: NormalParams, labels: np.ndarray[Any, Any], rng: np.random.Generator

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from xem._arrays import Array, array_namespace
 from xem._linalg import from_diagonal
-from xem.families.base import Context
+from xem.families.base import Given
 from xem.families.multivariate import MultivariateNormal, MultivariateNormalParams
 
 
@@ -38,7 +38,6 @@ class Regularized(Unscaled):
 
     added_variance: float = 1e-6
 
-    spread: ClassVar[frozenset[str]] = frozenset()
     monotone: ClassVar[bool] = False
     needs_distinct: ClassVar[bool] = False
 
@@ -57,32 +56,36 @@ class Regularized(Unscaled):
         return math.sqrt(self.added_variance)
 
     @property
-    def dear_floor(self) -> bool:
-        """Whether the floor takes a decomposition."""
+    def spread(self) -> frozenset[str]:
+        """That equal values have a maximum."""
+        return frozenset()
+
+    @property
+    def leaves_floor(self) -> bool:
+        """That there is no floor to be left to another form."""
         return False
 
-    def initial(self, means: Array, context: Context) -> MultivariateNormalParams:
-        """Return components at the given means, each as wide as the data."""
-        return self._widened(super().initial(means, context), context)
+    def broad(self, given: Given) -> MultivariateNormalParams:
+        """Return the distribution of the data's mean and variances, with the variance added."""
+        return self._widened(super().broad(given), given)
 
-    def m_step(self, *args: Any) -> MultivariateNormalParams:
+    def m_step(
+        self, params: MultivariateNormalParams, count: Array, sums: Any, given: Given
+    ) -> MultivariateNormalParams:
         """Return means, and covariances with the variance added."""
-        _, _, _, context, fixed, _ = args
-        moved = super().m_step(*args)
-        return moved if "covariance" in fixed else self._widened(moved, context)
+        moved = super().m_step(params, count, sums, given)
+        return moved if "covariance" in given.fixed else self._widened(moved, given)
 
-    def clamp(self, params: MultivariateNormalParams, context: Context) -> MultivariateNormalParams:
+    def clamp(self, params: MultivariateNormalParams, given: Given) -> MultivariateNormalParams:
         """Return the parameters as they are."""
         return params
 
-    def at_bound(self, params: MultivariateNormalParams, context: Context) -> Array:
+    def at_bound(self, params: MultivariateNormalParams, given: Given) -> Array:
         """Return that no component lies on a bound."""
         nowhere = array_namespace(params.loc).zeros_like(params.loc[..., 0])
         return nowhere > 0
 
-    def _widened(
-        self, params: MultivariateNormalParams, context: Context
-    ) -> MultivariateNormalParams:
-        added = (self.added_variance / context.scale / context.scale)[..., None, :]
+    def _widened(self, params: MultivariateNormalParams, given: Given) -> MultivariateNormalParams:
+        added = given.beside(self.added_variance / given.context.scale / given.context.scale)
         more = added if self.structure.is_diagonal else from_diagonal(added)
         return params._replace(covariance=params.covariance + more)

@@ -1,6 +1,6 @@
-"""Models: what the driver fits."""
+"""Families made of families."""
 
-from xem.models.base import Model
-from xem.models.mixture import Mixture, MixtureParams
+from xem.models.mixture import Mixture
+from xem.models.trees import MixtureParams
 
-__all__ = ["Mixture", "MixtureParams", "Model"]
+__all__ = ["Mixture", "MixtureParams"]

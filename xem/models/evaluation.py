@@ -3,44 +3,111 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xem._arrays import Array, Space, array_namespace
-from xem._special import magnitude, power_of_two, shrinkage
+from xem._special import log_of_share, logsumexp, magnitude, power_of_two, shrinkage
+from xem._tree import leaves
 from xem.families.base import Family
 
+if TYPE_CHECKING:
+    from xem.models.mixture import Mixture
 
-def log_joint(family: Family, components: Any, log_weights: Array, x: Array) -> tuple[Array, Array]:
-    """Return the log joint densities below their largest, ``(..., K, n)``, and that, ``(..., n)``.
+
+def log_density(model: Mixture, params: Any, x: Array) -> Array:
+    """Return the log densities ``(*lead, n)`` of mixtures at observations ``(..., *event, n)``."""
+    away, top, left = log_joint(model, params, x)
+    return logsumexp(away, left) + top
+
+
+def log_joint(model: Mixture, params: Any, x: Array) -> tuple[Array, Array, Array | None]:
+    """Return the log joint densities below their largest, and that, and what is left.
+
+    ``(*lead, K, n)``, ``(*lead, n)``; `log_of_share` says what is left of weights.
+    """
+    log_weights, left = log_of_share(params.weights)
+    own, logs = params.components, log_weights
+    if not model.is_in_blocks:
+        return *_of_block(model.component, own, logs, model.beside(x)), left
+    xp, start, parts = array_namespace(x), 0, []
+    for (family, count), block in zip(model.blocks, own, strict=True):
+        logs = log_weights[..., start : start + count]
+        parts.append(_of_block(family, block, logs, model.beside(x)))
+        start += count
+    top = xp.max(xp.stack([top for _, top in parts], axis=0), axis=0)
+    level = xp.where(xp.isinf(top), 0.0, top)
+    away = [own + (peak - level)[..., None, :] for own, peak in parts]
+    return xp.concat(away, axis=-2), top, left
+
+
+def _of_block(family: Family, components: Any, log_weights: Array, x: Array) -> tuple[Array, Array]:
+    """Return the log joint densities of a block below their largest, and that."""
+    if hasattr(family, "blocks"):
+        own: Any = family
+        return _below_largest(log_density(own, components, x) + log_weights[..., None])
+    xp, inside, unknown = array_namespace(x), family.support(x), array_namespace(x).isnan(x)
+    if inside is not None:
+        inside = inside & xp.isfinite(x)
+        x = xp.where(inside, x, family.filler)
+    space = Space.of(x)
+    away, top = _log_joint(family, components, log_weights, x)
+    if family.has_carrier:
+        carrier: Any = family.log_carrier(space.sums(x))
+        top = space.sums(top) + carrier[..., 0, :]
+    away, top = space.working(away), space.working(top)
+    unknown = xp.any(unknown, axis=-2) if family.event_rank else unknown
+    if inside is None:
+        return away, xp.where(unknown[..., 0, :], math.nan, top)
+    inside = xp.all(inside, axis=-2) if family.event_rank else inside
+    peak = top[..., None, :]
+    nothing = xp.where(unknown, math.nan, xp.full_like(peak, -math.inf))
+    return xp.where(inside, away, nothing), xp.where(inside, peak, nothing)[..., 0, :]
+
+
+def _log_joint(
+    family: Family, components: Any, log_weights: Array, x: Array
+) -> tuple[Array, Array]:
+    """Return the log joint densities, but the carrier, below their largest, and that.
 
     Squares of observations that are far away would overflow: those are brought nearer, together
     with the components, by a power of two, which rounds nothing. What overflows even then is
     nothing beside the nearest component.
     """
-    xp, widest, space = array_namespace(x), family.widest(components), Space.of(x)
+    xp, widest, space, exact = (
+        array_namespace(x),
+        family.widest(components),
+        Space.of(x),
+        family.exact,
+    )
 
     def prepared(unit: Array | None) -> Any:
         """Return what the family needs of the components, factored in the dtype of the steps."""
         own, logs = space.exact((components, log_weights))
         if unit is not None:
             own = family.standardize(own, xp.zeros_like(space.sums(unit)), space.sums(unit))
-        return space.rounded(family.prepare(own, logs, exact=True))
+        found = exact.precompute(own, logs)
+        return found if exact.in_accumulator else space.rounded(found)
 
     if widest is None:
-        ready = prepared(None)
-        return _below_largest(family.log_prob(ready, family.features(ready, x)))
+        logs, _ = exact.log_prob(prepared(None), x)
+        if leaves(components):
+            known = family.valid(space.exact(components))[..., None]
+            logs = xp.where(known, logs, math.nan)
+        return _below_largest(logs)
     unit = power_of_two(widest)
     ready = prepared(unit)
-    shrink = shrinkage(_distance(family, components, x, unit))
+    shrink = shrinkage(_distance(family, components, x, unit))[..., None, :]
     factor = shrink[..., None, :] if family.event_rank else shrink
-    joint = family.scaled_log_prob(ready, x * (factor / unit[..., None]), shrink)
-    unknown, log_unit = xp.isnan(x), xp.log(unit)[..., None]
+    unknown, log_unit, per = xp.isnan(x), xp.log(unit)[..., None], unit[..., None]
+    per = per[..., None, :, :] if family.event_rank else per[..., None, :]
+    joint = exact.scaled_log_prob(ready, x * (factor / per), shrink)
     if family.event_rank:
         unknown, log_unit = xp.any(unknown, axis=-2), xp.sum(log_unit, axis=-2)
-    known = family.valid(space.exact(components))[..., None] & ~unknown[..., None, :]
+    known = family.valid(space.exact(components))[..., None] & ~unknown
     away, top = _below_largest(xp.where(known & xp.isnan(joint), -math.inf, joint))
-    factor = shrink[..., None, :]
-    return away / factor / factor, top / shrink / shrink - log_unit
+    away = away / shrink / shrink
+    shrink = shrink[..., 0, :]
+    return away, top / shrink / shrink - log_unit
 
 
 def _distance(family: Family, components: Any, x: Array, unit: Array) -> Array:
@@ -51,9 +118,10 @@ def _distance(family: Family, components: Any, x: Array, unit: Array) -> Array:
     """
     xp, exponent, loc = array_namespace(x), magnitude(unit), family.mean(components)
     if not family.event_rank:
-        of_x, of_loc = magnitude(x) - exponent[..., None], magnitude(loc) - exponent[..., None]
+        of_x = magnitude(x[..., 0, :]) - exponent[..., None]
+        of_loc = magnitude(loc) - exponent[..., None]
     else:
-        of_x = xp.max(magnitude(x) - exponent[..., None], axis=-2)
+        of_x = xp.max(magnitude(x[..., 0, :, :]) - exponent[..., None], axis=-2)
         of_loc = xp.max(magnitude(loc) - exponent[..., None, :], axis=-1)
     return xp.maximum(of_x, xp.min(of_loc, axis=-1)[..., None])
 

@@ -1,10 +1,15 @@
-"""Finite mixtures of one component family."""
+"""Finite mixtures: families made of families."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import lru_cache, reduce
+from operator import or_
+from typing import Any
+
+import numpy as np
 
 from xem._arrays import (
     Array,
@@ -15,298 +20,139 @@ from xem._arrays import (
     is_traced,
     moveaxis,
     operand,
-    plain,
 )
 from xem._linalg import total
-from xem._special import (
-    log_of_share,
-    logsumexp,
-    posterior,
-    responsibilities,
-    shares,
-)
+from xem._special import log_of_share, logsumexp, posterior, responsibilities, shares
 from xem._tree import tree_map
-from xem.families.base import Context, Family, Origin, pooled
-from xem.models.base import Model, Tile
-from xem.models.evaluation import log_joint
+from xem.families.base import Context, Family, Given, Tile
+from xem.models.evaluation import log_density, log_joint
+from xem.models.parametrized import Parametrized
+from xem.models.trees import (
+    MixtureCoefficients,
+    MixtureParams,
+    MixturePrior,
+    MixturePull,
+    MixtureSums,
+)
 from xem.special import log_gamma
 
 
-class MixtureReady(NamedTuple):
-    """What a pass over the observations needs."""
-
-    components: Any
-    """What the family's `prepare` returns, with the logs of the weights."""
-    left: Array | None
-    """What is left to multiply by, ``(..., K)``, if anything: see `log_of_share`."""
-
-
-class MixtureParams(NamedTuple):
-    """Parameters of a mixture, in the units of the data."""
-
-    weights: Array
-    """Probabilities of the components, ``(*batch, K)``."""
-    components: Any
-    """The family's named tuple; a tied parameter has no K axis."""
-
-
-class MixtureSums(NamedTuple):
-    """What the M-step needs of the observations."""
-
-    counts: Array
-    """Summed responsibilities, ``(..., K)``."""
-    components: Any
-    """The family's named sums."""
-    log_map: Array
-    """Summed log of the largest responsibility, ``(...)``: the classification term of ICL."""
-
-
-class MixturePrior(NamedTuple):
-    """A prior of a mixture's parameters; None where there is none."""
-
-    concentration: Array | None
-    """Of the Dirichlet prior of the component weights, at least 1, ``(*batch, K)``."""
-    components: Any
-    """The family's prior."""
-
-
-class MixturePull(NamedTuple):
-    """A prior of each problem, in standardised units."""
-
-    concentration: Array | None
-    """``(..., K)``."""
-    components: Any
-    constant: Array
-    """The terms of the log prior that depend on it alone, in data units, ``(...)``."""
-
-
 @dataclass(frozen=True)
-class Mixture(Model):
-    """A mixture of ``n_components`` distributions of one family.
+class Mixture(Parametrized):
+    """A mixture of distributions of one family, or of several in blocks.
+
+    A mixture is a family itself: it can be the component of another one.
 
     Parameters
     ----------
-    component : Family
-        The family, such as ``xem.Normal()``.
-    n_components : int
-        The number K of components.
+    component : Family or sequence of (Family, int)
+        The family, such as ``xem.Normal()``; or blocks of components, each of a family and how
+        many there are of it: ``[(xem.Normal(), 2), (xem.Uniform(), 1)]``.
+    n_components : int, optional
+        The number K of components. Blocks say it themselves.
     fixed : set of str
         Parameters that keep the value given in ``init``: ``"weights"`` or
-        ``"components.<name>"``.
+        ``"components.<name>"``, for the block with number j ``"components.<j>.<name>"``.
     tied : set of str
-        Component parameters with one value for all components: ``"components.<name>"``.
+        Component parameters with one value for all components, or for all of a block, by the
+        same names.
 
     Examples
     --------
     >>> import xem
     >>> xem.Mixture(xem.Normal(), 2, tied={"components.scale"}).n_parameters()
     4
+    >>> xem.Mixture([(xem.Normal(), 2), (xem.Uniform(), 1)]).n_parameters()
+    6
     """
 
-    component: Family
-    n_components: int
-    fixed: frozenset[str] = frozenset()
-    tied: frozenset[str] = frozenset()
+    # the E-step
 
-    def __post_init__(self) -> None:
-        _check_component(self.component)
-        object.__setattr__(self, "n_components", _as_count(self.n_components))
-        names = [f"components.{name}" for name in self.component.Params._fields]
-        tieable = names if self.component.tieable else []
-        for option, allowed in (("fixed", ["weights", *names]), ("tied", tieable)):
-            chosen = _as_names(option, getattr(self, option), allowed)
-            object.__setattr__(self, option, chosen)
-            inner = frozenset(name.removeprefix("components.") for name in chosen - {"weights"})
-            object.__setattr__(self, f"_inner_{option}", inner)
-        if names and self.tied == set(names) and self.n_components > 1:
-            msg = f"tied={set(self.tied)} ties every parameter, which makes all components equal"
-            raise ValueError(msg)
-
-    def params(
-        self,
-        weights: Any = None,
-        components: Any = None,
-        **parameters: Any,
-    ) -> MixtureParams:
-        """Return parameters of this model, as a start or to hold fixed.
-
-        What is left out is started by `xem.fit`.
-
-        Parameters
-        ----------
-        weights : array (K,) or (*batch, K), optional
-            Component weights; they need not sum to 1.
-        components : mapping of str to array, optional
-            Component parameters by name, as an alternative to keywords.
-        **parameters : array (K, …) or (*batch, K, …)
-            Component parameters by keyword: ``loc=…, scale=…``. A tied one has no K axis.
-
-        Raises
-        ------
-        TypeError
-            If a name is unknown or given in both ways.
-        """
-        family = self.component.Params
-        given = self._named("parameters", family._fields, components, parameters)
-        return MixtureParams(weights, family(*(given.get(name) for name in family._fields)))
-
-    def prior(
-        self, concentration: Any = None, components: Any = None, **parameters: Any
-    ) -> MixturePrior:
-        """Return a prior, under which `xem.fit` maximises the posterior density.
-
-        Parameters
-        ----------
-        concentration : float, array (K,) or (*batch, K), optional
-            Of the symmetric or general Dirichlet prior of the weights, at least 1.
-        components : mapping of str to array, optional
-            Parameters of the components' prior by name, as an alternative to keywords.
-        **parameters : array or (*batch, …)
-            Of the components' prior, by keyword: ``loc``, ``shrinkage``, ``df``, ``scale`` for
-            Normal ones, see `xem.families.priors.NormalInverseWishart`. If there is one, those
-            left out follow from the data, as Fraley and Raftery (2007) chose them.
-
-        Raises
-        ------
-        TypeError
-            If a name is unknown or given in both ways.
-        """
-        known = () if self.component.Prior is None else self.component.Prior._fields
-        given = self._named("prior parameters", known, components, parameters)
-        return MixturePrior(concentration, self.component.Prior(**given) if given else None)
-
-    def _named(
-        self, what: str, known: tuple[str, ...], components: Any, parameters: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Return parameters given as a mapping or by keyword, with their names checked."""
-        if not isinstance(components, Mapping | None):
-            msg = f"components is {components!r}; pass a mapping, such as dict(loc=…, scale=…)"
-            raise TypeError(msg)
-        both = sorted(set(components or ()) & set(parameters))
-        given = {**(components or {}), **parameters}
-        unknown = sorted(set(given) - set(known))
-        if unknown or both:
-            msg = (
-                f"{'unknown' if unknown else 'doubly given'} {what} {unknown or both}; "
-                f"{type(self.component).__name__} components have {list(known)}"
-            )
-            raise TypeError(msg)
-        return given
-
-    @property
-    def event_rank(self) -> int:
-        """How many trailing axes belong to one observation."""
-        return self.component.event_rank
-
-    @property
-    def tied_components(self) -> frozenset[str]:
-        """The component parameters that all components share."""
-        return self._names("tied")
-
-    @property
-    def n_clusters(self) -> int:
-        """The number of components."""
-        return self.n_components
-
-    @property
-    def n_distinct(self) -> int:
-        """The number of components, unless the family makes do with equal values."""
-        return self.n_components if self.component.needs_distinct else 1
-
-    @property
-    def monotone(self) -> bool:
-        """Whether the objective never falls."""
-        return self.component.monotone
-
-    @property
-    def floored(self) -> bool:
-        """Whether a floor keeps the likelihood bounded."""
-        return self.component.floored
-
-    @property
-    def needs_spread(self) -> bool:
-        """Whether a problem of equal values has no maximum."""
-        return bool(self.component.spread - self._names("fixed"))
-
-    @property
-    def standardization(self) -> str:
-        """Under which changes of the data the family goes over into itself."""
-        return self.component.standardization
-
-    @property
-    def isotropic(self) -> bool:
-        """Whether the columns of a vector must keep one common scale."""
-        return self.component.isotropic
-
-    def footprint(self, event: tuple[int, ...], *, exact: bool, on_host: bool) -> int:
-        """Return how many numbers an observation takes in a tile, at the peak of a step."""
-        return self.component.footprint(self.n_components, event, exact=exact, on_host=on_host)
-
-    def fuses(self, event: tuple[int, ...]) -> bool:
-        """Whether a compiled step stores nothing of the size of a tile."""
-        return self.component.fuses(self.n_components, event)
-
-    @property
-    def least_spread(self) -> float:
-        """The standard deviation that no component is below, in the units of the data."""
-        return self.component.least_spread
-
-    def n_parameters(self, event: tuple[int, ...] = ()) -> int:
-        """Return the number of free parameters, for observations of shape ``event``."""
-        free = 0 if "weights" in self.fixed else self.n_components - 1
-        sizes = self.component.parameter_sizes(self.n_components, event)
-        for name, size in sizes.items():
-            if name not in self._names("fixed"):
-                free += size // self.n_components if name in self._names("tied") else size
-        return free
-
-    def support(self, x: Array) -> Array | None:
-        """Return which finite observations the family can have; None for all."""
-        return self.component.support(x)
-
-    def strained(
-        self, params: MixtureParams, ready: Any, context: Context, space: Space
-    ) -> Array | None:
-        """Return which problems need another form of the step than ``ready`` is, or None."""
-        strained = self.component.strained(params.components, ready.components, context, space)
-        return None if strained is None else space.xp.any(strained, axis=-1)
-
-    def prepare(self, params: MixtureParams, *, exact: bool, level: Array | None = None) -> Any:
+    def precompute(self, params: MixtureParams, offset: Array) -> MixtureCoefficients:
         """Return what a pass over the observations needs of the parameters."""
         log_weights, left = log_of_share(params.weights)
-        log_weights = log_weights if level is None else log_weights - level[..., None]
-        own = self.component.prepare(params.components, log_weights, exact=exact)
-        return MixtureReady(own, left)
+        return self._with_logs(params, log_weights + offset[..., None], left)
 
-    def rounded_off(self, full: Any, ready: Any, sums: MixtureSums) -> Array | None:
-        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood."""
-        return self.component.rounded_off(
-            full.components, ready.components, sums.counts, sums.components
+    def at_level(self, params: MixtureParams, level: Array | None) -> MixtureCoefficients:
+        """Return what a pass needs, such that it gives log densities less a level ``(*lead)``.
+
+        What is left is small, and so is its rounding: the log likelihood that the pass gives is
+        what exceeds the level.
+        """
+        log_weights, left = log_of_share(params.weights)
+        logs = log_weights if level is None else log_weights - level[..., None]
+        return self._with_logs(params, logs, left)
+
+    def _with_logs(
+        self, params: MixtureParams, logs: Array, left: Array | None
+    ) -> MixtureCoefficients:
+        own = self.each(
+            lambda f, _, p, log: f.precompute(p, log), params.components, self._cut(logs)
+        )
+        return MixtureCoefficients(own, left)
+
+    def beside(self, x: Array) -> Array:
+        """Return observations with an axis for the components."""
+        return x[(..., None, *(slice(None),) * (self.event_rank + 1))]
+
+    def joint(self, coefficients: MixtureCoefficients, x: Array) -> tuple[Array, Any]:
+        """Return the log joint densities ``(*lead, K, n)``, and what the components keep.
+
+        Those of one family are less its `log_carrier`.
+        """
+        x = self.beside(x)
+        if not self.is_in_blocks:
+            own: tuple[Array, Any] = self.component.log_prob(coefficients.components, x)
+            return own
+        pairs = self.each(lambda f, _, own: _within_support(f, own, x), coefficients.components)
+        return self._joined([log for log, _ in pairs], -2), tuple(kept for _, kept in pairs)
+
+    def log_carrier(self, x: Array) -> Array | None:
+        """Return the part of the log density that no parameter is in: of one family, its own."""
+        if not self.has_carrier:
+            return None
+        carrier: Array = self.component.log_carrier(self.beside(x))
+        return carrier[..., 0, :]
+
+    def log_prob(self, coefficients: MixtureCoefficients, x: Array) -> tuple[Array, Any]:
+        """Return log densities ``(*lead, n)``, and the posterior probabilities beside the rest."""
+        joint, kept = self.joint(coefficients, x)
+        left = coefficients.left
+        return logsumexp(joint, left), (posterior(joint, left), kept)
+
+    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> MixtureSums:
+        """Return the summed responsibilities of the components, and their sums."""
+        share, own = kept
+        share = share * responsibilities[..., None, :]
+        return MixtureSums(total(share), self._component_sums(coefficients, own, share), None)
+
+    def _component_sums(self, coefficients: MixtureCoefficients, kept: Any, share: Array) -> Any:
+        return self.each(
+            lambda f, _, own, mine, part: f.sums(own, mine, part),
+            coefficients.components,
+            kept,
+            self._cut(share, 1),
         )
 
-    def e_step(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
-        """Return the sums over a tile, and its weighted log likelihood."""
-        if is_traced() and self.fuses(_event(tile, self.event_rank)):
-            return self._one_by_one(ready.components, tile)
-        own, left = ready
-        features = self.component.features(own, tile.x)
-        resp, log_likelihood, log_map = responsibilities(
-            self.component.log_prob(own, features), tile.weights, left
-        )
-        counts = total(resp)
-        sums = self.component.sums(own, resp, features)
-        return MixtureSums(counts, sums, log_map), log_likelihood
+    def e_step(self, coefficients: MixtureCoefficients, tile: Tile) -> tuple[MixtureSums, Array]:
+        """Return the sums over a tile, and its weighted log likelihood ``(...)``."""
+        if is_traced() and self.fuses(1, _event(tile, self.event_rank)):
+            return self._one_by_one(coefficients.components, tile)
+        joint, kept = self.joint(coefficients, tile.x)
+        share, log_likelihood, log_map = responsibilities(joint, tile.weights, coefficients.left)
+        counts = total(share)
+        own = self._component_sums(coefficients, kept, share)
+        return MixtureSums(counts, own, log_map), log_likelihood
 
-    def _one_by_one(self, ready: Any, tile: Tile) -> tuple[Any, Array]:
+    def _one_by_one(self, coefficients: Any, tile: Tile) -> tuple[MixtureSums, Array]:
         """Do what `e_step` does with one component after the other: for a compiler to fuse."""
-        xp, family = array_namespace(tile.x), self.component
-        alone = [family.alone(ready, k) for k in range(self.n_components)]
-        features = [family.features(own, tile.x) for own in alone]
-        logs = [family.log_prob(*pair)[..., 0, :] for pair in zip(alone, features, strict=True)]
-        shared, log_likelihood, log_map = shares(logs, tile.weights)
+        xp, family, x = array_namespace(tile.x), self.component, self.beside(tile.x)
+        each = [family.unrolled(coefficients, k) for k in range(self.n_components)]
+        logs, kept = zip(*(family.log_prob(own, x) for own in each), strict=True)
+        shared, log_likelihood, log_map = shares([log[..., 0, :] for log in logs], tile.weights)
         sums = [
-            family.sums(own, share[..., None, :], mine)
-            for own, share, mine in zip(alone, shared, features, strict=True)
+            family.sums(own, mine, share[..., None, :])
+            for own, mine, share in zip(each, kept, shared, strict=True)
         ]
         axis = tile.x.ndim - 1 - self.event_rank
 
@@ -315,37 +161,134 @@ class Mixture(Model):
             return moveaxis(xp.stack(parts, axis=0), 0, axis)
 
         counts = joined(*(total(share) for share in shared))
-        alone_first = [tree_map(lambda a: xp.squeeze(a, axis=axis), own) for own in sums]
-        return MixtureSums(counts, tree_map(joined, *alone_first), log_map), log_likelihood
+        first = [tree_map(lambda a: xp.squeeze(a, axis=axis), own) for own in sums]
+        return MixtureSums(counts, tree_map(joined, *first), log_map), log_likelihood
+
+    def sums_from_labels(
+        self, coefficients: MixtureCoefficients, x: Array, assigned: Array
+    ) -> MixtureSums:
+        """Return the sums over observations that are assigned to clusters outright.
+
+        ``assigned`` ``(*lead, clusters, n)`` holds the observation weight at the assigned cluster
+        and 0 elsewhere, and may be overwritten. Components that have no place get nothing.
+        """
+        inner, start = self.beside(x), 0
+
+        def of(family: Family, j: int, own: Any) -> tuple[Array, Any]:
+            nonlocal start
+            each, count = family.n_clusters, self.blocks[j][1]
+            part = assigned[..., start : start + each * count, :]
+            start += each * count
+            if isinstance(family, Mixture):
+                part = array_namespace(part).reshape(
+                    part, (*part.shape[:-2], count, each, part.shape[-1])
+                )
+                sums = family.sums_from_labels(own, inner, part)
+                return array_namespace(part).sum(sums.counts, axis=-1), sums
+            _, kept = family.log_prob(own, inner)
+            if not each:
+                part = array_namespace(part).zeros_like(assigned[..., :1, :])
+                part = array_namespace(part).broadcast_to(
+                    part, (*part.shape[:-2], count, part.shape[-1])
+                )
+            counts = total(part)
+            return counts, family.sums(own, kept, part)
+
+        pairs = self.each(of, coefficients.components)
+        if not self.is_in_blocks:
+            counts, own = pairs
+            return MixtureSums(counts, own, self._no_log_map(counts))
+        counts = self._joined([pair[0] for pair in pairs], -1)
+        return MixtureSums(counts, tuple(pair[1] for pair in pairs), self._no_log_map(counts))
+
+    @staticmethod
+    def _no_log_map(counts: Array) -> Array:
+        return array_namespace(counts).zeros_like(counts[..., 0])
+
+    def strained(
+        self, params: MixtureParams, coefficients: Any, given: Given, space: Space
+    ) -> Array | None:
+        """Return which mixtures need another form of the step, or None."""
+        inner = given.inside()
+        found = self.each(
+            lambda f, _, p, own: f.strained(p, own, inner, space),
+            params.components,
+            coefficients.components,
+        )
+        each = [own for own in (found if self.is_in_blocks else [found]) if own is not None]
+        return reduce(or_, (space.xp.any(own, axis=-1) for own in each)) if each else None
+
+    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: MixtureSums) -> Array | None:
+        """Return what rounding takes from the log likelihood, summed over the mixtures."""
+        lost = self.lost_by_rounding(full, ready, sums)
+        return None if lost is None else array_namespace(lost).sum(lost, axis=-1)
+
+    def lost_by_rounding(self, full: Any, ready: Any, sums: MixtureSums) -> Array | None:
+        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood.
+
+        Of each mixture, ``(*lead)``; None if it is next to nothing.
+        """
+        found = self.each(
+            lambda f, _, *trees: f.rounded_off(*trees),
+            full.components,
+            ready.components,
+            self._cut(sums.counts),
+            sums.components,
+        )
+        each = [own for own in (found if self.is_in_blocks else [found]) if own is not None]
+        return sum(each[1:], each[0]) if each else None
+
+    # the M-step
 
     def m_step(
-        self, params: MixtureParams, sums: MixtureSums, context: Context, *, exact: bool
+        self, params: MixtureParams, count: Array, sums: MixtureSums, given: Given
     ) -> MixtureParams:
         """Return the parameters that the sums lead to; a component without mass keeps its own."""
-        xp = array_namespace(sums.counts)
+        xp, prior = array_namespace(sums.counts), given.prior
         least = float(xp.finfo(sums.counts.dtype).smallest_normal)
         alive = sums.counts > least
         counts = xp.maximum(sums.counts, operand(least, sums.counts))  # CuPy's clip asks the device
-        prior = context.prior
         if prior is not None and prior.components is not None:
             alive = alive | True
-        moved = self.component.m_step(
+        components = self.each(
+            lambda f, j, p, *own: f.update(p, *own, self._given_to(j, given)),
             params.components,
-            counts,
+            self._cut(counts),
+            self._cut(alive),
             sums.components,
-            context,
-            self._names("fixed"),
-            self._names("tied"),
         )
-        if exact or not self.component.dear_floor:
-            moved = self.component.clamp(moved, context)
-        components = self._kept(params.components, moved, alive)
-        if "weights" in self.fixed:
+        if "weights" in self.fixed or "weights" in given.fixed:
             return MixtureParams(params.weights, components)
         mass = sums.counts
         if prior is not None and prior.concentration is not None:
             mass = mass + prior.concentration - 1
         return MixtureParams(_shares(mass), components)
+
+    def _given_to(self, j: int, given: Given) -> Given:
+        """Return what the M-step of a block has to go by."""
+        prior = None if given.prior is None else given.prior.components
+        fixed = self.within(self.fixed | given.fixed, j)
+        return Given(given.context, given.depth + 1, prior, fixed, self.within(self.tied, j))
+
+    def kept(self, old: Any, new: Any, alive: Array, given: Given) -> MixtureParams:
+        """Return new parameters, with the old ones where there is no mass."""
+        xp, wide = array_namespace(alive), alive[..., None]
+        weights = xp.where(wide, new.weights, old.weights)
+        components = self.each(
+            lambda f, j, a, b: f.kept(a, b, wide, self._given_to(j, given)),
+            old.components,
+            new.components,
+        )
+        return MixtureParams(weights, components)
+
+    # priors
+
+    def conjugate(self, tied: frozenset[str]) -> Any:
+        """Return the components' conjugate prior at work, or raise where there is none."""
+        if self.is_in_blocks:
+            msg = "prior of components goes with components of one family: leave it out"
+            raise ValueError(msg)
+        return self.component.conjugate(self.within(tied, 0))
 
     def pull(
         self, prior: MixturePrior, context: Context, covariance: Callable[[], Array]
@@ -360,11 +303,13 @@ class Mixture(Model):
             constant = log_gamma(xp.sum(alpha, axis=-1)) - xp.sum(log_gamma(alpha), axis=-1)
         if own is None:
             return MixturePull(alpha, None, constant)
-        conjugate = self.component.conjugate(self._names("tied"))
+        conjugate = self.conjugate(self.tied)
         pull = conjugate.pull(own, k, context, covariance)
         return MixturePull(alpha, pull, constant + conjugate.constant(pull, k, context))
 
-    def log_prior(self, params: MixtureParams, pull: MixturePull) -> Array:
+    def log_prior(
+        self, params: Any, pull: MixturePull, tied: frozenset[str] = frozenset()
+    ) -> Array:
         """Return the log prior density ``(...)`` of standardised parameters, but constants."""
         xp = array_namespace(params.weights)
         value = xp.zeros_like(params.weights[..., 0])
@@ -373,107 +318,117 @@ class Mixture(Model):
             logs = xp.log(xp.where(more > 0, params.weights, 1.0))
             value = value + xp.sum(more * logs, axis=-1)
         if pull.components is not None:
-            tied = self._names("tied")
-            value = value + self.component.log_prior(params.components, pull.components, tied)
+            own = self.component.log_prior(params.components, pull.components, self.tied_components)
+            value = value + own
         return value
 
-    def _kept(self, old: Any, new: Any, alive: Array) -> Any:
-        """Return the new components, with the old values where fixed, or without mass."""
-        xp, fields = array_namespace(alive), {}
-        common = self._names("tied") | self.component.shared
-        for name in old._fields:
-            before, after = getattr(old, name), getattr(new, name)
-            if name in self._names("fixed"):
-                after = before
-            elif name not in common:
-                after = xp.where(aligned(alive, after), after, before)
-            fields[name] = after
-        return type(old)(**fields)
+    # starts
 
-    def hard_sums(self, ready: Any, tile: Tile, assigned: Array) -> MixtureSums:
-        """Return the sums over a tile whose observations are assigned outright."""
-        own = ready.components
-        features = self.component.features(own, tile.x)
-        counts = total(assigned)
-        zero = array_namespace(counts).zeros_like(counts[..., 0])
-        return MixtureSums(counts, self.component.sums(own, assigned, features), zero)
+    def broad(self, given: Given) -> MixtureParams:
+        """Return equally likely components, each of which covers the data of a problem."""
+        weight = given.beside(given.context.total_weight)
+        xp, k, axis = array_namespace(weight), self.n_components, weight.ndim
+        weights = xp.full_like(xp.stack([weight] * k, axis=-1), 1 / k)
+        inner = given.inside()
 
-    def centres(self, params: MixtureParams) -> Array | None:
-        """Return the component means ``(..., K, *event)``, or None where nothing tells."""
-        return self.component.mean(params.components)
+        def of(family: Family, j: int) -> Any:
+            wide = family.broad(inner)
+            return tree_map(lambda a: xp.concat([a] * self.blocks[j][1], axis=axis), wide)
 
-    def initial(self, centres: Array, context: Context) -> MixtureParams:
-        """Return equally likely components with the centres for means."""
-        xp = array_namespace(centres)
-        one = centres[..., 0] if self.event_rank else centres
-        weights = xp.full_like(one, 1 / self.n_components)
-        components = self.component.initial(centres, context)
+        return MixtureParams(weights, self.each(of))
+
+    def around(self, centres: Array, given: Given) -> MixtureParams:
+        """Return equally likely components with centres ``(*lead, clusters, *event)``.
+
+        Components that have no cluster cover the data.
+        """
+        xp, rank = array_namespace(centres), self.event_rank
+        first = centres[..., 0] if rank else centres
+        lead = tuple(first.shape[:-1])
+        inner, start = given.inside(), 0
+
+        def of(family: Family, j: int) -> Any:
+            nonlocal start
+            each, count = family.n_clusters, self.blocks[j][1]
+            event = tuple(centres.shape[len(lead) + 1 :])
+            rest = (slice(None),) * rank
+            part = centres[(..., slice(start, start + each * count), *rest)]
+            start += each * count
+            if each == 0:
+                middle = given.beside(given.context.mean)[(..., None, *rest)]
+                part = xp.broadcast_to(middle, (*lead, count, *event))
+            elif isinstance(family, Mixture):
+                part = xp.reshape(part, (*lead, count, each, *event))
+            return family.around(part, inner)
+
+        components = self.each(of)
+        weights = xp.full_like(first[..., :1], 1 / self.n_components)
+        weights = xp.broadcast_to(weights, (*lead, self.n_components))
         return MixtureParams(weights, self._alike(components))
 
-    def clamp(self, params: MixtureParams, context: Context) -> MixtureParams:
-        """Return the nearest parameters that the model allows; fixed ones are left alone."""
-        least = float(array_namespace(params.weights).finfo(params.weights.dtype).smallest_normal)
-        mass = params.weights + least
-        clamped = self.component.clamp(self.component.projected(params.components, mass), context)
-        everyone = array_namespace(params.weights).ones_like(params.weights) > 0
-        return MixtureParams(params.weights, self._kept(params.components, clamped, everyone))
+    def lifted(self, params: MixtureParams, fallback: MixtureParams, given: Given) -> MixtureParams:
+        """Return ``params``, with the components of ``fallback`` where they have collapsed.
 
-    def lifted(
-        self, params: MixtureParams, fallback: MixtureParams, context: Context
-    ) -> MixtureParams:
-        """Return ``params``, with the components of ``fallback`` where they have collapsed."""
-        xp = array_namespace(params.weights)
-        bound = self.component.collapsed(params.components, context)
-        components = tree_map(
-            lambda own, other: xp.where(aligned(bound, own), other, own),
-            params.components,
-            fallback.components,
-        )
+        So it is with those that have had no cluster.
+        """
+        xp, inner = array_namespace(params.weights), given.inside()
+
+        def of(family: Family, _: int, own: Any, other: Any, share: Array) -> tuple[Any, Array]:
+            if isinstance(family, Mixture):
+                return family.lifted(own, other, inner), xp.zeros_like(share, dtype=xp.bool)
+            bound = xp.ones_like(share, dtype=xp.bool)
+            if family.n_clusters:
+                bound = family.collapsed(own, inner)
+            lifted = tree_map(lambda a, b: xp.where(aligned(bound, a), b, a), own, other)
+            return lifted, bound
+
+        parts = (params.components, fallback.components, self._cut(params.weights))
+        pairs = self.each(of, *parts)
+        if self.is_in_blocks:
+            components, bound = tuple(p for p, _ in pairs), self._joined([b for _, b in pairs], -1)
+        else:
+            components, bound = pairs
         weights = xp.where(bound, fallback.weights, params.weights)
         weights = weights / xp.sum(weights, axis=-1, keepdims=True)
         return MixtureParams(weights, self._alike(components))
 
-    def _alike(self, components: Any) -> Any:
-        """Return the components with the tied parameters equal."""
-        tied = {name: getattr(components, name) for name in self._names("tied")}
-        return components._replace(
-            **{name: pooled(value, value * 0 + 1) for name, value in tied.items()}
-        )
-
-    def held(self, params: MixtureParams) -> MixtureParams:
-        """Return the fixed parameters alone, None for the others."""
-        own = {
-            name: value if name in self._names("fixed") else None
-            for name, value in params.components._asdict().items()
-        }
-        weights = params.weights if "weights" in self.fixed else None
-        return MixtureParams(weights, type(params.components)(**own))
-
-    def untied(self, params: MixtureParams) -> MixtureParams:
-        """Return parameters as callers see them: a tied one has no K axis."""
-        components = self.component.exposed(params.components)
-        tied = {name: getattr(components, name)[..., 0] for name in self._names("tied")}
-        return MixtureParams(params.weights, components._replace(**tied))
-
-    def retied(self, params: MixtureParams) -> MixtureParams:
-        """Return callers' parameters as the steps see them: all with a K axis."""
-        xp, shape = array_namespace(params.weights), params.weights.shape
-        first = params.components[0]
-        event = tuple(first.shape[len(shape) :])
-        components = self.component.internal(params.components, self.n_components, event)
-        tied = {name: getattr(components, name) for name in self._names("tied")}
-        full = {name: xp.broadcast_to(v[..., None], shape) for name, v in tied.items()}
-        return MixtureParams(params.weights, components._replace(**full))
-
-    def at_bound(self, params: MixtureParams, context: Context) -> Array:
-        """Return which problems have a component, not held fixed, where the likelihood ends."""
+    def clamp(self, params: MixtureParams, given: Given) -> MixtureParams:
+        """Return the nearest parameters that the floors allow; fixed ones are left alone."""
         xp = array_namespace(params.weights)
-        bound = self.component.at_bound(params.components, context)
-        if not self.needs_spread:
-            bound = xp.zeros_like(bound)
+        everyone = self._cut(xp.ones_like(params.weights) > 0)
+
+        def of(family: Family, j: int, own: Any, all_: Array) -> Any:
+            inner = self._given_to(j, given)
+            return family.kept(own, family.clamp(own, inner), all_, inner)
+
+        return MixtureParams(params.weights, self.each(of, params.components, everyone))
+
+    # where likelihoods end
+
+    def at_bound(self, params: MixtureParams, given: Given) -> Array:
+        """Return which mixtures have a component, not held fixed, where the likelihood ends."""
+        xp, inner = array_namespace(params.weights), given.inside()
+
+        def of(family: Family, j: int, own: Any) -> Array:
+            bound = family.at_bound(own, inner)
+            bounded = family.spread or frozenset(family.parameter_names)
+            needed = bounded - self.within(self.fixed, j)
+            return bound if needed or isinstance(family, Mixture) else xp.zeros_like(bound)
+
+        bound = self._of_components(of, params, unless=False)
         return xp.any(bound & (params.weights > 0), axis=-1)
 
-    def floor_gain(self, params: MixtureParams, counts: Array, context: Context) -> Array:
+    def floor_gain(self, params: MixtureParams, given: Given) -> Array:
+        """Return what the floors add to the log density of an observation, ``(*lead)``."""
+        xp = array_namespace(params.weights)
+        gain = self._gains(params, given)
+        return xp.sum(xp.where(params.weights > 0, params.weights * gain, 0.0), axis=-1)
+
+    def _gains(self, params: MixtureParams, given: Given) -> Array:
+        inner = given.inside()
+        return self._of_components(lambda f, _, p: f.floor_gain(p, inner), params, unless=0.0)
+
+    def gain_of_floor(self, params: MixtureParams, counts: Array, given: Given) -> Array:
         """Return what makes fits on the floor comparable with others, in nats ``(...)``.
 
         It is taken off the log likelihood. With it off, and but for the 2 log W, what is left
@@ -485,68 +440,120 @@ class Mixture(Model):
         ``counts`` ``(..., K)`` are the summed responsibilities.
         """
         xp = array_namespace(counts)
-        each = xp.where(
-            counts > 0, counts * self.component.floor_gain(params.components, context), 0.0
-        )
-        weight = context.total_weight  # CuPy's clip asks the device
+        each = xp.where(counts > 0, counts * self._gains(params, given), 0.0)
+        weight = given.context.total_weight  # CuPy's clip asks the device
         places = 2 * xp.log(xp.maximum(weight, operand(1.0, weight)))
         return xp.sum(each, axis=-1) + places
 
-    def valid(self, params: MixtureParams) -> Array:
-        """Return which problems have parameters that the model allows, bool ``(...)``."""
-        xp, weights = array_namespace(params.weights), params.weights
-        return xp.all(self.component.valid(params.components) & xp.isfinite(weights), axis=-1)
+    def sample(
+        self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
+    ) -> np.ndarray[Any, Any]:
+        """Draw one observation of the mixture of each label ``(..., n)``."""
+        weights = np.take_along_axis(params.weights, labels[..., None], axis=-2)
+        inner = _drawn_labels(weights, rng)
+        lead = params.weights.shape[:-1]
 
-    def representable(self, params: MixtureParams) -> Array:
-        """Return which problems' parameters the dtype can hold, bool ``(...)``."""
-        held = self.component.representable(params.components)
-        return array_namespace(held).all(held, axis=-1)
+        def of(_: Family, j: int, own: Any) -> Any:
+            """Return the parameters of a block, its two axes of components in one."""
+            shape = (*lead[:-1], lead[-1] * self.blocks[j][1])
+            return tree_map(lambda a: a.reshape(*shape, *a.shape[len(lead) + 1 :]), own)
 
-    def standardize(self, params: MixtureParams, context: Context) -> MixtureParams:
-        """Return the parameters in standardised units."""
-        if context.origin is not None:
-            params = self.from_origin(params, context.origin)
-        own = self.component.standardize(params.components, context.centre, context.scale)
-        return MixtureParams(params.weights, own)
+        flat = self.each(of, params.components)
+        return self.sample_components(flat, labels, inner, rng)
 
-    def from_origin(self, params: MixtureParams, origin: Origin) -> MixtureParams:
-        """Return the parameters of observations that are counted from an origin."""
-        own = self.component.standardize(params.components, origin.value, origin.value * 0 + 1)
-        return MixtureParams(params.weights, own)
+    def sample_components(
+        self,
+        components: Any,
+        outer: np.ndarray[Any, Any] | int,
+        labels: np.ndarray[Any, Any],
+        rng: np.random.Generator,
+    ) -> np.ndarray[Any, Any]:
+        """Draw one observation of the component of each label ``(..., n)``.
 
-    def unstandardize(self, params: MixtureParams, context: Context) -> MixtureParams:
-        """Return the parameters in the units of the data."""
-        family = self.component
-        own = family.unstandardize(params.components, context.centre, context.scale)
-        if context.origin is not None:
-            origin = context.origin.value
-            own = family.unstandardize(own, origin, origin * 0 + 1)
-        return MixtureParams(params.weights, own)
+        ``outer`` is the number of the mixture, of those whose components follow one another.
+        """
+        drawn, start = np.zeros(()), 0
+        parts = components if self.is_in_blocks else (components,)
+        for (family, count), own in zip(self.blocks, parts, strict=True):
+            inside = (labels >= start) & (labels < start + count)
+            index = outer * count + np.clip(labels - start, 0, count - 1)
+            x = family.sample(own, index, rng)
+            rank = self.event_rank
+            where = inside.reshape(*inside.shape, *(1,) * rank)
+            drawn = np.where(where, x, drawn) if start else x
+            start += count
+        return drawn
 
-    def log_prob(self, params: MixtureParams, x: Array) -> Array:
+    def draw(
+        self, params: MixtureParams, n: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Draw so many observations ``(..., n, *event)`` of each problem, and their components."""
+        weights = params.weights[..., None, :]
+        shape = (*weights.shape[:-2], n, weights.shape[-1])
+        labels = _drawn_labels(np.broadcast_to(weights, shape), rng)
+        return self.sample_components(params.components, 0, labels, rng), labels
+
+    # densities at any observations
+
+    def density(self, params: MixtureParams, x: Array) -> Array:
         """Return the log density ``(..., n)`` of observations ``(..., *event, n)``."""
-        away, top, left = self._log_joint(params, x)
-        return logsumexp(away, left) + top
+        return log_density(self, params, x)
 
     def posterior(self, params: MixtureParams, x: Array) -> Array:
         """Return the posterior probabilities of the components, ``(..., K, n)``."""
-        away, _, left = self._log_joint(params, x)
+        away, _, left = log_joint(self, params, x)
         return posterior(away, left)
 
     def log_posterior(self, params: MixtureParams, x: Array) -> Array:
         """Return their logarithms, which tell apart what is too small to be a probability."""
-        away, _, _ = self._log_joint(params, x)
+        away, _, _ = log_joint(self, params, x)
         return away - logsumexp(away)[..., None, :]
 
-    def _log_joint(self, params: MixtureParams, x: Array) -> tuple[Array, Array, Array | None]:
-        """Return the log joint densities below their largest, and that, and what is left."""
-        log_weights, left = log_of_share(params.weights)
-        return *log_joint(self.component, params.components, log_weights, x), left
 
-    def _names(self, option: str) -> frozenset[str]:
-        """Return the component parameters that an option names, without their prefix."""
-        inner: frozenset[str] = getattr(self, f"_inner_{option}")
-        return inner
+@dataclass(frozen=True)
+class Alone(Mixture):
+    """A family fitted by itself: a mixture of one, of whose weight and axis callers see nothing."""
+
+    component: Family
+    n_components: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "component", self.component.alone())
+        super().__post_init__()
+
+    def params(self, **parameters: Any) -> Any:  # type: ignore[override]
+        """Return parameters of the family."""
+        return self.component.params(**parameters)
+
+    def hidden(self, j: int) -> frozenset[str]:
+        """Return that all parameters come without an axis of components."""
+        return frozenset(self.component.parameter_names)
+
+    def to_user(self, params: MixtureParams) -> Any:
+        """Return the parameters of the family."""
+        return super().to_user(params).components
+
+    def from_user(
+        self, params: Any, n_components: int = 1, event: tuple[int, ...] | None = None
+    ) -> MixtureParams:
+        """Return parameters of the family as those of a mixture of one."""
+        if isinstance(params, MixtureParams):
+            return super().from_user(params, n_components, event)
+        event = self.event_of(MixtureParams(None, params))
+        own = super().from_user(MixtureParams(None, params), n_components, event)
+        shapes = self.component.shapes(1, event)
+        name, value = next(iter(own.components._asdict().items()))
+        lead = value.shape[: value.ndim - len(shapes[name])]
+        return own._replace(weights=Space.of(value).full((*lead, 1), 1.0, value.dtype))
+
+
+@lru_cache(maxsize=256)
+def as_mixture(model: Family) -> Mixture:
+    """Return a mixture as it is, and any other family as a mixture of one."""
+    if not model.parameter_names:
+        msg = f"model is {model!r}, which has no parameters to fit; make it part of an xem.Mixture"
+        raise TypeError(msg)
+    return model if isinstance(model, Mixture) else Alone(model)
 
 
 def _shares(mass: Array) -> Array:
@@ -558,43 +565,28 @@ def _shares(mass: Array) -> Array:
     return xp.where(there, mass / xp.where(there, whole, 1.0), float("nan"))
 
 
+def _within_support(family: Family, coefficients: Any, x: Array) -> tuple[Array, Any]:
+    """Return log densities with the carrier, minus infinity where the family can have none."""
+    xp, inside = array_namespace(x), family.support(x)
+    if inside is not None:
+        x = xp.where(inside, x, family.filler)
+        inside = xp.all(inside, axis=-2) if family.event_rank else inside
+    logs, kept = family.log_prob(coefficients, x)
+    if family.has_carrier:
+        wide = Space.of(x).sums(x) if family.in_accumulator else x
+        logs = logs + family.log_carrier(wide)
+    return logs if inside is None else xp.where(inside, logs, -math.inf), kept
+
+
+def _drawn_labels(weights: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Draw a component for each set of weights ``(..., n, K)``."""
+    cumulated = np.cumsum(weights, axis=-1)
+    labels: np.ndarray[Any, Any] = (
+        rng.random(weights.shape[:-1])[..., None] >= cumulated[..., :-1]
+    ).sum(-1)
+    return labels
+
+
 def _event(tile: Tile, rank: int) -> tuple[int, ...]:
     """Return the shape of one observation of a tile."""
     return tuple(tile.x.shape[-1 - rank : -1])
-
-
-def _check_component(component: Any) -> None:
-    if not isinstance(component, Family):
-        msg = f"component is {component!r}; pass a component family, such as xem.Normal()"
-        raise TypeError(msg)
-
-
-def _as_count(n_components: Any) -> int:
-    """Return the number of components, checked."""
-    number = plain(n_components)
-    if isinstance(number, bool) or not isinstance(number, int):
-        msg = f"n_components is {n_components!r}; pass a whole number, such as 2"
-        raise TypeError(msg)
-    if number < 1:
-        msg = f"n_components is {n_components}; a mixture has at least 1 component"
-        raise ValueError(msg)
-    return int(number)
-
-
-def _as_names(option: str, given: Any, allowed: list[str]) -> frozenset[str]:
-    """Return an option's set of parameter names, checked."""
-    given = plain(given)
-    several = isinstance(given, Iterable) and not isinstance(given, str)
-    found = list(map(plain, given)) if several else []
-    if not several or not all(isinstance(name, str) for name in found):
-        example = f", such as {{{allowed[-1]!r}}}" if allowed else ""
-        msg = f"{option} is {given!r}; pass a set of names{example}"
-        raise TypeError(msg)
-    names = frozenset(map(str, found))
-    unknown = sorted(names - set(allowed))
-    if unknown:
-        has = f"the model has {allowed}" if allowed else "components of this family tie none"
-        other = ": their covariances are related by covariance=, such as 'tied'"
-        msg = f"{option} names {unknown}; {has}{'' if allowed else other}"
-        raise ValueError(msg)
-    return names

@@ -116,19 +116,21 @@ class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
             )
             raise ValueError(msg)
         rng, space = check_random_state(self.random_state), Space.of(own.params.weights)
-        params = tree_map(lambda p: to_numpy(p).astype(np.float64), own.model.retied(own.params))
+        params = tree_map(
+            lambda p: to_numpy(p).astype(np.float64), own.mixture.from_user(own.params)
+        )
         weights = params.weights / params.weights.sum(-1, keepdims=True)
         counts = [rng.multinomial(n_samples, w) for w in weights.reshape(-1, weights.shape[-1])]
         labels = np.asarray([np.repeat(np.arange(len(c)), c) for c in counts], np.intp)
         labels = labels.reshape(*weights.shape[:-1], n_samples)
-        X = own.model.component.sample(params.components, labels, rng)
+        X = own.mixture.component.sample(params.components, labels, rng)
         X = X if own.event else X[..., None]
         return space.array(X, space.accumulator), space.array(labels, space.index_dtype)
 
     def _n_parameters(self) -> int:
         """Return the number of free parameters."""
         own = self._distribution()
-        return own.model.n_parameters(own.event)
+        return own.mixture.n_parameters(own.event)
 
     def _ready(self) -> Distribution:
         check_is_fitted(self)

@@ -14,11 +14,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from xem._arrays import Array, array_namespace, computing, to_numpy
 from xem._linalg import cholesky, inverse_factor, matmul, transposed
+from xem._tree import fill_none
 from xem.distribution import Distribution
 from xem.em import fit
 from xem.families.regularized import Regularized, Unscaled
-from xem.init import overlaid
-from xem.models.mixture import Mixture, MixtureParams
+from xem.models.mixture import Mixture
+from xem.models.trees import MixtureParams
 from xem.sklearn import _start
 from xem.sklearn._base import MixtureEstimator, drawn
 from xem.sklearn._iterate import Outcome, Plan, iterate, stacked
@@ -203,7 +204,7 @@ class GaussianMixture(MixtureEstimator):
             return plan._replace(init=given, n_init=1)
         if plan.init and all(part is None for part in parts):
             return plan._replace(seed=drawn(rng))
-        starts = [overlaid(given, self._start(X, weights, rng)) for _ in range(plan.n_init)]
+        starts = [fill_none(given, self._start(X, weights, rng)) for _ in range(plan.n_init)]
         return plan._replace(init=stacked(starts), stacked=True)
 
     def _start(self, X: Array, weights: Array | None, rng: np.random.RandomState) -> MixtureParams:
@@ -212,7 +213,9 @@ class GaussianMixture(MixtureEstimator):
         if self.init_params == "random":
             return _start.random(model, X, weights, rng)
         init = INITS[self.init_params]
-        return fit(model, X, weights=weights, init=init, seed=drawn(rng), max_iter=0).params
+        started = fit(model, X, weights=weights, init=init, seed=drawn(rng), max_iter=0)
+        params: MixtureParams = started.params
+        return params
 
     def _keep(self, outcome: Outcome) -> None:
         """Set the attributes, and complain as scikit-learn does."""

@@ -130,12 +130,12 @@ class BestMixture(FittedEstimator):
 
     def _choose(self, fits: list[Fit]) -> None:
         """Keep the figures of all candidates, and the best of them."""
-        families: list[Any] = [own.model.component for own in fits]
+        families: list[Any] = [own.mixture.component for own in fits]
         kinds = [family.covariance for family in families]
         status = [Status(int(own.status)) for own in fits]
         columns = {name: [float(getattr(own, name)()) for own in fits] for name in CRITERIA}
         self.results_ = {
-            "n_components": np.asarray([own.model.n_components for own in fits]),
+            "n_components": np.asarray([own.mixture.n_components for own in fits]),
             "covariance_type": np.asarray(kinds),
             **{name: np.asarray(column) for name, column in columns.items()},
             "log_likelihood": np.asarray([float(own.log_likelihood) for own in fits]),
@@ -145,9 +145,9 @@ class BestMixture(FittedEstimator):
         best = status[self.best_index_]
         if best.rank:
             msg = f"No candidate has a fit; the best ended as {best.name}. "
-            msg += best.advice_for(fits[self.best_index_].model.n_components)
+            msg += best.advice_for(fits[self.best_index_].mixture.n_components)
             raise ValueError(msg)
         self.fit_ = fits[self.best_index_]
-        self.n_components_ = self.fit_.model.n_components
+        self.n_components_ = self.fit_.mixture.n_components
         self.covariance_type_ = str(self.results_["covariance_type"][self.best_index_])
         self.weights_, (self.means_, self.covariances_) = self.fit_.params

@@ -12,7 +12,7 @@ from xem._arrays import Array, to_numpy
 from xem.distribution import Distribution
 from xem.em import fit
 from xem.models.mixture import Mixture as Model
-from xem.models.mixture import MixtureParams
+from xem.models.trees import MixtureParams
 from xem.sklearn._base import MixtureEstimator, drawn
 from xem.status import Status
 
@@ -127,7 +127,7 @@ class Mixture(FittedEstimator):
             self.n_iter_, self.lower_bound_ = int(made.n_iter), float(self.lower_bound_)
             if self.status_.rank:
                 msg = f"The fit ended as {self.status_.name}. "
-                msg += self.status_.advice_for(made.model.n_components)
+                msg += self.status_.advice_for(made.mixture.n_components)
                 raise ValueError(msg)
         if self.max_iter > 0 and np.any(status == int(Status.MAX_ITER)):
             msg = f"The fit did not converge. {Status.MAX_ITER.advice}"
