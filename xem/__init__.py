@@ -1,7 +1,22 @@
 """Fit latent-variable models by expectation–maximization, many problems at once, on any array."""
 
 from xem.em import fit
-from xem.families import Family, MultivariateNormal, Normal
+from xem.families import (
+    Bernoulli,
+    Categorical,
+    Exponential,
+    ExponentialFamily,
+    Family,
+    Field,
+    Gamma,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    PointMass,
+    Poisson,
+    StudentT,
+    Uniform,
+)
 from xem.files import load, save
 from xem.models import Mixture
 from xem.once import em_step
@@ -13,14 +28,25 @@ from xem.status import Status
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Exponential",
+    "ExponentialFamily",
     "Family",
+    "Field",
     "Fit",
     "FitError",
+    "Gamma",
+    "Independent",
     "Mixture",
     "MultivariateNormal",
     "Normal",
+    "PointMass",
+    "Poisson",
     "Progress",
     "Status",
+    "StudentT",
+    "Uniform",
     "concat",
     "em_step",
     "fit",

@@ -1,0 +1,102 @@
+"""The categorical distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xem._arrays import Array, Space, array_namespace, plain
+from xem._special import log_or_inf
+from xem.families.base import Given, params_type
+from xem.families.exponential_family import ExponentialFamily
+from xem.families.fields import Field
+
+
+@dataclass(frozen=True)
+class Categorical(ExponentialFamily):
+    """Whole numbers from 0 to ``n_categories - 1``, each with a probability of its own.
+
+    ``probs`` ``(*batch, K, n_categories)`` sum to 1 and can be exactly 0 or 1. Given ones need not
+    sum to 1.
+
+    Parameters
+    ----------
+    n_categories : int
+        How many values there are.
+    """
+
+    n_categories: int
+
+    Params: ClassVar[Any] = params_type("Categorical.Params", __name__, ("probs",))
+
+    def __post_init__(self) -> None:
+        number = plain(self.n_categories)
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            msg = f"n_categories is {self.n_categories!r}; pass a whole number of at least 1"
+            raise ValueError(msg)
+        object.__setattr__(self, "n_categories", int(number))
+
+    @property
+    def fields(self) -> Mapping[str, Field]:  # type: ignore[override]
+        """The probabilities."""
+        return {"probs": Field("simplex", None, (self.n_categories,))}
+
+    def support(self, x: Array) -> Array:
+        """Return whether observations are codes of categories."""
+        return (x >= 0) & (x < self.n_categories) & (x == array_namespace(x).floor(x))
+
+    def mean(self, params: Any) -> Array | None:
+        """Return the mean codes."""
+        if params.probs is None:
+            return None
+        xp = array_namespace(params.probs)
+        return xp.sum(params.probs * self._codes(params.probs), axis=-1)
+
+    def broad(self, given: Given) -> Any:
+        """Return equal probabilities."""
+        xp = array_namespace(given.context.mean)
+        like = given.beside(given.context.mean)[..., None] + 0 * self._codes(given.context.mean)
+        return self.Params(xp.full_like(like, 1 / self.n_categories))
+
+    def statistics(self, x: Array) -> Array:
+        """Return 1 for the category of an observation, and 0 for the others."""
+        xp, codes = array_namespace(x), self._codes(x)
+        return xp.astype(x[..., None, :] == codes[:, None], x.dtype)
+
+    def natural(self, params: Any) -> tuple[Array, Array]:
+        """Return the logs of the probabilities, and 0."""
+        return log_or_inf(params.probs), array_namespace(params.probs).zeros_like(
+            params.probs[..., 0]
+        )
+
+    def from_means(self, means: Array, count: Array, params: Any, given: Given) -> Any:
+        """Return the shares of the categories."""
+        return self.Params(means / array_namespace(means).sum(means, axis=-1, keepdims=True))
+
+    def from_user(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
+        """Return probabilities that sum to 1."""
+        if params.probs is None:
+            return params
+        xp = array_namespace(params.probs)
+        return self.Params(params.probs / xp.sum(params.probs, axis=-1, keepdims=True))
+
+    def sample(
+        self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
+    ) -> np.ndarray[Any, Any]:
+        """Draw a code for each label ``(..., n)``."""
+        probs = np.take_along_axis(params.probs, labels[..., None], axis=-2)
+        cumulated = np.cumsum(probs, axis=-1)
+        drawn = (rng.random(labels.shape)[..., None] >= cumulated[..., :-1]).sum(-1)
+        return np.where(np.isfinite(cumulated[..., -1]), drawn.astype(probs.dtype), np.nan)
+
+    def _codes(self, like: Array) -> Array:
+        space = Space.of(like)
+        return space.xp.astype(space.arange(self.n_categories), like.dtype)
+
+    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+        """Return how many numbers an observation takes in a tile, at the peak of a step."""
+        own = super().footprint(n_components, event, on_host=on_host)
+        return own + 2 * self.n_categories

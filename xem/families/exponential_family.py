@@ -1,0 +1,149 @@
+"""Exponential families: densities that are one product with the statistics of observations."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+from typing import Any, ClassVar, NamedTuple
+
+from xem._arrays import Array, Space, array_namespace
+from xem._linalg import cross_sums, matmul, total
+from xem.families.base import Family, Given
+
+MOST_LOST = {32: 1e-2, 64: 1e-8}
+"""By how much the rounding of a log density may be off, in the dtype of so many bits."""
+
+
+class Natural(NamedTuple):
+    """Coefficients of the statistics and of 1 in the log densities, ``(*lead, p + 1)``."""
+
+    coefficients: Array
+
+
+class Terms(NamedTuple):
+    """Those of one component, ``(..., 1, p + 1)``: for a compiler to fuse term by term."""
+
+    coefficients: Array
+
+
+class ExponentialFamily(Family):
+    """A distribution with density ``exp(η(θ) · T(x) - A(θ)) h(x)``.
+
+    Implement `statistics`, `natural`, `from_means`, `broad` and `sample`, and `log_carrier` where
+    h is not 1. The log densities of all components are one product of matrices with the
+    statistics, and all sums are another (Dempster, Laird and Rubin 1977, *JRSS B* 39, 1,
+    section 2).
+
+    Problems whose terms are so large beside their sum that rounding could show make them one by
+    one, in the accumulating dtype.
+    """
+
+    most_lost: ClassVar[Mapping[int, float]] = MOST_LOST
+    """By how much rounding may move a log density of the fast form, by bits of the dtype."""
+
+    @abstractmethod
+    def statistics(self, x: Array) -> Array:
+        """Return the statistics T ``(*lead, p, n)`` of observations ``(*lead, *event, n)``."""
+
+    @abstractmethod
+    def natural(self, params: Any) -> tuple[Array, Array]:
+        """Return η ``(*lead, p)`` and the log normalizer A ``(*lead)``.
+
+        Where a value has probability 0, η is minus infinity.
+        """
+
+    @abstractmethod
+    def from_means(self, means: Array, count: Array, params: Any, given: Given) -> Any:
+        """Return the parameters under which the statistics have means ``(*lead, p)``.
+
+        They are the maximum of the likelihood. ``count`` ``(*lead)`` is what the means are of,
+        for tied parameters. A fixed parameter has its value in ``params``, and the others are
+        to be best beside it.
+        """
+
+    @property
+    def in_accumulator(self) -> bool:  # type: ignore[override]
+        """Whether densities are computed in the accumulating dtype, as in the exact form."""
+        return self._is_exact
+
+    @property
+    def exact(self) -> ExponentialFamily:
+        """The family in the form that makes terms one by one, in the accumulating dtype."""
+        twin: ExponentialFamily = self._exactly()
+        return twin
+
+    def precompute(self, params: Any, offset: Array) -> Natural:
+        """Return the coefficients; in the fast form they are finite."""
+        eta, normalizer = self.natural(params)
+        xp = array_namespace(eta)
+        if not self._is_exact:
+            lowest = math.log(float(xp.finfo(eta.dtype).smallest_normal))
+            eta = xp.where(eta == -math.inf, lowest, eta)
+        return Natural(xp.concat([eta, (offset - normalizer)[..., None]], axis=-1))
+
+    def unrolled(self, coefficients: Natural, k: int) -> Terms:
+        """Return the coefficients of one component."""
+        return Terms(coefficients.coefficients[..., k : k + 1, :])
+
+    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Array]:
+        """Return the log densities less the carrier, and T, ``(*lead, p, n)``."""
+        own = coefficients.coefficients
+        if self._is_exact:
+            return self._term_by_term(own, self.statistics(Space.of(x).sums(x)))
+        kept = self.statistics(x)
+        if isinstance(coefficients, Terms):
+            rows = range(kept.shape[-2])
+            terms = [own[..., i, None] * kept[..., i, :] for i in rows]
+            return reduce(add, terms) + own[..., -1:], kept
+        logs = matmul(own[..., :-1], kept[..., 0, :, :])
+        return logs + own[..., -1:], kept
+
+    @staticmethod
+    def _term_by_term(own: Array, kept: Array) -> tuple[Array, Array]:
+        """Return log densities in which what is not there has no term, be it infinite."""
+        xp = array_namespace(own)
+        logs = own[..., -1:]
+        for i in range(kept.shape[-2]):
+            row, eta = kept[..., i, :], own[..., i, None]
+            logs = logs + xp.where(row == 0, 0.0, eta * xp.where(row == 0, 1.0, row))
+        return logs, kept
+
+    def sums(self, coefficients: Any, kept: Array, responsibilities: Array) -> Array:
+        """Return the weighted sums of T, ``(*lead, p)``."""
+        if isinstance(coefficients, Terms):
+            rows = range(kept.shape[-2])
+            sums = [total(responsibilities * kept[..., i, :]) for i in rows]
+            return array_namespace(kept).stack(sums, axis=-1)
+        return cross_sums(responsibilities, kept[..., 0, :, :])
+
+    def m_step(self, params: Any, count: Array, sums: Array, given: Given) -> Any:
+        """Return the parameters under which the statistics have the means that they have."""
+        return self.from_means(sums / count[..., None], count, params, given)
+
+    def strained(self, params: Any, coefficients: Any, given: Given, space: Space) -> Array | None:
+        """Return where rounding could show: the terms' absolute sum at the ends of the data."""
+        if self._is_exact:
+            return None
+        xp, context = space.xp, given.context
+        ends = xp.stack([given.beside(context.low), given.beside(context.high)], axis=-1)
+        sizes = xp.max(xp.abs(self.statistics(ends)), axis=-1)
+        own = xp.abs(coefficients.coefficients)
+        terms = xp.sum(own[..., :-1] * sizes, axis=-1) + own[..., -1]
+        limit = self.most_lost[int(xp.finfo(space.dtype).bits)]
+        return ~(terms * space.epsilon <= limit)
+
+    def rounded_off(self, full: Natural, ready: Natural, counts: Array, sums: Array) -> Array:
+        """Return what the rounding of the coefficients takes from the log likelihood."""
+        xp = array_namespace(counts)
+        lost = full.coefficients - xp.astype(ready.coefficients, full.coefficients.dtype)
+        each = xp.sum(lost[..., :-1] * sums, axis=-1) + lost[..., -1] * counts
+        return xp.sum(each, axis=-1)
+
+    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+        """Return how many numbers an observation takes in a tile, at the peak of a step."""
+        n_statistics = max(math.prod(event), 2)
+        wide = 3 * n_components if self._is_exact else n_components
+        return 2 * n_components + wide + 2 * n_statistics + 4

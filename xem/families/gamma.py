@@ -1,0 +1,217 @@
+"""The gamma distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from xem._arrays import Array, Space, array_namespace, operand, plain
+from xem.families.base import Family, Given, gain_of, pooled
+from xem.families.exponential_family import ExponentialFamily
+from xem.families.fields import Field
+from xem.families.gamma_functions import (
+    inverse_digamma,
+    inverse_log_less_digamma,
+    log_peak,
+)
+from xem.special import log_gamma, trigamma
+
+_STEPS_OF_RATE = 8
+_LARGE = 1e6
+"""From here on ``c - 1 / ψ′(c)`` is one half, to more digits than the difference has."""
+
+
+class GammaCoefficients(NamedTuple):
+    """What a pass over the observations needs in the exact form, ``(*lead)``."""
+
+    concentration: Array
+    mean: Array
+    peak: Array
+    """What the log density has at the mean, with what is added to it."""
+
+
+@dataclass(frozen=True)
+class Gamma(ExponentialFamily):
+    """Positive numbers, with density ``rate^c x^(c-1) exp(-rate x) / Γ(c)``, c the concentration.
+
+    Parameters
+    ----------
+    concentration_limit : float
+        The largest concentration, at which the variance of a component is the square of its mean
+        divided by the limit. It bounds the likelihood, which is infinite when a component
+        collapses onto one value. Infinity switches it off.
+    """
+
+    concentration_limit: float = 1e6
+
+    fields: ClassVar = {
+        "concentration": Field("positive"),
+        "rate": Field("positive", "1/x"),
+    }
+    spread: ClassVar[frozenset[str]] = frozenset({"concentration"})
+    tieable: ClassVar[frozenset[str]] = frozenset({"concentration", "rate"})
+    needs_distinct: ClassVar[bool] = True
+    filler: ClassVar[float] = 1.0
+    most_lost: ClassVar[Mapping[int, float]] = {32: 1e-3, 64: 1e-10}
+
+    def __post_init__(self) -> None:
+        limit = plain(self.concentration_limit)
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 1:
+            msg = (
+                f"concentration_limit is {self.concentration_limit!r}; expected a number above 1: "
+                "1e6 is the default, math.inf switches it off"
+            )
+            raise ValueError(msg)
+        object.__setattr__(self, "concentration_limit", float(limit))
+
+    @property
+    def floored(self) -> bool:
+        """Whether a limit keeps the likelihood bounded."""
+        return self.concentration_limit < math.inf
+
+    def bounded(self) -> Gamma:
+        """Return the family with the default limit where it has none."""
+        limit = Gamma.concentration_limit
+        return self if self.floored else replace(self, concentration_limit=limit)
+
+    def support(self, x: Array) -> Array:
+        """Return whether observations are positive."""
+        return x > 0
+
+    def mean(self, params: Any) -> Array | None:
+        """Return the concentrations divided by the rates."""
+        known = params.concentration is not None and params.rate is not None
+        return params.concentration / params.rate if known else None
+
+    def broad(self, given: Given) -> Any:
+        """Return the distribution with the mean and the variance of the data."""
+        context = given.context
+        mean, variance = given.beside(context.mean), given.beside(context.variance)
+        xp = array_namespace(mean)
+        mean = xp.where(mean > 0, mean, 1.0)
+        variance = xp.where(variance > 0, variance, 1.0)
+        rate = mean / variance
+        return self.Params(mean * rate, rate)
+
+    def embed(self, x: Array) -> Array:
+        """Return the cube root, which is nearly Normal (Wilson and Hilferty 1931)."""
+        xp = array_namespace(x)
+        return xp.where(x > 0, x, 0.0) ** (1 / 3)
+
+    def statistics(self, x: Array) -> Array:
+        """Return x and log x."""
+        xp = array_namespace(x)
+        return xp.stack([x, xp.log(x)], axis=-2)
+
+    def natural(self, params: Any) -> tuple[Array, Array]:
+        """Return minus the rate and the concentration, and ``log Γ(c) - c log rate``."""
+        xp, (shape, rate) = array_namespace(params.rate), params
+        normalizer = log_gamma(shape) - shape * xp.log(rate)
+        return xp.stack([-rate, shape], axis=-1), normalizer
+
+    def precompute(self, params: Any, offset: Array) -> Any:
+        """Return the coefficients; in the exact form, those about the means."""
+        if not self._is_exact:
+            return super().precompute(params, offset)
+        shape, rate = params
+        return GammaCoefficients(shape, shape / rate, offset + log_peak(shape))
+
+    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Array]:
+        """Return the log densities less the carrier; in the exact form, by ``z = x / mean - 1``.
+
+        They are ``c (log(1 + z) - z)`` below the peak: narrow components keep their digits.
+        """
+        if not self._is_exact:
+            return super().log_prob(coefficients, x)
+        shape, mean, peak = (own[..., None] for own in coefficients)
+        xp, x = array_namespace(x), Space.of(x).sums(x)
+        z, near = x / mean - 1, xp.abs(x / mean - 1) < 0.5
+        logs = xp.where(near, xp.log1p(xp.where(near, z, 0.0)), xp.log(x) - xp.log(mean))
+        return peak + shape * (logs - z), self.statistics(x)
+
+    def unrolled(self, coefficients: Any, k: int) -> Any:
+        """Return the coefficients of one component."""
+        if not self._is_exact:
+            return super().unrolled(coefficients, k)
+        return Family.unrolled(self, coefficients, k)
+
+    def log_carrier(self, x: Array) -> Array:
+        """Return ``-log x``."""
+        return -array_namespace(x).log(x)
+
+    def from_means(self, means: Array, count: Array, params: Any, given: Given) -> Any:
+        """Return the maximum of the likelihood, by Newton's steps.
+
+        With m the mean and l the mean logarithm, ``log c - ψ(c) = log m - l`` and ``rate = c / m``
+        (Choi and Wette 1969, *Technometrics* 11, 683).
+        """
+        xp, mean, log_mean = array_namespace(means), means[..., 0], means[..., 1]
+        fixed, tied = given.fixed, given.tied
+        if "concentration" in fixed:
+            shape = params.concentration
+            total = pooled(mean, count) / pooled(shape, count) if "rate" in tied else mean / shape
+            return self.Params(shape, params.rate if "rate" in fixed else 1 / total)
+        if "rate" in fixed:
+            target = log_mean + xp.log(params.rate)
+            target = pooled(target, count) if "concentration" in tied else target
+            return self.Params(inverse_digamma(target), params.rate)
+        if "rate" in tied:
+            return self._of_one_rate(mean, log_mean, count)
+        excess = xp.log(mean) - log_mean
+        if "concentration" in tied:
+            excess = pooled(excess, count)
+        shape = inverse_log_less_digamma(excess)
+        limit = min(self.concentration_limit, float(xp.finfo(shape.dtype).max) ** 0.25)
+        shape = xp.minimum(shape, operand(limit, shape))
+        return self.Params(shape, shape / mean)
+
+    def _of_one_rate(self, mean: Array, log_mean: Array, count: Array) -> Any:
+        """Return the maximum with one rate for all components, by Newton's steps.
+
+        With s one over the rate, the mean of ``s ψ⁻¹(l - log s)`` over the components is to be
+        that of the observations. It rises and is concave: from below, no step goes too far.
+        """
+        xp, mean = array_namespace(mean), pooled(mean, count)
+        least = mean * float(xp.finfo(mean.dtype).eps)
+        s = xp.maximum(2 * (mean - pooled(xp.exp(log_mean), count)), least)
+        for _ in range(_STEPS_OF_RATE):
+            shape = inverse_digamma(log_mean - xp.log(s))
+            slope = xp.where(shape < _LARGE, shape - 1 / trigamma(shape), 0.5)
+            rest = mean - s * pooled(shape, count)
+            s = xp.maximum(s + rest / pooled(slope, count), least)
+        return self.Params(inverse_digamma(log_mean - xp.log(s)), 1 / s)
+
+    def clamp(self, params: Any, given: Given) -> Any:
+        """Return the parameters with the concentrations held down by the limit, at their means."""
+        if not self.floored:
+            return params
+        xp, (shape, rate) = array_namespace(params.rate), params
+        factor = xp.minimum(shape, operand(self.concentration_limit, shape)) / shape
+        if "rate" in given.tied:
+            factor = xp.broadcast_to(xp.min(factor, axis=-1, keepdims=True), shape.shape)
+        return self.Params(shape * factor, rate * factor)
+
+    def at_bound(self, params: Any, given: Given) -> Array:
+        """Return which concentrations lie on the limit or beyond what rounding resolves."""
+        xp, shape = array_namespace(params.rate), params.concentration
+        epsilon = float(xp.finfo(shape.dtype).eps)
+        limit = self.concentration_limit if self.floored else 1 / epsilon
+        return shape >= limit * (1 - 16 * epsilon)
+
+    def floor_gain(self, params: Any, given: Given) -> Array:
+        """Return what the limit adds to the log density of a component's observations."""
+        held = self.at_bound(params, given)
+        gain = gain_of(1 / self.concentration_limit)
+        return array_namespace(held).astype(held, params.rate.dtype) * gain
+
+    def sample(
+        self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
+    ) -> np.ndarray[Any, Any]:
+        """Draw one number for each label ``(..., n)``."""
+        shape, rate = (np.take_along_axis(p, labels, axis=-1) for p in params)
+        drawn: np.ndarray[Any, Any] = rng.gamma(shape) / rate
+        return drawn

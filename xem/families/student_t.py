@@ -1,0 +1,187 @@
+"""Student's t-distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from xem._arrays import Array, array_namespace, operand, plain
+from xem._linalg import total, vecdot
+from xem._special import root
+from xem.families.base import Given, params_type, pooled
+from xem.families.fields import Field
+from xem.families.gamma_functions import (
+    inverse_log_less_digamma,
+    log_half_step,
+    log_less_digamma,
+)
+from xem.families.location_scale import LocationScale
+
+DF_LIMIT = 1e6
+"""Beyond it the distribution is a Normal one to float64's last digits but four."""
+
+
+class StudentTCoefficients(NamedTuple):
+    """What a pass over the observations needs, ``(*lead)``."""
+
+    loc: Array
+    factor: Array
+    """``1 / (scale √df)``."""
+    power: Array
+    """``(df + 1) / 2``."""
+    peak: Array
+    """Of the log density at ``loc``, with what is added to it."""
+
+
+class StudentTSums(NamedTuple):
+    """Sums weighted by responsibility, ``(*lead)``, with v = (x - loc) / (scale √df)."""
+
+    w: Array
+    """Of ``w = 1 / (1 + v²)``."""
+    wv: Array
+    wvv: Array
+    log_w: Array
+
+
+@dataclass(frozen=True)
+class StudentT(LocationScale):
+    """Student's t, with density ``∝ (1 + (x - loc)² / (df scale²))^(-(df + 1) / 2) / scale``.
+
+    Parameters
+    ----------
+    df : float or None
+        The degrees of freedom of all components, above 0; None for a field ``df``, which is
+        estimated: one for each component or, with ``tied={"components.df"}``, one for all.
+    variance_floor : float
+        The smallest square of a component's scale, relative to the problem's own variance. It
+        bounds the likelihood; 0 switches it off.
+
+    Notes
+    -----
+    The M-step is that of Lange, Little and Taylor (1989, *JASA* 84, 881): an observation counts
+    ``(df + 1) / (df + u²)``, u its distance in scales, the mean of what is not observed.
+    """
+
+    df: float | None = None
+    variance_floor: float = 1e-6
+
+    Params: ClassVar[Any] = params_type("StudentT.Params", __name__, ("df", "loc", "scale"))
+    GivenDfParams: ClassVar[Any] = params_type("StudentT.GivenDfParams", __name__, ("loc", "scale"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        df = plain(self.df)
+        if df is None:
+            return
+        if isinstance(df, bool) or not isinstance(df, int | float) or not 0 < df < math.inf:
+            msg = f"df is {self.df!r}; expected a number above 0, or None to estimate it"
+            raise ValueError(msg)
+        object.__setattr__(self, "df", float(df))
+        object.__setattr__(self, "Params", self.GivenDfParams)
+
+    @property
+    def fields(self) -> Mapping[str, Field]:  # type: ignore[override]
+        """Degrees of freedom, unless they are given, location and scale."""
+        free = {} if self.df is not None else {"df": Field("positive")}
+        return {**free, "loc": Field("real", "x"), "scale": Field("positive", "dx")}
+
+    @property
+    def tieable(self) -> frozenset[str]:  # type: ignore[override]
+        """Any of them."""
+        return frozenset(self.fields)
+
+    def broad(self, given: Given) -> Any:
+        """Return a distribution about the data's mean, as wide as they are."""
+        mean, scale = given.beside(given.context.mean), given.beside(root(given.context.metric))
+        own = {"loc": mean, "scale": scale}
+        if self.df is None:
+            own["df"] = array_namespace(scale).full_like(scale, 10.0)
+        return self.Params(**own)
+
+    def precompute(self, params: Any, offset: Array) -> StudentTCoefficients:
+        """Return the components' own coordinates and the heights of their peaks."""
+        xp, scale, df = array_namespace(params.scale), params.scale, self._df(params)
+        peak = offset + log_half_step(df / 2) - 0.5 * xp.log(df * math.pi) - xp.log(scale)
+        return StudentTCoefficients(params.loc, 1 / (scale * xp.sqrt(df)), (df + 1) / 2, peak)
+
+    def log_prob(self, coefficients: StudentTCoefficients, x: Array) -> tuple[Array, Any]:
+        """Return ``peak - power log(1 + v²)``, and v and that logarithm."""
+        loc, factor, power, peak = (own[..., None] for own in coefficients)
+        xp, away = array_namespace(x), x - loc
+        v = away * factor
+        if not self._is_exact:
+            logs = xp.log1p(v * v)
+            return peak - power * logs, (v, logs)
+        most = float(xp.finfo(v.dtype).max) ** 0.5 / 2  # the square of more may overflow
+        far = xp.abs(v) > most
+        v = xp.clip(v, -most, most)
+        size = xp.log(xp.where(far, xp.abs(away), 1.0)) + xp.log(factor)
+        logs = xp.where(far, 2 * size, xp.log1p(v * v))
+        return peak - power * logs, (v, logs)
+
+    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> StudentTSums:
+        """Return the weighted sums of w, w v, w v² and log w."""
+        v, logs = kept
+        share = responsibilities / (1 + v * v)
+        shared = share * v
+        return StudentTSums(
+            total(share), total(shared), vecdot(shared, v), -vecdot(responsibilities, logs)
+        )
+
+    def m_step(self, params: Any, count: Array, sums: StudentTSums, given: Given) -> Any:
+        """Return weighted means and scales, and the degrees of freedom by Newton's steps."""
+        xp, df, scale = array_namespace(count), self._df(params), params.scale
+        fixed, tied = given.fixed, given.tied
+        ratio, unit = (df + 1) / df, scale * xp.sqrt(df)
+        free = params.loc + unit * sums.wv / sums.w
+        loc = params.loc if "loc" in fixed else free
+        if "loc" in tied and "loc" not in fixed:
+            loc = pooled(free, sums.w * ratio / scale**2)
+        away = (loc - params.loc) / unit
+        square = sums.wvv - 2 * away * sums.wv + away * away * sums.w
+        square = xp.maximum(square, xp.zeros_like(square)) * (df + 1) / count
+        variance = square * scale * scale
+        variance = pooled(variance, count) if "scale" in tied else variance
+        own = {"loc": loc, "scale": scale if "scale" in fixed else root(variance)}
+        if self.df is None:
+            own["df"] = df if "df" in fixed else self._new_df(df, count, sums, "df" in tied)
+        return self.Params(**own)
+
+    def _new_df(self, df: Array, count: Array, sums: StudentTSums, tied: bool) -> Array:
+        """Return degrees of freedom: ``log(ν/2) - ψ(ν/2) = mean(w - log w) - 1``, w of unit mean.
+
+        The expected logarithm of what is not observed is that of a gamma variable (Liu and Rubin
+        1995, *Statistica Sinica* 5, 19, equation 5).
+        """
+        xp, ratio = array_namespace(df), (df + 1) / df
+        spread, _ = log_less_digamma((df + 1) / 2)
+        excess = (ratio * sums.w / count - 1) - xp.log1p(1 / df) - sums.log_w / count + spread
+        excess = pooled(excess, count) if tied else excess
+        return xp.minimum(2 * inverse_log_less_digamma(excess), operand(DF_LIMIT, df))
+
+    def _df(self, params: Any) -> Array:
+        if self.df is None:
+            own: Array = params.df
+            return own
+        return array_namespace(params.scale).full_like(params.scale, self.df)
+
+    @property
+    def exact(self) -> StudentT:
+        """The family in the form that no observation is too far for."""
+        twin: StudentT = self._exactly()
+        return twin
+
+    def sample(
+        self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
+    ) -> np.ndarray[Any, Any]:
+        """Draw one number for each label ``(..., n)``."""
+        own = {name: np.take_along_axis(p, labels, axis=-1) for name, p in params._asdict().items()}
+        df = own.get("df", np.full(labels.shape, self.df))
+        known = np.isfinite(df)
+        unit = rng.standard_t(np.where(known, df, 1.0))
+        drawn: np.ndarray[Any, Any] = own["loc"] + own["scale"] * unit
+        return drawn
