@@ -13,8 +13,8 @@ import narwhals as nw
 import numpy as np
 import pyarrow as pa
 
-from xem import families
 from xem._arrays import Space
+from xem._carried import families_of_columns
 from xem._fitted import Fitted
 from xem._formats.base import TableError
 from xem._groups import Groups, names, numbers
@@ -79,17 +79,17 @@ def family(name: str, variance_floor: float | None) -> Family:
     TableError
         If there is no such family of scalar observations.
     """
-    known = {
-        kind.__name__.lower(): kind
-        for kind in vars(families).values()
-        if isinstance(kind, type) and issubclass(kind, Family) and kind is not Family
-        if kind.event_rank == 0
-    }
+    known = families_of_columns()
     if name not in known:
         msg = f"there is no family {name!r}; choose one of {', '.join(known)}"
         raise TableError(msg)
-    options = {} if variance_floor is None else {"variance_floor": variance_floor}
-    return known[name](**options)
+    if variance_floor is None:
+        return known[name]()
+    floored = [n for n, kind in known.items() if "variance_floor" in kind.__dataclass_fields__]
+    if name not in floored:
+        msg = f"--variance-floor goes with the families {', '.join(floored)}, not with {name}"
+        raise TableError(msg)
+    return known[name](variance_floor=variance_floor)  # type: ignore[call-arg]
 
 
 def fit_table(
@@ -235,7 +235,7 @@ def _labelled(
 ) -> tuple[pa.Array, np.ndarray[Any, Any]]:
     """Return the label of each observation, null without one, and its posterior."""
     labels = np.full(len(x), -1)
-    posterior = np.full((len(x), fitted.fit.model.n_components), np.nan)
+    posterior = np.full((len(x), fitted.fit.mixture.n_components), np.nan)
     known = np.flatnonzero((group >= 0) & np.isfinite(x))
     own, column = fitted.fit[group[known]], x[known][:, None]
     labels[known] = own.predict(column)[:, 0]

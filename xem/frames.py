@@ -13,6 +13,7 @@ except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(_NEEDED, name=missing.name) from missing
 
 from xem._arrays import Space
+from xem._carried import check_carried, has_columns
 from xem._groups import FITTED, Groups, check_numbers
 from xem._words import known_names, quoted
 from xem.boundary import check_model
@@ -114,6 +115,7 @@ def fit_groups(
     if model.event_rank:
         msg = f"model is {model}, of vectors; a frame has one column of numbers: fit arrays"
         raise ValueError(msg)
+    check_carried(model, "tables hold", has_columns)
     by = [by] if isinstance(by, str) or not isinstance(by, Iterable) else _names(by)
     values = _observed(value, columns)
     used = [*by, *values, *([] if weights is None else [weights])]
