@@ -3,66 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 import xem
-from xem._arrays import array_namespace, overwrite
-from xem._linalg import vecdot
+from xem._arrays import array_namespace
 
 
 class ExponentialParams(NamedTuple):
-    rate: Any
-
-
-class ExponentialSums(NamedTuple):
-    x: Any
+    rate: object
 
 
 @dataclass(frozen=True)
 class Exponential(xem.Family):
     """Another support than the Normal's, no location, a scale."""
 
-    Params: ClassVar[Any] = ExponentialParams
-    standardization: ClassVar = "scale"
+    fields: ClassVar = {"rate": xem.Field("positive", "1/x")}
+    Params: ClassVar = ExponentialParams
 
     def support(self, x):
         return x >= 0
 
-    def valid(self, params):
-        return array_namespace(params.rate).isfinite(params.rate) & (params.rate > 0)
-
     def mean(self, params):
         return None if params.rate is None else 1 / params.rate
 
-    def initial(self, means, context):
-        return ExponentialParams(1 / (means + 1e-3))
+    def broad(self, given):
+        return ExponentialParams(1 / given.beside(given.context.mean))
 
-    def prepare(self, params, log_weights, *, exact):
-        return params.rate, log_weights + array_namespace(log_weights).log(params.rate)
+    def log_prob(self, coefficients, x):
+        (rate,), offset = coefficients
+        peak = offset + array_namespace(rate).log(rate)
+        return peak[..., None] - rate[..., None] * x, x
 
-    def features(self, ready, x):
-        rate, _ = ready
-        xp = array_namespace(x)
-        return xp.broadcast_to(x[..., None, :], (*rate.shape, x.shape[-1]))
+    def sums(self, coefficients, kept, responsibilities):
+        return array_namespace(kept).sum(responsibilities * kept, axis=-1)
 
-    def log_prob(self, ready, features):
-        rate, peak = ready
-        logs = features * rate[..., None]
-        return overwrite(logs, "subtract", peak[..., None], logs)
-
-    def sums(self, ready, responsibilities, features):
-        return ExponentialSums(vecdot(responsibilities, features))
-
-    def m_step(self, params, counts, sums, context, fixed, tied):
-        return ExponentialParams(counts / sums.x)
-
-    def standardize(self, params, centre, scale):
-        return ExponentialParams(None if params.rate is None else params.rate * scale[..., None])
-
-    def unstandardize(self, params, centre, scale):
-        return ExponentialParams(params.rate / scale[..., None])
+    def m_step(self, params, count, sums, given):
+        return ExponentialParams(count / sums)
 
     def sample(self, params, labels, rng):
         return rng.exponential(1 / np.take_along_axis(params.rate, labels, axis=-1))

@@ -17,7 +17,7 @@ import pytest
 
 from tests import cupy_host
 from tests.gpu.children import ROOT, demand
-from xem.testing import LAWS
+from tests.test_laws import OF_ALL
 
 FILES = (
     "tests/gpu/cupy_habits.py",
@@ -54,6 +54,6 @@ def test_the_lane_passes_whole(tmp_path: Path) -> None:
     files = Counter(str(case.get("classname")).rpartition(".")[2] for case in cases)
     assert set(files) == {Path(file).stem for file in FILES}
     names = [str(case.get("name")) for case in cases]
-    for law in LAWS:
+    for law in OF_ALL:
         runs = [name for name in names if name.endswith(f"-{law.__name__}]")]
         assert {"float32", "float64"} <= {part for name in runs for part in name.split("-")}
