@@ -787,7 +787,11 @@ ERRORS: dict[str, tuple[dict[str, str | None], str]] = {
     ),
     "unknown criterion": ({"--components": "1:2", "--criterion": "dic"}, "'--criterion': 'dic'"),
     "table and JSON to stdout": ({"--out": "-", "--json": True}, "name a file with --out"),
-    "unknown family": ({"--family": "cauchy"}, "there is no family 'cauchy'; choose one of normal"),
+    "unknown family": ({"--family": "cauchy"}, "there is no family 'cauchy'; choose one of"),
+    "no such floor": (
+        {"--family": "poisson", "--variance-floor": 1e-4},
+        "--variance-floor goes with the families normal, studentt, not with poisson",
+    ),
     "unknown backend": ({"--backend": "tpu"}, "'tpu'; choose one of numpy, torch, cupy, jax"),
     "NumPy on a GPU": ({"--device": "cuda"}, "numpy cannot compute on device 'cuda' here: "),
     "device without data": ({"--backend": "torch", "--device": "meta", "--quiet": True}, "meta"),

@@ -36,7 +36,7 @@ def estimate(
         return np.asarray(model.estimate(scatter, counts, None, old))
     own = (None if a is None else np.diagonal(a, axis1=-2, axis2=-1) for a in (scatter, old))
     first, last = own
-    return np.asarray(model.exposed(model.estimate(first, counts, None, last)))
+    return np.asarray(model.to_user(model.estimate(first, counts, None, last)))
 
 
 @of_every_model

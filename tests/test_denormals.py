@@ -17,7 +17,7 @@ from tests.lanes import JaxLane, Lane, on_lanes, without_jax
 from xem._arrays import is_launched
 from xem._special import responsibilities
 from xem._tree import tree_map
-from xem.models.base import Tile
+from xem.families.base import Tile
 
 K = 5
 LOC = np.arange(K) * 9.0
@@ -97,7 +97,8 @@ def check_responsibilities(
     monkeypatch.setattr(xem.models.mixture, "responsibilities", spied)
     model, x = mixture(kind, K), observations(kind, scale)
     mass, own = weights_of(weight, x.shape[-1]), on_lane(lane, parameters(model, kind, scale))
-    ready = model.prepare(model.retied(own), exact=exact)
+    model = model.exact if exact else model
+    ready = model.at_level(model.from_user(own), None)
     tile = Tile(lane.asarray(x), None if mass is None else lane.asarray(mass))
     if is_launched(tile.x):
         pytest.skip("devices are as fast with denormal numbers")

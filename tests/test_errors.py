@@ -70,8 +70,8 @@ DATA = {
         "float32", "float64", "convert", x=[X, X.astype("f4")], error=TypeError
     ),
     "not a model": fit("model is 3", "xem.Mixture(xem.Normal(), 2)", model=3, error=TypeError),
-    "a family for a model": fit(
-        "model is Normal", "xem.Mixture(", model=xem.Normal(), error=TypeError
+    "a family without parameters": fit(
+        "model is PointMass", "xem.Mixture", model=xem.PointMass(), error=TypeError
     ),
     "a class for a model": fit("model is", "xem.Mixture(", model=xem.Mixture, error=TypeError),
 }

@@ -1063,7 +1063,8 @@ BAD = {
     "lengths": bad("lengths", "leave", value="x", lengths=np.asarray([9]), error=TypeError),
     "bad option": bad("n_init is 0", "at least 1", value="x", n_init=0),
     "no model": bad("model is 3", "xem.Mixture(", value="x", model=3, error=TypeError),
-    "a family": bad("model is Normal", value="x", model=xem.Normal(), error=TypeError),
+    "a family": bad("model is Normal", "mixtures of", "Poisson", value="x", model=xem.Normal()),
+    "blocks": bad("tables hold", "Normal", value="x", model=xem.Mixture([(xem.Normal(), 2)])),
     "device": bad("numpy", "device 'cuda'", "choose", value="x", device="cuda"),
     "name for a namespace": bad("'torch' cannot compute", value="x", xp="torch"),
 }  # fmt: skip

@@ -470,6 +470,11 @@ class OfVectors(xem.Normal):
     """Components without covariances."""
 
     event_rank: ClassVar[int] = 1
+    fields: ClassVar = {
+        "loc": xem.Field("real", "x", (None,)),
+        "scale": xem.Field("positive", "dx", (None,)),
+    }
+    Params: ClassVar = xem.Normal.Params
 
 
 def test_wrong_arguments():

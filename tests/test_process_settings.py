@@ -192,7 +192,7 @@ def test_automatic_casts_change_no_bit(lane: Lane, dtype: torch.dtype, weighted:
 def test_automatic_casts_change_no_bit_of_a_compiled_fit(lane: Lane):
     """With so many terms that its programs have products of matrices, compiled inside."""
     model, x = xem.Mixture(xem.MultivariateNormal("diag"), 4), lane.asarray(vectors())
-    assert not model.fuses(x.shape[1:]), "the case shows nothing"
+    assert not model.fuses(1, x.shape[1:]), "the case shows nothing"
     options = {"seed": 0, "max_iter": 4, "tol": 0, "compile": True}
     with torch.autocast("cpu", torch.bfloat16):
         inside = xem.fit(model, x, **options)

@@ -74,7 +74,7 @@ def test_what_is_left_is_less_than_the_likelihood_of_the_wider_mixture(lane: Lan
     labels = np.repeat(np.eye(2), [60, 15], axis=0)
     fit = xem.fit(model, lane.asarray(x), init=m_step(model, lane.asarray(labels), lane.asarray(x)))
     assert int(lane.to_numpy(fit.status)) == Status.ON_FLOOR, "the data show nothing"
-    params = lane.to_numpy(model.retied(fit.params))
+    params = lane.to_numpy(model.from_user(fit.params))
     weights, (loc, cov) = params
     if covariance != "full":
         cov = cov[..., None] * np.eye(2)

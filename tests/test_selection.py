@@ -65,7 +65,7 @@ def gain_of(fit: xem.Fit, i: int, x: np.ndarray) -> float:
     """
     if fit.status[i] != Status.ON_FLOOR:
         return 0.0
-    own, shares = fit.model.retied(fit[i].params), fit[i].posterior(x)
+    own, shares = fit.model.from_user(fit[i].params), fit[i].posterior(x)
     held = own.components.scale <= 1e-3 * x.std() * (1 + 1e-9)
     return float((shares * held).sum()) * math.log(0.5 / 1e-3) + 2 * math.log(len(x))
 
@@ -96,7 +96,7 @@ def assert_chosen(selected: Selected, several: Sequence[xem.Fit], best: Sequence
         assert_array_equal(selected.bic[i], fit.bic()[i])
         for name in ("log_likelihood", "n_iter", "status", "total_weight", "log_map", "floor_gain"):
             assert_array_equal(getattr(selected.fit, name)[i], getattr(fit, name)[i])
-        params = fit.model.retied(fit.params)
+        params = fit.model.from_user(fit.params)
         assert_array_equal(selected.fit.params.weights[i, :k], params.weights[i])
         assert_array_equal(selected.fit.params.weights[i, k:], 0)
         for ours, known in zip(selected.fit.params.components, params.components, strict=True):

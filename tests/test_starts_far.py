@@ -12,8 +12,8 @@ import xem
 from tests.lanes import Lane, without_jax
 from xem._arrays import computing
 from xem.distances import near_vectors
+from xem.families.base import Tile
 from xem.init import INITS, RANKS, assigned
-from xem.models.base import Tile
 
 on_inits = pytest.mark.parametrize("init", [i for i in INITS if 1 in RANKS.get(i, (1,))])
 
