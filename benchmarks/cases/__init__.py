@@ -22,6 +22,7 @@ CASES = {
     "compiled": "compiled",
     "paths": "paths",
     "sklearn": "drop_in",
+    "families": "families",
     "gpu": "gpu",
 }
 
