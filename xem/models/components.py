@@ -45,13 +45,13 @@ class Components(Family):
                 )
                 raise ValueError(msg)
 
-    @property
+    @cached_property
     def blocks(self) -> Blocks:
         """The families of the components, and how many there are of each."""
         own: Blocks = self._blocks  # type: ignore[attr-defined]
         return own
 
-    @property
+    @cached_property
     def is_in_blocks(self) -> bool:
         """Whether the components were given in blocks: their parameters are a tuple then."""
         return not isinstance(self.component, Family)
@@ -59,7 +59,7 @@ class Components(Family):
     def _path(self, j: int) -> str:
         return f"components.{j}." if self.is_in_blocks else "components."
 
-    @property
+    @cached_property
     def parameter_names(self) -> tuple[str, ...]:
         """The parameters by dotted name."""
         own = [
@@ -82,6 +82,12 @@ class Components(Family):
         """Return the names of a block's parameters among some of the mixture's."""
         path = self._path(j)
         return frozenset(name.removeprefix(path) for name in names if name.startswith(path))
+
+    @cached_property
+    def _options(self) -> tuple[tuple[frozenset[str], frozenset[str]], ...]:
+        """The fixed and the tied parameters of each block."""
+        numbers = range(len(self.blocks))
+        return tuple((self.within(self.fixed, j), self.within(self.tied, j)) for j in numbers)
 
     def hidden(self, j: int) -> frozenset[str]:
         """Return the parameters of a block that callers see without an axis of components."""
@@ -109,42 +115,42 @@ class Components(Family):
         """Return what `_cut` cuts in one array."""
         return array_namespace(*parts).concat(parts, axis=axis) if self.is_in_blocks else parts
 
-    @property
+    @cached_property
     def event_rank(self) -> int:  # type: ignore[override]
         """How many trailing axes belong to one observation."""
         return self.blocks[0][0].event_rank
 
-    @property
+    @cached_property
     def tied_components(self) -> frozenset[str]:
         """The component parameters that all components share."""
         return self.within(self.tied, 0)
 
-    @property
+    @cached_property
     def n_clusters(self) -> int:
         """How many clusters a start makes: one for each component that has a place, or one."""
         return max(sum(family.n_clusters * count for family, count in self.blocks), 1)
 
-    @property
+    @cached_property
     def n_distinct(self) -> int:
         """How many distinct values a problem must have."""
         return max(sum(family.n_distinct * count for family, count in self.blocks), 1)
 
-    @property
+    @cached_property
     def monotone(self) -> bool:  # type: ignore[override]
         """Whether the objective never falls; a fall is then rounding, and ends a fit."""
         return all(family.monotone for family, _ in self.blocks)
 
-    @property
+    @cached_property
     def floored(self) -> bool:
         """Whether a floor keeps the likelihood bounded."""
         return all(family.floored for family, _ in self.blocks)
 
-    @property
+    @cached_property
     def leaves_floor(self) -> bool:
         """Whether this form of the step leaves a floor to the exact one."""
         return any(family.leaves_floor for family, _ in self.blocks)
 
-    @property
+    @cached_property
     def spread(self) -> frozenset[str]:
         """Parameters that cannot be estimated from equal values."""
         own = {
@@ -154,34 +160,34 @@ class Components(Family):
         }
         return frozenset(own) - self.fixed
 
-    @property
+    @cached_property
     def needs_scale(self) -> bool:  # type: ignore[override]
         """Whether some component cannot be estimated from zeros alone."""
         return any(family.needs_scale for family, _ in self.blocks)
 
-    @property
+    @cached_property
     def standardization(self) -> Literal["location-scale", "scale", "none"]:
         """Under which changes of the data all components go over into themselves."""
         own: list[Any] = [family.standardization for family, _ in self.blocks]
         kind: Literal["location-scale", "scale", "none"] = min(own, key=STANDARDIZATIONS.index)
         return kind
 
-    @property
+    @cached_property
     def isotropic(self) -> bool:
         """Whether the columns of a vector must keep one common scale."""
         return any(family.isotropic for family, _ in self.blocks)
 
-    @property
+    @cached_property
     def least_spread(self) -> float:
         """The standard deviation that no component is below, in the units of the data."""
         return max(family.least_spread for family, _ in self.blocks)
 
-    @property
+    @cached_property
     def filler(self) -> float:  # type: ignore[override]
         """A number that the first component can have."""
         return self.blocks[0][0].filler
 
-    @property
+    @cached_property
     def in_accumulator(self) -> bool:  # type: ignore[override]
         """Whether densities are computed in the accumulating dtype."""
         return any(family.in_accumulator for family, _ in self.blocks)
@@ -236,14 +242,14 @@ class Components(Family):
         found = [family.support(x) for family, _ in self.blocks]
         return None if any(own is None for own in found) else reduce(or_, found)
 
-    @property
+    @cached_property
     def _embedding(self) -> Family | None:
         """The family that says what starts cluster: that of all components with a place, if one."""
         placed = [family for family, _ in self.blocks if family.n_clusters]
         alike = placed and all(type(family) is type(placed[0]) for family in placed)
         return placed[0] if alike else None
 
-    @property
+    @cached_property
     def embeds(self) -> bool:
         """Whether starts cluster something else than the observations."""
         return self._embedding is not None and self._embedding.embeds
@@ -252,7 +258,7 @@ class Components(Family):
         """Return what starts cluster of observations."""
         return x if self._embedding is None else self._embedding.embed(x)
 
-    @property
+    @cached_property
     def has_carrier(self) -> bool:
         """Whether all components have a part of the log density in common."""
         return not self.is_in_blocks and self.component.has_carrier

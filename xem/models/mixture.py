@@ -267,8 +267,10 @@ class Mixture(Parametrized):
     def _given_to(self, j: int, given: Given) -> Given:
         """Return what the M-step of a block has to go by."""
         prior = None if given.prior is None else given.prior.components
-        fixed = self.within(self.fixed | given.fixed, j)
-        return Given(given.context, given.depth + 1, prior, fixed, self.within(self.tied, j))
+        fixed, tied = self._options[j]
+        if given.fixed:
+            fixed = fixed | self.within(given.fixed, j)
+        return Given(given.context, given.depth + 1, prior, fixed, tied)
 
     def kept(self, old: Any, new: Any, alive: Array, given: Given) -> MixtureParams:
         """Return new parameters, with the old ones where there is no mass."""
