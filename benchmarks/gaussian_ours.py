@@ -55,7 +55,7 @@ def breadth(problem: Problem) -> int:
     kind, x, _, start = problem
     model = xem.Mixture(xem.MultivariateNormal(covariance=kind), len(start.weights))
     budget = Budget.of(Space.of(x), None, THREADS)
-    return budget.breadth(model.footprint(x.shape[1:], exact=False, on_host=True))
+    return budget.breadth(model.footprint(1, x.shape[1:], on_host=True))
 
 
 def products(problem: Problem) -> Callable[[int], None]:
