@@ -13,6 +13,7 @@ from scipy import optimize, special, stats
 
 import xem
 from tests.components import em
+from tests.lanes import without_jax
 from xem._tree import leaves
 
 RNG = np.random.default_rng(7)
@@ -272,6 +273,7 @@ def test_latent_classes_with_probabilities_of_0_and_1(lane):
     assert_allclose(lane.to_numpy(fit.log_prob(lane.asarray(x))).sum(), values[-1], rtol=rtol)
 
 
+@without_jax
 def test_latent_classes_of_categories(lane):
     rng = np.random.default_rng(6)
     x = np.where(

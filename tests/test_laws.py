@@ -182,7 +182,6 @@ IN_JAX: dict[JaxLane, dict[str, tuple[Law, ...]]] = {
         "normal": OF_ALL,
         "normal-tied-scale": SHORT,
         "vectors-full": SHORT,
-        **dict.fromkeys(("poisson", "gamma", "student-t", "bernoulli", "noise"), (backend_equal,)),
     },
     JaxLane("float32"): {"normal": SHORT},
     JaxLane("float32", x64=False): {"normal": SHORT, "vectors-full": SHORT},
@@ -203,12 +202,13 @@ def laws(config: str, lane: Lane) -> tuple[Law, ...]:
         return IN_JAX[lane].get(config, ())
     if isinstance(lane, NumpyLane):
         return LAWS if lane.dtype_name == "float64" else _in_float32(config)
+    short = config in (*ALIKE, "categorical", "gamma")
     if config in PATHS or lane.needs_gpu:
-        return OF_ALL
+        return SHORT if short else OF_ALL
     if lane.is_slow or not lane.has_float64:
         return ()
     if lane == TorchLane("float64"):
-        return SHORT if config in (*ALIKE, "categorical", "gamma") else OF_ALL
+        return SHORT if short else OF_ALL
     return () if config in ALIKE else SHORT
 
 
