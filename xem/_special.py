@@ -55,6 +55,11 @@ def log_of_share(share: Array) -> tuple[Array, Array | None]:
     return xp.log(xp.where(there, share, 1.0)), xp.where(there, 1.0, share)
 
 
+def cube_root(x: Array) -> Array:
+    """Return the cube roots of positive numbers, and 0 for others."""
+    return array_namespace(x).where(x > 0, x, 0.0) ** (1 / 3)
+
+
 def log_or_inf(x: Array) -> Array:
     """Return the logarithms of numbers from 0 on, with derivatives of 0 at 0."""
     xp = array_namespace(x)

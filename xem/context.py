@@ -83,7 +83,6 @@ def _carrier(model: Mixture, context: Context, tiles: Tiles, space: Space) -> Ar
         x = space.sums(x)
         inside = model.support(x)
         value = model.log_carrier(x if inside is None else xp.where(inside, x, model.filler))
-        value = space.sums(value)
         sums.append(weighed(total(value) if weights is None else vecdot(value, weights), context))
     return add(sums)
 

@@ -133,9 +133,10 @@ class Distribution:
             Their components; -1 in problems without a fit. A family fitted by itself has none, and
             returns ``x`` alone.
         """
-        n, rng, space = whole("n", n, 0), generator(seed), Space.of(self._full.weights)
-        with computing(self._full.weights):
-            params = tree_map(to_numpy, self._full)
+        full = self._full
+        n, rng, space = whole("n", n, 0), generator(seed), Space.of(full.weights)
+        with computing(full.weights):
+            params = tree_map(to_numpy, full)
             x, labels = self.mixture.draw(params, n, rng)
             if isinstance(self.mixture, Alone):
                 return space.array(x)
@@ -156,10 +157,11 @@ class Distribution:
         """
         rank = self.mixture.event_rank
         space = check_data(x, None, None, rank)
-        if space.xp is not array_namespace(self._full.weights):
+        own = array_namespace(leaves(self.params)[0])
+        if space.xp is not own:
             msg = (
                 f"x is of {space.xp.__name__} and the fit of "
-                f"{array_namespace(self._full.weights).__name__}; expected one array namespace"
+                f"{own.__name__}; expected one array namespace"
             )
             raise TypeError(msg)
         lead, n, event = split_shape(x, rank)

@@ -88,9 +88,8 @@ class Categorical(ExponentialFamily):
     ) -> np.ndarray[Any, Any]:
         """Draw a code for each label ``(..., n)``."""
         probs = np.take_along_axis(params.probs, labels[..., None], axis=-2)
-        cumulated = np.cumsum(probs, axis=-1)
-        drawn = (rng.random(labels.shape)[..., None] >= cumulated[..., :-1]).sum(-1)
-        return np.where(np.isfinite(cumulated[..., -1]), drawn.astype(probs.dtype), np.nan)
+        drawn = drawn_categories(probs, rng).astype(probs.dtype)
+        return np.where(np.isfinite(probs.sum(-1)), drawn, np.nan)
 
     def _codes(self, like: Array) -> Array:
         space = Space.of(like)
@@ -100,3 +99,12 @@ class Categorical(ExponentialFamily):
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
         own = super().footprint(n_components, event, on_host=on_host)
         return own + 2 * self.n_categories
+
+
+def drawn_categories(probs: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Draw a code from each set of probabilities ``(..., n_categories)``."""
+    cumulated = np.cumsum(probs, axis=-1)
+    drawn: np.ndarray[Any, Any] = (
+        rng.random(probs.shape[:-1])[..., None] >= cumulated[..., :-1]
+    ).sum(-1)
+    return drawn

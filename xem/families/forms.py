@@ -41,6 +41,7 @@ from xem._linalg import (
 )
 from xem.families.base import DIFFERENCE
 from xem.families.covariances import Covariance
+from xem.families.exponential_family import MOST_LOST
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _FAR = 3.0
@@ -466,5 +467,4 @@ def _strain(coefficients: Array, features: Array, space: Space) -> Array:
     """
     xp = array_namespace(coefficients)
     terms = xp.sum(xp.abs(coefficients) * transposed(features), axis=-1)
-    limit = 1e-8 if space.epsilon < 1e-12 else 1e-2
-    return ~(terms * space.epsilon <= limit)
+    return ~(terms * space.epsilon <= MOST_LOST[int(xp.finfo(space.dtype).bits)])

@@ -91,7 +91,7 @@ class Components(Family):
 
     def hidden(self, j: int) -> frozenset[str]:
         """Return the parameters of a block that callers see without an axis of components."""
-        return self.within(self.tied, j)
+        return self._options[j][1]
 
     def each(self, function: Callable[..., Any], *trees: Any) -> Any:
         """Return ``function(family, number of the block, *its trees)`` of each block, as a tree.
@@ -123,7 +123,7 @@ class Components(Family):
     @cached_property
     def tied_components(self) -> frozenset[str]:
         """The component parameters that all components share."""
-        return self.within(self.tied, 0)
+        return self._options[0][1]
 
     @cached_property
     def n_clusters(self) -> int:

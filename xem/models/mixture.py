@@ -25,6 +25,7 @@ from xem._linalg import total
 from xem._special import log_of_share, logsumexp, posterior, responsibilities, shares
 from xem._tree import tree_map
 from xem.families.base import Context, Family, Given, Tile
+from xem.families.categorical import drawn_categories
 from xem.models.evaluation import log_density, log_joint
 from xem.models.parametrized import Parametrized
 from xem.models.trees import (
@@ -414,7 +415,7 @@ class Mixture(Parametrized):
         def of(family: Family, j: int, own: Any) -> Array:
             bound = family.at_bound(own, inner)
             bounded = family.spread or frozenset(family.parameter_names)
-            needed = bounded - self.within(self.fixed, j)
+            needed = bounded - self._options[j][0]
             return bound if needed or isinstance(family, Mixture) else xp.zeros_like(bound)
 
         bound = self._of_components(of, params, unless=False)
@@ -452,7 +453,7 @@ class Mixture(Parametrized):
     ) -> np.ndarray[Any, Any]:
         """Draw one observation of the mixture of each label ``(..., n)``."""
         weights = np.take_along_axis(params.weights, labels[..., None], axis=-2)
-        inner = _drawn_labels(weights, rng)
+        inner = drawn_categories(weights, rng)
         lead = params.weights.shape[:-1]
 
         def of(_: Family, j: int, own: Any) -> Any:
@@ -492,7 +493,7 @@ class Mixture(Parametrized):
         """Draw so many observations ``(..., n, *event)`` of each problem, and their components."""
         weights = params.weights[..., None, :]
         shape = (*weights.shape[:-2], n, weights.shape[-1])
-        labels = _drawn_labels(np.broadcast_to(weights, shape), rng)
+        labels = drawn_categories(np.broadcast_to(weights, shape), rng)
         return self.sample_components(params.components, 0, labels, rng), labels
 
     # densities at any observations
@@ -578,15 +579,6 @@ def _within_support(family: Family, coefficients: Any, x: Array) -> tuple[Array,
         wide = Space.of(x).sums(x) if family.in_accumulator else x
         logs = logs + family.log_carrier(wide)
     return logs if inside is None else xp.where(inside, logs, -math.inf), kept
-
-
-def _drawn_labels(weights: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Draw a component for each set of weights ``(..., n, K)``."""
-    cumulated = np.cumsum(weights, axis=-1)
-    labels: np.ndarray[Any, Any] = (
-        rng.random(weights.shape[:-1])[..., None] >= cumulated[..., :-1]
-    ).sum(-1)
-    return labels
 
 
 def _event(tile: Tile, rank: int) -> tuple[int, ...]:
