@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, reduce
 from itertools import accumulate, pairwise
 from operator import or_
@@ -24,6 +24,8 @@ class Components(Family):
     n_components: int = None  # type: ignore[assignment]
     fixed: frozenset[str] = frozenset()
     tied: frozenset[str] = frozenset()
+    blocks: Blocks = field(default=(), init=False, repr=False, compare=False)
+    """The families of the components, and how many there are of each."""
 
     def __post_init__(self) -> None:
         if isinstance(self.component, Family):
@@ -32,7 +34,7 @@ class Components(Family):
             blocks = as_blocks(self.component)
             object.__setattr__(self, "component", blocks)
             check_total(self.n_components, blocks)
-        object.__setattr__(self, "_blocks", blocks)
+        object.__setattr__(self, "blocks", blocks)
         object.__setattr__(self, "n_components", sum(count for _, count in blocks))
         for option, allowed in (("fixed", self.parameter_names), ("tied", self._tieable)):
             chosen = as_names(option, getattr(self, option), list(allowed), blocks)
@@ -45,11 +47,9 @@ class Components(Family):
                 )
                 raise ValueError(msg)
 
-    @cached_property
-    def blocks(self) -> Blocks:
-        """The families of the components, and how many there are of each."""
-        own: Blocks = self._blocks  # type: ignore[attr-defined]
-        return own
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without what was worked out of it: it is the same before and after use."""
+        return {own.name: getattr(self, own.name) for own in fields(self)}
 
     @cached_property
     def is_in_blocks(self) -> bool:
