@@ -17,7 +17,7 @@ from tests.lanes import JaxLane, Lane, on_lanes, without_jax
 from xem._arrays import is_launched
 from xem._special import responsibilities
 from xem._tree import tree_map
-from xem.families.base import Tile
+from xem.families.given import Tile
 
 K = 5
 LOC = np.arange(K) * 9.0

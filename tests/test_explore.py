@@ -14,7 +14,7 @@ from tests.lanes import Lane, one_of_each, without_jax
 from xem import explore
 from xem.execution import Observations
 from xem.explore import sampled
-from xem.families.base import Tile
+from xem.families.given import Tile
 
 SIZE = 64
 

@@ -12,7 +12,7 @@ import xem
 from tests.lanes import Lane, without_jax
 from xem._arrays import computing
 from xem.distances import near_vectors
-from xem.families.base import Tile
+from xem.families.given import Tile
 from xem.init import INITS, RANKS, assigned
 
 on_inits = pytest.mark.parametrize("init", [i for i in INITS if 1 in RANKS.get(i, (1,))])

@@ -13,7 +13,7 @@ from xem._arrays import Array, Space, aligned, array_namespace
 from xem._linalg import total, vecdot
 from xem._special import power_of_two, root
 from xem.execution import RawTile, add, floating, per_event, weighed
-from xem.families.base import Context, Origin
+from xem.families.given import Context, Origin
 from xem.models.mixture import Mixture
 from xem.status import RUNNING, Status
 from xem.steps import standardised

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from xem._arrays import Array, aligned, array_namespace, operand
 from xem._tree import tree_map
-from xem.families.base import Context, Given
+from xem.families.given import Context, Given
 from xem.models.mixture import Mixture
 from xem.status import RUNNING, STRAINED, Status
 

@@ -21,7 +21,7 @@ from xem._linalg import (
     transposed,
 )
 from xem.execution import Observations, add
-from xem.families.base import Tile
+from xem.families.given import Tile
 
 _SLACK = 64
 TIE = 8

@@ -23,7 +23,8 @@ from xem._arrays import (
 from xem._tree import leaves, tree_map
 from xem.boundary import check_data, check_lengths, generator, split_shape, whole
 from xem.execution import Budget, from_origin, spans
-from xem.families.base import Family, Origin
+from xem.families.base import Family
+from xem.families.given import Origin
 from xem.models.mixture import Alone, Mixture, as_mixture
 from xem.models.trees import MixtureParams
 from xem.steps import counted_from, with_density

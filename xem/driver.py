@@ -20,7 +20,7 @@ from xem.convergence import State, conclude, hopeless
 from xem.distances import covariance
 from xem.execution import Budget, Observations, RawTile, Source, Workers, floating, spans
 from xem.explore import explored, n_together
-from xem.families.base import Given, Tile, about_origin
+from xem.families.given import Given, Tile, about_origin
 from xem.init import EXPLORE, Draws, Start, from_start, metric_of, seeded
 from xem.models.mixture import Mixture
 from xem.result import Fit, assemble

@@ -21,7 +21,7 @@ from xem._arrays import (
     take_rows,
 )
 from xem._tree import leaves, tree_map
-from xem.families.base import Context, Origin
+from xem.families.given import Context, Origin
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -18,7 +18,7 @@ from xem._tree import tree_map
 from xem.convergence import State, conclude, gain_of_floor
 from xem.distances import clusters_last, picked, squared_distances
 from xem.execution import Observations, per_event, spans
-from xem.families.base import Context, Given, Tile
+from xem.families.given import Context, Given, Tile
 from xem.init import (
     EXPLORE,
     Draws,

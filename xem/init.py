@@ -25,7 +25,7 @@ from xem.distances import (
     whitener,
 )
 from xem.execution import Observations, add, weighed
-from xem.families.base import Context, Given, Tile
+from xem.families.given import Context, Given, Tile
 from xem.models.mixture import Mixture
 from xem.steps import prepared
 

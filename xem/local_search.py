@@ -8,7 +8,7 @@ from xem._arrays import Array, Space, aligned, array_namespace
 from xem._linalg import cross_sums, first_of, total, vecdot
 from xem.distances import clusters_last, squared_distances
 from xem.execution import Observations
-from xem.families.base import Tile
+from xem.families.given import Tile
 from xem.init import drawn_at, one_of, to_means, weights_of
 
 _LEAST = 1e-4

@@ -18,7 +18,7 @@ from xem._tree import fill_none, tree_map
 from xem.context import survey
 from xem.distances import covariance
 from xem.execution import Observations, RawTile, Source, per_event, weighed
-from xem.families.base import Context, Given, Tile, about_origin
+from xem.families.given import Context, Given, Tile, about_origin
 from xem.models.mixture import Mixture, as_mixture
 from xem.models.trees import MixtureParams
 from xem.status import Status

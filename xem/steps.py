@@ -13,7 +13,7 @@ from xem._compile import PLAIN, Plain, repeated
 from xem._tree import leaves, tree_map
 from xem.convergence import State, settle, sound
 from xem.execution import Observations, RawTile, floating, per_event, weighed
-from xem.families.base import Context, Given, Origin, Tile
+from xem.families.given import Context, Given, Origin, Tile
 from xem.models.mixture import Mixture
 from xem.status import RUNNING, STRAINED, Status
 

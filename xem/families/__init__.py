@@ -1,12 +1,13 @@
 """Component families: the distributions that a mixture is made of."""
 
-from xem.families.base import Family, Given, pooled
+from xem.families.base import Family, pooled
 from xem.families.bernoulli import Bernoulli
 from xem.families.categorical import Categorical
 from xem.families.exponential import Exponential
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.gamma import Gamma
+from xem.families.given import Given
 from xem.families.independent import Independent
 from xem.families.location_scale import LocationScale
 from xem.families.multivariate import MultivariateNormal

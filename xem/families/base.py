@@ -1,4 +1,4 @@
-"""The interface of a component family, and what is known of each problem during a fit."""
+"""The interface of a family."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from xem._arrays import Array, Space, aligned, array_namespace, plain
 from xem._tree import tree_map
 from xem.families.fields import Field
+from xem.families.given import Given
 
 _HALF_AS_WIDE = 0.25
 """The variance of what is half as wide as the data, relative to theirs."""
@@ -24,145 +25,8 @@ _HALF_AS_WIDE = 0.25
 MOST_FUSED = 32
 """More components than this keep more sums than processors have registers for."""
 
-
 DIFFERENCE = 16
 """So many roundings of a mean square the difference to the squared mean can be off by."""
-
-_LEAST_DIGITS = {32: 1e-3, 64: 1e-8}
-"""The rounding of the observations that a component stands, in its standard deviations."""
-
-
-class Tile(NamedTuple):
-    """A rectangle of observations, standardised.
-
-    Those of weight 0 hold a number that the model can have.
-    """
-
-    x: Array
-    """Observations, ``(..., *event, n)``."""
-    weights: Array | None
-    """Observation weights ``(..., n)``, or None where all are 1."""
-
-
-class Origin(NamedTuple):
-    """A whole number from which those of a problem are counted, before they become floats."""
-
-    place: Array
-    """In the order of `Space.in_order`, integers ``(*batch, *event)``."""
-    value: Array
-    """The number itself, rounded, ``(*batch, *event)``."""
-
-
-class Context(NamedTuple):
-    """What is constant for a problem during a fit.
-
-    Observations are standardised before any step sees them, ``(x - centre) / scale``, so that
-    neither an offset nor a unit costs digits. The centre is the mean, or the origin where that
-    would cost a narrow component digits. ``scale`` is a power of two near the standard
-    deviation: dividing by it is exact. For vectors, each column has its own.
-    """
-
-    centre: Array
-    """``(*batch, *event)``."""
-    scale: Array
-    """``(*batch, *event)``."""
-    total_weight: Array
-    """``(*batch,)``."""
-    variance: Array
-    """Of the standardised observations, ``(*batch, *event)``."""
-    metric: Array
-    """What floors and the widths of starts are relative to, ``(*batch, *event)``: the variance, and
-    for a column without spread the mean one, in the units of the data, of those that have some."""
-    mean: Array
-    """Of the standardised observations, ``(*batch, *event)``: 0 but for rounding where they are
-    centred."""
-    low: Array
-    """The smallest standardised observation, ``(*batch, *event)``."""
-    high: Array
-    """The largest one."""
-    resolution: Array
-    """The rounding of the largest observation, in standardised units, ``(*batch, *event)``; 0 about
-    the origin, where observations near to a component are rounded as that is, and no more."""
-    epsilon: Array
-    """The rounding of 1 in the dtype that steps are made in, ``(*batch,)``."""
-    least_rise: Array | None = None
-    """A problem stops when its objective rises by less, ``(*batch,)``; None makes no test."""
-    carrier: Array | None = None
-    """The sum over the observations of what no parameter is in, ``(*batch,)``; None for 0."""
-    prior: Any = None
-    """What the model made of a prior, in standardised units; None without one."""
-    origin: Origin | None = None
-    """Of integers that the working dtype does not hold: ``centre`` counts from it."""
-    weight_unit: Array | None = None
-    """What weights are divided by that the working dtype may not hold, ``(*batch,)``."""
-
-
-def about_origin(context: Context, where: Array) -> Context:
-    """Return the context of observations that are divided by the scale alone in some problems.
-
-    What is in standardised units belongs to another centre then: a prior is left out.
-    """
-    xp, move = array_namespace(where), aligned(where, context.centre)
-    offset = xp.where(move, context.centre / context.scale, 0.0)
-    return context._replace(
-        centre=xp.where(move, 0.0, context.centre),
-        mean=context.mean + offset,
-        low=context.low + offset,
-        high=context.high + offset,
-        resolution=xp.where(move, 0.0, context.resolution),
-        prior=None,
-    )
-
-
-class Given(NamedTuple):
-    """What an M-step has to go by, beside the sums."""
-
-    context: Context
-    depth: int = 1
-    """How many axes of components the parameters have behind those of the problems."""
-    prior: Any = None
-    """Of the components, in standardised units; None without one."""
-    fixed: frozenset[str] = frozenset()
-    """The parameters that keep their values."""
-    tied: frozenset[str] = frozenset()
-    """Those with one value along the last axis of components."""
-
-    def inside(self) -> Given:
-        """Return what holds of the components of what this is for, without prior and options."""
-        return Given(self.context, self.depth + 1)
-
-    def beside(self, values: Array) -> Array:
-        """Return what problems have, ``(*batch, …)``, beside their components."""
-        lead = self.context.total_weight.ndim
-        return values[(*(slice(None),) * lead, *(None,) * self.depth, ...)]
-
-
-def loses_digits(reach: Array, loc: Array, given: Given, space: Space, rank: int) -> Array | None:
-    """Return which components lose digits to the centring that they would not lose without it.
-
-    Parameters
-    ----------
-    reach : array (*lead)
-        How far from the centre the components are, in their own standard deviations.
-    loc : array (*lead, *event)
-        Their means.
-    given : Given
-    space : Space
-    rank : int
-        How many axes an event has.
-
-    Returns
-    -------
-    bool array (*lead), or None
-        None where there are none, if a look costs nothing.
-    """
-    xp = array_namespace(reach)
-    far = ~(reach * space.epsilon <= _LEAST_DIGITS[int(xp.finfo(space.dtype).bits)])
-    if isinstance(far, np.ndarray) and not far.any():
-        return None
-    offset = given.beside(given.context.centre / given.context.scale)
-    nearer = xp.abs(loc + offset) < xp.abs(loc) / 2
-    return far & (xp.any(nearer, axis=-1) if rank else nearer)
 
 
 @dataclass(frozen=True)

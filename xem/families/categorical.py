@@ -10,9 +10,10 @@ import numpy as np
 
 from xem._arrays import Array, Space, array_namespace, plain
 from xem._special import log_or_inf
-from xem.families.base import Given, params_type
+from xem.families.base import params_type
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
+from xem.families.given import Given
 
 
 @dataclass(frozen=True)

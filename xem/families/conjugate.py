@@ -11,8 +11,8 @@ import numpy as np
 
 from xem._arrays import Array, array_namespace
 from xem._linalg import cholesky, diagonal, from_diagonal, inverse_factor, matmul, transposed
-from xem.families.base import Context
 from xem.families.covariances import Covariance
+from xem.families.given import Context
 from xem.families.priors import NormalInverseWishart, Pull, filled, usual
 from xem.special import log_gamma
 

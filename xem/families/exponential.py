@@ -9,9 +9,10 @@ import numpy as np
 
 from xem._arrays import Array, array_namespace
 from xem._special import cube_root
-from xem.families.base import Given, checked_floor, gain_of
+from xem.families.base import checked_floor, gain_of
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
+from xem.families.given import Given
 
 
 @dataclass(frozen=True)

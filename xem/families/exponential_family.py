@@ -11,7 +11,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from xem._arrays import Array, Space, array_namespace
 from xem._linalg import cross_sums, matmul, total
-from xem.families.base import Family, Given
+from xem.families.base import Family
+from xem.families.given import Given
 
 MOST_LOST = {32: 1e-2, 64: 1e-8}
 """By how much the rounding of a log density may be off, in the dtype of so many bits."""

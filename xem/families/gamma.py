@@ -11,7 +11,7 @@ import numpy as np
 
 from xem._arrays import Array, Space, array_namespace, operand, plain
 from xem._special import cube_root
-from xem.families.base import Family, Given, gain_of, pooled
+from xem.families.base import Family, gain_of, pooled
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.gamma_functions import (
@@ -19,6 +19,7 @@ from xem.families.gamma_functions import (
     inverse_log_less_digamma,
     log_peak,
 )
+from xem.families.given import Given
 from xem.special import log_gamma, trigamma
 
 _STEPS_OF_RATE = 8

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xem._arrays import Array, array_namespace
-from xem.families.base import Given
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
+from xem.families.given import Given
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 
 from xem._arrays import Array, Space, array_namespace
 from xem._special import root
-from xem.families.base import Family, Given, checked_floor, gain_of, loses_digits
+from xem.families.base import Family, checked_floor, gain_of
+from xem.families.given import Given, loses_digits
 
 VARIANCE_FLOOR = 1e-6
 """The default of the floor."""

@@ -23,10 +23,11 @@ from xem._linalg import (
 )
 from xem._special import root
 from xem.families import forms
-from xem.families.base import Family, Given, checked_floor, gain_of, loses_digits
+from xem.families.base import Family, checked_floor, gain_of
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES, Covariance
 from xem.families.fields import Field, is_definite
+from xem.families.given import Given, loses_digits
 from xem.families.priors import NormalInverseWishart, Pull, pulled
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from xem._arrays import Array, array_namespace, compute, overwrite
 from xem._linalg import vecdot
 from xem._special import root
-from xem.families.base import DIFFERENCE, Given, pooled
+from xem.families.base import DIFFERENCE, pooled
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES
 from xem.families.fields import Field
+from xem.families.given import Given
 from xem.families.location_scale import VARIANCE_FLOOR, LocationScale
 from xem.families.priors import NormalInverseWishart, Pull, pulled
 

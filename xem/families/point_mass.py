@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xem._arrays import Array, array_namespace, plain
-from xem.families.base import Family, Given
+from xem.families.base import Family
+from xem.families.given import Given
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 
 from xem._arrays import Array, array_namespace
 from xem._special import log_or_inf
-from xem.families.base import Given
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
+from xem.families.given import Given
 from xem.special import log_gamma
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from xem._arrays import Array, array_namespace
 from xem._linalg import from_diagonal
-from xem.families.base import Given
+from xem.families.given import Given
 from xem.families.multivariate import MultivariateNormal, MultivariateNormalParams
 
 

@@ -12,13 +12,14 @@ import numpy as np
 from xem._arrays import Array, array_namespace, operand, plain
 from xem._linalg import total, vecdot
 from xem._special import root
-from xem.families.base import Given, params_type, pooled
+from xem.families.base import params_type, pooled
 from xem.families.fields import Field
 from xem.families.gamma_functions import (
     inverse_log_less_digamma,
     log_half_step,
     log_less_digamma,
 )
+from xem.families.given import Given
 from xem.families.location_scale import LocationScale
 
 DF_LIMIT = 1e6

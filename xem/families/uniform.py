@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xem._arrays import Array, array_namespace
-from xem.families.base import Family, Given
+from xem.families.base import Family
 from xem.families.fields import Field
+from xem.families.given import Given
 
 _SLACK = 8
 """So many roundings of the range an observation at its end may be off."""

@@ -48,7 +48,7 @@ class Components(Family):
                 raise ValueError(msg)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without what was worked out of it: it is the same before and after use."""
+        """Return the fields alone: the state is the same before and after use."""
         return {own.name: getattr(self, own.name) for own in fields(self)}
 
     @cached_property

@@ -24,8 +24,9 @@ from xem._arrays import (
 from xem._linalg import total
 from xem._special import log_of_share, logsumexp, posterior, responsibilities, shares
 from xem._tree import tree_map
-from xem.families.base import Context, Family, Given, Tile
+from xem.families.base import Family
 from xem.families.categorical import drawn_categories
+from xem.families.given import Context, Given, Tile
 from xem.models.evaluation import log_density, log_joint
 from xem.models.parametrized import Parametrized
 from xem.models.trees import (
