@@ -292,15 +292,19 @@ def _quotient(above: Function, below: Function, x: Array) -> Array:
 
 
 def _exact_near_zeros(function: Function, x: Array) -> Array:
-    """Return SciPy's log Γ, and the series near 1 and 2, where SciPy has the rounding of 1."""
+    """Return SciPy's log Γ, and the series near 1 and 2, where SciPy has the rounding of 1.
+
+    At 1 and 2, where many of a set of counts are, SciPy has 0.
+    """
     if x.dtype != np.float64:
         return function(x)  # in which it computes in float64
     flat = np.reshape(x, -1)
-    value, near = function(flat), np.abs(np.abs(flat - 1.5) - 0.5) < 1 / 16
+    value, away = function(flat), np.abs(np.abs(flat - 1.5) - 0.5)
+    near = (away > 0) & (away < 1 / 16)
     if near.any():
         part = flat[near]
         whole = np.round(part)
-        series = (part - whole) * _polynomial(_at_two(_AT_TWO_NEARLY), part - whole)
+        series = (part - whole) * polynomial(_at_two(_AT_TWO_NEARLY), part - whole)
         value[near] = series - np.where(whole < 2, np.log(part), 0.0)
     return np.reshape(value, x.shape)
 
@@ -312,7 +316,7 @@ def _bits(x: Array) -> int:
     return 32 if array_namespace(x).finfo(x.dtype).bits <= 32 else 64
 
 
-def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
+def polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
     """Return a polynomial by Horner's rule, from its constant term on."""
     *rest, last = coefficients
     value: Any = last
@@ -335,9 +339,9 @@ def _log_gamma(x: Array) -> Array:
     sign = xp.where(whole < 2, -xp.ones_like(whole), 1.0)
     log = xp.log(xp.where(low, steps, x))
     inverse = 1 / xp.where(low, float(top), x)
-    series = inverse * _polynomial(_stirling(_ASYMPTOTIC[bits]), inverse * inverse)
+    series = inverse * polynomial(_stirling(_ASYMPTOTIC[bits]), inverse * inverse)
     high = (x - 0.5) * (log - 1) + (series + 0.5 * (math.log(2 * math.pi) - 1))
-    return xp.where(low, away * _polynomial(_at_two(_AT_TWO[bits]), away) + sign * log, high)
+    return xp.where(low, away * polynomial(_at_two(_AT_TWO[bits]), away) + sign * log, high)
 
 
 def _digamma(x: Array) -> Array:
@@ -345,13 +349,13 @@ def _digamma(x: Array) -> Array:
     steps = reduce(xp.add, (1 / (x + j) for j in range(1, _SHIFT[bits])), 1 / x)
     high = x + _SHIFT[bits]
     inverse = 1 / high
-    series = inverse * (0.5 + inverse * _polynomial(_psi(_ASYMPTOTIC[bits]), inverse * inverse))
+    series = inverse * (0.5 + inverse * polynomial(_psi(_ASYMPTOTIC[bits]), inverse * inverse))
     reach, n = _AT_ROOT[bits]
     near = abs(x - float(_ROOT)) < reach
     inside = xp.where(near, x, 1.5)
     first, rest = _root_parts(bits)
     away = (inside - first) - inside * (rest / first)  # a constant XLA would add to the first one
-    at_root = away * (1 / (float(_ROOT) * inside) + _polynomial(_at_root(n), away))
+    at_root = away * (1 / (float(_ROOT) * inside) + polynomial(_at_root(n), away))
     return xp.where(near, at_root, xp.log(high) - series - steps)
 
 
@@ -361,7 +365,7 @@ def _trigamma(x: Array) -> Array:
     steps = reduce(xp.add, (r * r for r in inverses))
     r = 1 / (x + _SHIFT[bits])
     square = r * r
-    series = _polynomial(_BERNOULLI[: _ASYMPTOTIC[bits]], square)
+    series = polynomial(_BERNOULLI[: _ASYMPTOTIC[bits]], square)
     return steps + r * (1 + r * (0.5 + r * series))
 
 
@@ -377,7 +381,7 @@ def _ratio_of(order: float) -> Function:
         inverse = 1 / xp.where(large, x, 1.0 + order)
         s = top * inverse
         root = xp.sqrt(1 + s * s)
-        found = 1 / (s + root * _polynomial(_debye(top, n), s / root))
+        found = 1 / (s + root * polynomial(_debye(top, n), s / root))
         for j in reversed(range(steps)):
             found = 1 / (2 * (order + j) * inverse + found)
         small = xp.where(x >= 0, x / (2 * order), math.nan)
@@ -401,7 +405,7 @@ def _log_i0(x: Array, scaled: Function | None = None) -> Array:
     if scaled is not None:
         log = xp.log(scaled(high))
     else:
-        log = xp.log(_polynomial(_hankel(n_hankel), 1 / high))
+        log = xp.log(polynomial(_hankel(n_hankel), 1 / high))
         log = log - 0.5 * (xp.log(high) + math.log(2 * math.pi))
     return xp.where(low, xp.log1p(y * tail), high + log)
 

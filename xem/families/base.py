@@ -6,8 +6,8 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import and_
 from typing import Any, ClassVar, Literal, Self
@@ -71,6 +71,10 @@ class Family(ABC):
     """Whether densities are computed in the accumulating dtype, whatever that of the data is."""
     filler: ClassVar[float] = 0.0
     """A number that the family can have: it stands where nothing is observed."""
+    floor_option: ClassVar[str | None] = None
+    """The option that bounds the likelihood, which 0 or infinity switches off."""
+    has_exact_form: ClassVar[bool] = False
+    """Whether there is another form of the step, that keeps all digits."""
     Prior: ClassVar[Any] = None
     """The named tuple of the parameters of the conjugate prior, if there is one."""
 
@@ -346,14 +350,19 @@ class Family(ABC):
     @property
     def floored(self) -> bool:
         """Whether a floor keeps the likelihood bounded."""
-        return True
+        name = self.floor_option
+        return name is None or 0 < getattr(self, name) < math.inf
 
     def bounded(self) -> Family:
         """Return a family like this one whose likelihood is bounded, for the runs of a start.
 
-        Of runs on their way to an infinite likelihood the worst would be taken for the best.
+        It has the default of the option that bounds it. Of runs on their way to an infinite
+        likelihood the worst would be taken for the best.
         """
-        return self
+        name = self.floor_option
+        if name is None or self.floored:
+            return self
+        return replace(self, **{name: getattr(type(self), name)})
 
     @property
     def leaves_floor(self) -> bool:
@@ -380,8 +389,13 @@ class Family(ABC):
         which the floor holds them; 0 where it holds none.
         """
         bound = self.at_bound(params, given)
-        xp = array_namespace(bound)
-        return xp.zeros_like(xp.astype(bound, given.context.total_weight.dtype))
+        held = array_namespace(bound).astype(bound, given.context.total_weight.dtype)
+        return held * self.gain
+
+    @property
+    def gain(self) -> float:
+        """What the floor adds where it holds a component."""
+        return 0.0
 
     def projected(self, params: Any, weights: Array) -> Any:
         """Return parameters that the family has, from given ones that may be too general.
@@ -395,7 +409,7 @@ class Family(ABC):
     @property
     def exact(self) -> Family:
         """The family in the form of the step that keeps all digits, which may take longer."""
-        return self
+        return self._exactly() if self.has_exact_form else self
 
     def _exactly(self) -> Self:
         """Return this family, marked as one in the exact form."""
@@ -503,6 +517,15 @@ def gain_of(floor: float) -> float:
     In one direction; ``floor`` is relative to the variance of the data.
     """
     return 0.5 * math.log(max(_HALF_AS_WIDE / floor, 1.0)) if floor else 0.0
+
+
+def checked_number(name: str, value: Any, is_sound: Callable[[float], bool], wanted: str) -> float:
+    """Return an option of a family that is a number."""
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not is_sound(number):
+        msg = f"{name} is {value!r}; expected {wanted}"
+        raise ValueError(msg)
+    return float(number)
 
 
 def checked_floor(name: str, floor: Any, relative_to: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,20 +29,12 @@ class Exponential(ExponentialFamily):
     mean_floor: float = 1e-6
 
     fields: ClassVar = {"rate": Field("positive", "1/x")}
+    floor_option: ClassVar[str] = "mean_floor"
     needs_scale: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         floor = checked_floor("mean_floor", self.mean_floor, "the mean")
         object.__setattr__(self, "mean_floor", floor)
-
-    @property
-    def floored(self) -> bool:
-        """Whether a floor keeps the likelihood bounded."""
-        return self.mean_floor > 0
-
-    def bounded(self) -> Exponential:
-        """Return the family with the default floor where it has none."""
-        return self if self.floored else replace(self, mean_floor=Exponential.mean_floor)
 
     def support(self, x: Array) -> Array:
         """Return whether observations are not negative."""
@@ -93,11 +85,10 @@ class Exponential(ExponentialFamily):
         least = self.mean_floor * context.mean if self.floored else context.resolution
         return 1 / params.rate <= given.beside(least) * (1 + 16 * epsilon)
 
-    def floor_gain(self, params: Any, given: Given) -> Array:
-        """Return what the floor adds to the log density of a component's observations."""
-        held = self.at_bound(params, given)
-        gain = 2 * gain_of(self.mean_floor)
-        return array_namespace(held).astype(held, params.rate.dtype) * gain
+    @property
+    def gain(self) -> float:
+        """What the floor adds to the log density of a component's observations."""
+        return 2 * gain_of(self.mean_floor)
 
     def sample(
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator

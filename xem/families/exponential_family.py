@@ -9,7 +9,7 @@ from functools import reduce
 from operator import add
 from typing import Any, ClassVar, NamedTuple
 
-from xem._arrays import Array, Space, array_namespace
+from xem._arrays import Array, Space, array_namespace, overwrite
 from xem._linalg import cross_sums, matmul, total
 from xem.families.base import Family
 from xem.families.given import Given
@@ -42,6 +42,7 @@ class ExponentialFamily(Family):
     one, in the accumulating dtype.
     """
 
+    has_exact_form: ClassVar[bool] = True
     most_lost: ClassVar[Mapping[int, float]] = MOST_LOST
     """By how much rounding may move a log density of the fast form, by bits of the dtype."""
 
@@ -70,12 +71,6 @@ class ExponentialFamily(Family):
         """Whether densities are computed in the accumulating dtype, as in the exact form."""
         return self._is_exact
 
-    @property
-    def exact(self) -> ExponentialFamily:
-        """The family in the form that makes terms one by one, in the accumulating dtype."""
-        twin: ExponentialFamily = self._exactly()
-        return twin
-
     def precompute(self, params: Any, offset: Array) -> Natural:
         """Return the coefficients; in the fast form they are finite."""
         eta, normalizer = self.natural(params)
@@ -100,7 +95,7 @@ class ExponentialFamily(Family):
             terms = [own[..., i, None] * kept[..., i, :] for i in rows]
             return reduce(add, terms) + own[..., -1:], kept
         logs = matmul(own[..., :-1], kept[..., 0, :, :])
-        return logs + own[..., -1:], kept
+        return overwrite(logs, "add", logs, own[..., -1:]), kept
 
     @staticmethod
     def _term_by_term(own: Array, kept: Array) -> tuple[Array, Array]:

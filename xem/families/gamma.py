@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, operand, plain
+from xem._arrays import Array, Space, array_namespace, operand
 from xem._special import cube_root
-from xem.families.base import Family, gain_of, pooled
-from xem.families.exponential_family import ExponentialFamily
+from xem.families.base import checked_number, gain_of, pooled
+from xem.families.exponential_family import ExponentialFamily, Natural
 from xem.families.fields import Field
 from xem.families.gamma_functions import (
     inverse_digamma,
     inverse_log_less_digamma,
+    log_less_excess,
     log_peak,
+    of_one_rate,
 )
 from xem.families.given import Given
-from xem.special import log_gamma, trigamma
-
-_STEPS_OF_RATE = 8
-_LARGE = 1e6
-"""From here on ``c - 1 / ψ′(c)`` is one half, to more digits than the difference has."""
-
-
-class GammaCoefficients(NamedTuple):
-    """What a pass over the observations needs in the exact form, ``(*lead)``."""
-
-    concentration: Array
-    mean: Array
-    peak: Array
-    """What the log density has at the mean, with what is added to it."""
+from xem.special import log_gamma
 
 
 @dataclass(frozen=True)
@@ -54,6 +42,7 @@ class Gamma(ExponentialFamily):
         "concentration": Field("positive"),
         "rate": Field("positive", "1/x"),
     }
+    floor_option: ClassVar[str] = "concentration_limit"
     spread: ClassVar[frozenset[str]] = frozenset({"concentration"})
     tieable: ClassVar[frozenset[str]] = frozenset({"concentration", "rate"})
     needs_distinct: ClassVar[bool] = True
@@ -61,24 +50,10 @@ class Gamma(ExponentialFamily):
     most_lost: ClassVar[Mapping[int, float]] = {32: 1e-3, 64: 1e-10}
 
     def __post_init__(self) -> None:
-        limit = plain(self.concentration_limit)
-        if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 1:
-            msg = (
-                f"concentration_limit is {self.concentration_limit!r}; expected a number above 1: "
-                "1e6 is the default, math.inf switches it off"
-            )
-            raise ValueError(msg)
-        object.__setattr__(self, "concentration_limit", float(limit))
-
-    @property
-    def floored(self) -> bool:
-        """Whether a limit keeps the likelihood bounded."""
-        return self.concentration_limit < math.inf
-
-    def bounded(self) -> Gamma:
-        """Return the family with the default limit where it has none."""
-        limit = Gamma.concentration_limit
-        return self if self.floored else replace(self, concentration_limit=limit)
+        wanted = "a number above 1: 1e6 is the default, math.inf switches it off"
+        given = self.concentration_limit
+        limit = checked_number("concentration_limit", given, lambda number: number > 1, wanted)
+        object.__setattr__(self, "concentration_limit", limit)
 
     def support(self, x: Array) -> Array:
         """Return whether observations are positive."""
@@ -114,12 +89,13 @@ class Gamma(ExponentialFamily):
         normalizer = log_gamma(shape) - shape * xp.log(rate)
         return xp.stack([-rate, shape], axis=-1), normalizer
 
-    def precompute(self, params: Any, offset: Array) -> Any:
-        """Return the coefficients; in the exact form, those about the means."""
+    def precompute(self, params: Any, offset: Array) -> Natural:
+        """Return the coefficients; in the exact form the concentration, the mean and the peak."""
         if not self._is_exact:
             return super().precompute(params, offset)
         shape, rate = params
-        return GammaCoefficients(shape, shape / rate, offset + log_peak(shape))
+        own = (shape, shape / rate, offset + log_peak(shape))
+        return Natural(array_namespace(shape).stack(own, axis=-1))
 
     def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Array]:
         """Return the log densities less the carrier; in the exact form, by ``z = x / mean - 1``.
@@ -128,17 +104,9 @@ class Gamma(ExponentialFamily):
         """
         if not self._is_exact:
             return super().log_prob(coefficients, x)
-        shape, mean, peak = (own[..., None] for own in coefficients)
-        xp, x = array_namespace(x), Space.of(x).sums(x)
-        z, near = x / mean - 1, xp.abs(x / mean - 1) < 0.5
-        logs = xp.where(near, xp.log1p(xp.where(near, z, 0.0)), xp.log(x) - xp.log(mean))
-        return peak + shape * (logs - z), self.statistics(x)
-
-    def unrolled(self, coefficients: Any, k: int) -> Any:
-        """Return the coefficients of one component."""
-        if not self._is_exact:
-            return super().unrolled(coefficients, k)
-        return Family.unrolled(self, coefficients, k)
+        shape, mean, peak = (coefficients.coefficients[..., i, None] for i in range(3))
+        x = Space.of(x).sums(x)
+        return peak + shape * log_less_excess(x, mean), self.statistics(x)
 
     def log_carrier(self, x: Array) -> Array:
         """Return ``-log x``."""
@@ -161,7 +129,7 @@ class Gamma(ExponentialFamily):
             target = pooled(target, count) if "concentration" in tied else target
             return self.Params(inverse_digamma(target), params.rate)
         if "rate" in tied:
-            return self._of_one_rate(mean, log_mean, count)
+            return self.Params(*of_one_rate(mean, log_mean, count))
         excess = xp.log(mean) - log_mean
         if "concentration" in tied:
             excess = pooled(excess, count)
@@ -169,22 +137,6 @@ class Gamma(ExponentialFamily):
         limit = min(self.concentration_limit, float(xp.finfo(shape.dtype).max) ** 0.25)
         shape = xp.minimum(shape, operand(limit, shape))
         return self.Params(shape, shape / mean)
-
-    def _of_one_rate(self, mean: Array, log_mean: Array, count: Array) -> Any:
-        """Return the maximum with one rate for all components, by Newton's steps.
-
-        With s one over the rate, the mean of ``s ψ⁻¹(l - log s)`` over the components is to be
-        that of the observations. It rises and is concave: from below, no step goes too far.
-        """
-        xp, mean = array_namespace(mean), pooled(mean, count)
-        least = mean * float(xp.finfo(mean.dtype).eps)
-        s = xp.maximum(2 * (mean - pooled(xp.exp(log_mean), count)), least)
-        for _ in range(_STEPS_OF_RATE):
-            shape = inverse_digamma(log_mean - xp.log(s))
-            slope = xp.where(shape < _LARGE, shape - 1 / trigamma(shape), 0.5)
-            rest = mean - s * pooled(shape, count)
-            s = xp.maximum(s + rest / pooled(slope, count), least)
-        return self.Params(inverse_digamma(log_mean - xp.log(s)), 1 / s)
 
     def clamp(self, params: Any, given: Given) -> Any:
         """Return the parameters with the concentrations held down by the limit, at their means."""
@@ -203,11 +155,10 @@ class Gamma(ExponentialFamily):
         limit = self.concentration_limit if self.floored else 1 / epsilon
         return shape >= limit * (1 - 16 * epsilon)
 
-    def floor_gain(self, params: Any, given: Given) -> Array:
-        """Return what the limit adds to the log density of a component's observations."""
-        held = self.at_bound(params, given)
-        gain = gain_of(1 / self.concentration_limit)
-        return array_namespace(held).astype(held, params.rate.dtype) * gain
+    @property
+    def gain(self) -> float:
+        """What the limit adds to the log density of a component's observations."""
+        return gain_of(1 / self.concentration_limit)
 
     def sample(
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator

@@ -1,4 +1,4 @@
-"""Functions of the gamma function in which large terms cancel, and inverses of such."""
+"""Functions of gamma distributions in which large terms cancel, and inverses of such."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import operator
 from functools import reduce
 
 from xem._arrays import Array, array_namespace, operand
-from xem.special import digamma, trigamma
+from xem.families.base import pooled
+from xem.special import digamma, polynomial, trigamma
 
+_STEPS_OF_SCALE = 8
+_LARGE = 1e6
+"""From here on ``c - 1 / ψ′(c)`` is one half, to more digits than the difference has."""
 _STEPS = 6
 """So many of Newton's steps reach the rounding of float64 from the starts below."""
 
 _SHIFT = 8
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
 _PSI = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
+_PSI_SLOPE = tuple(2 * k * a for k, a in enumerate(_PSI, 1))
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
 _HALF_STEP = tuple(b * (1 - 0.25**k) / (k * (2 * k - 1)) for k, b in enumerate(_BERNOULLI, 1))
 
@@ -37,12 +42,11 @@ def log_less_digamma(c: Array) -> tuple[Array, Array]:
     By the asymptotic series at c + 8 (Abramowitz and Stegun 1964, 6.3.18), and the recurrence.
     """
     xp, z = array_namespace(c), c + _SHIFT
-    powers = [z ** -(2 * k) for k in range(1, len(_PSI) + 1)]
-    value = 0.5 / z + sum(a * p for a, p in zip(_PSI, powers, strict=True))
-    value = value + sum(1 / (c + j) for j in range(_SHIFT)) - xp.log1p(_SHIFT / c)
-    slope = [2 * k * a * p for k, (a, p) in enumerate(zip(_PSI, powers, strict=True), 1)]
-    shifted = sum(1 / (c + j) ** 2 for j in range(_SHIFT)) - _SHIFT / (c * z)
-    return value, -0.5 / (z * z) - sum(slope) / z - shifted
+    square, inverses = 1 / (z * z), [1 / (c + j) for j in range(_SHIFT)]
+    value = 0.5 / z + square * polynomial(_PSI, square)
+    value = value + sum(inverses) - xp.log1p(_SHIFT / c)
+    slope = square * (0.5 + polynomial(_PSI_SLOPE, square) / z)
+    return value, _SHIFT / (c * z) - slope - sum(own * own for own in inverses)
 
 
 def inverse_log_less_digamma(excess: Array) -> Array:
@@ -68,6 +72,32 @@ def inverse_digamma(value: Array) -> Array:
     for _ in range(_STEPS):
         c = c - (digamma(c) - value) / trigamma(c)
     return c
+
+
+def of_one_rate(mean: Array, log_mean: Array, count: Array) -> tuple[Array, Array]:
+    """Return concentrations and one rate for all of them, from means of gamma variables.
+
+    With s one over the rate, the mean of ``s ψ⁻¹(l - log s)`` over the components, l their mean
+    logarithms, is to be that of the observations. It rises and is concave: from below, none of
+    Newton's steps goes too far.
+    """
+    xp, mean = array_namespace(mean), pooled(mean, count)
+    least = mean * float(xp.finfo(mean.dtype).eps)
+    s = xp.maximum(2 * (mean - pooled(xp.exp(log_mean), count)), least)
+    for _ in range(_STEPS_OF_SCALE):
+        shape = inverse_digamma(log_mean - xp.log(s))
+        slope = xp.where(shape < _LARGE, shape - 1 / trigamma(shape), 0.5)
+        rest = mean - s * pooled(shape, count)
+        s = xp.maximum(s + rest / pooled(slope, count), least)
+    return inverse_digamma(log_mean - xp.log(s)), 1 / s
+
+
+def log_less_excess(x: Array, mean: Array) -> Array:
+    """Return ``log(1 + z) - z`` of positive numbers, with ``z = x / mean - 1``."""
+    xp, z = array_namespace(x), x / mean - 1
+    near = xp.abs(z) < 0.5
+    logs = xp.where(near, xp.log1p(xp.where(near, z, 0.0)), xp.log(x) - xp.log(mean))
+    return logs - z
 
 
 def log_half_step(a: Array) -> Array:

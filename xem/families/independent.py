@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
 
 from xem._arrays import Array, array_namespace
+from xem._linalg import transposed
+from xem._tree import tree_map
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.given import Given
+
+
+def of_family(name: str) -> Any:
+    """Return an attribute that is that of the family of the columns, be it a method."""
+    return property(attrgetter(f"family.{name}"), doc=f"``{name}`` of the family.")
 
 
 @dataclass(frozen=True)
@@ -49,72 +57,35 @@ class Independent(ExponentialFamily):
         own = self.family.fields.items()
         return {name: field._replace(shape=(None, *field.shape)) for name, field in own}
 
-    @property
-    def filler(self) -> float:  # type: ignore[override]
-        """A number that the family can have."""
-        return self.family.filler
-
-    @property
-    def needs_distinct(self) -> bool:  # type: ignore[override]
-        """Whether there must be as many distinct vectors as components."""
-        return self.family.needs_distinct
-
-    @property
-    def spread(self) -> frozenset[str]:
-        """Parameters that cannot be estimated from equal values."""
-        return self.family.spread
-
-    @property
-    def needs_scale(self) -> bool:  # type: ignore[override]
-        """Whether nothing can be estimated from a column of zeros."""
-        return self.family.needs_scale
-
-    @property
-    def floored(self) -> bool:
-        """Whether a floor keeps the likelihood bounded."""
-        return self.family.floored
+    spread = of_family("spread")
+    needs_distinct = of_family("needs_distinct")
+    needs_scale = of_family("needs_scale")
+    filler = of_family("filler")
+    floored = of_family("floored")
+    has_carrier = of_family("has_carrier")
+    embeds = of_family("embeds")
+    embed = of_family("embed")
+    support = of_family("support")
+    mean = of_family("mean")
+    broad = of_family("broad")
+    from_user = of_family("from_user")
+    clamp = of_family("clamp")
 
     def bounded(self) -> Independent:
         """Return the vectors of a family whose likelihood is bounded."""
         return Independent(self.family.bounded())  # type: ignore[arg-type]
 
-    def support(self, x: Array) -> Array | None:
-        """Return which numbers the family can have."""
-        return self.family.support(x)
-
-    def mean(self, params: Any) -> Array | None:
-        """Return the means of the columns."""
-        return self.family.mean(params)
-
-    def broad(self, given: Given) -> Any:
-        """Return a distribution of each column that covers it."""
-        return self.family.broad(given)
-
-    @property
-    def embeds(self) -> bool:
-        """Whether starts cluster something else than the observations."""
-        return self.family.embeds
-
-    def embed(self, x: Array) -> Array:
-        """Return what the family clusters of each number."""
-        return self.family.embed(x)
-
     def statistics(self, x: Array) -> Array:
-        """Return the statistics of all columns, one after the other."""
-        own = self.family.statistics(x)
-        shape = (*own.shape[:-3], own.shape[-3] * own.shape[-2], own.shape[-1])
-        return array_namespace(own).reshape(own, shape)
+        """Return each of the family's statistics of all columns, one after the other."""
+        xp, (d, n) = array_namespace(x), x.shape[-2:]
+        own = self.family.statistics(xp.reshape(x, (*x.shape[:-2], d * n)))
+        return xp.reshape(own, (*own.shape[:-2], own.shape[-2] * d, n))
 
     def natural(self, params: Any) -> tuple[Array, Array]:
         """Return the natural parameters of all columns, and the sum of the log normalizers."""
         eta, normalizer = self.family.natural(params)
         xp = array_namespace(eta)
-        return xp.reshape(eta, (*eta.shape[:-2], -1)), xp.sum(normalizer, axis=-1)
-
-    @property
-    def has_carrier(self) -> bool:
-        """Whether the columns have one."""
-        return self.family.has_carrier
+        return xp.reshape(transposed(eta), (*eta.shape[:-2], -1)), xp.sum(normalizer, axis=-1)
 
     def log_carrier(self, x: Array) -> Array | None:
         """Return the sum of those of the columns."""
@@ -124,16 +95,8 @@ class Independent(ExponentialFamily):
     def from_means(self, means: Array, count: Array, params: Any, given: Given) -> Any:
         """Return the parameters of each column."""
         d = params[0].shape[len(count.shape)]
-        means = array_namespace(means).reshape(means, (*count.shape, d, -1))
-        return self.family.from_means(means, count[..., None], params, given)
-
-    def from_user(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
-        """Return callers' parameters as the steps see them."""
-        return self.family.from_user(params, n_components, event)
-
-    def clamp(self, params: Any, given: Given) -> Any:
-        """Return the nearest parameters that the floor of the family allows."""
-        return self.family.clamp(params, given)
+        means = array_namespace(means).reshape(means, (*count.shape, -1, d))
+        return self.family.from_means(transposed(means), count[..., None], params, given)
 
     def at_bound(self, params: Any, given: Given) -> Array:
         """Return which components have a column where the likelihood ends."""
@@ -147,19 +110,13 @@ class Independent(ExponentialFamily):
 
     def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
-        (d,) = event
-        own = self.family.footprint(n_components, (), on_host=on_host)
-        return own + d * (own - 2 * n_components)
+        first, other = (self.family.footprint(k, (), on_host=on_host) for k in (n_components, 0))
+        return first + (event[0] - 1) * other
 
     def sample(
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
     ) -> np.ndarray[Any, Any]:
         """Draw one vector for each label ``(..., n)``."""
-        axis = labels.ndim
-        columns = [
-            self.family.sample(
-                type(params)(*(np.take(p, j, axis=axis) for p in params)), labels, rng
-            )
-            for j in range(params[0].shape[axis])
-        ]
-        return np.stack(columns, axis=-1)
+        own = tree_map(lambda p: np.moveaxis(p, labels.ndim, 0), params)
+        repeated = np.broadcast_to(labels, (len(own[0]), *labels.shape))
+        return np.moveaxis(self.family.sample(own, repeated, rng), 0, -1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from xem._arrays import Array, Space, array_namespace
 from xem._special import root
@@ -23,22 +22,13 @@ class LocationScale(Family):
     """
 
     variance_floor: float
+    floor_option: ClassVar[str] = "variance_floor"
     tieable: ClassVar[frozenset[str]] = frozenset({"loc", "scale"})
     needs_distinct: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         floor = checked_floor("variance_floor", self.variance_floor, "the variance")
         object.__setattr__(self, "variance_floor", floor)
-
-    @property
-    def floored(self) -> bool:
-        """Whether a floor keeps the likelihood bounded."""
-        return self.variance_floor > 0
-
-    def bounded(self) -> Self:
-        """Return the family with the default floor where it has none."""
-        options: dict[str, Any] = {"variance_floor": VARIANCE_FLOOR}
-        return self if self.floored else replace(self, **options)
 
     def mean(self, params: Any) -> Array | None:
         """Return ``loc``."""
@@ -66,10 +56,10 @@ class LocationScale(Family):
         rounding = epsilon * xp.abs(params.loc)
         return params.scale <= xp.maximum(given.beside(given.context.resolution), rounding)
 
-    def floor_gain(self, params: Any, given: Given) -> Array:
-        """Return what the floor adds to the log density of a component's observations."""
-        held = self.at_bound(params, given)
-        return array_namespace(held).astype(held, params.scale.dtype) * gain_of(self.variance_floor)
+    @property
+    def gain(self) -> float:
+        """What the floor adds to the log density of a component's observations."""
+        return gain_of(self.variance_floor)
 
     def _floor(self, given: Given) -> Array:
         """Return the smallest scale, beside the components."""

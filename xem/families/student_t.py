@@ -9,10 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace, operand, plain
+from xem._arrays import Array, array_namespace, compute, operand, overwrite
 from xem._linalg import total, vecdot
 from xem._special import root
-from xem.families.base import params_type, pooled
+from xem.families.base import checked_number, params_type, pooled
 from xem.families.fields import Field
 from xem.families.gamma_functions import (
     inverse_log_less_digamma,
@@ -70,19 +70,18 @@ class StudentT(LocationScale):
     df: float | None = None
     variance_floor: float = 1e-6
 
+    has_exact_form: ClassVar[bool] = True
+    tieable: ClassVar[frozenset[str]] = frozenset({"df", "loc", "scale"})
     Params: ClassVar[Any] = params_type("StudentT.Params", __name__, ("df", "loc", "scale"))
     GivenDfParams: ClassVar[Any] = params_type("StudentT.GivenDfParams", __name__, ("loc", "scale"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        df = plain(self.df)
-        if df is None:
-            return
-        if isinstance(df, bool) or not isinstance(df, int | float) or not 0 < df < math.inf:
-            msg = f"df is {self.df!r}; expected a number above 0, or None to estimate it"
-            raise ValueError(msg)
-        object.__setattr__(self, "df", float(df))
-        object.__setattr__(self, "Params", self.GivenDfParams)
+        if self.df is not None:
+            wanted = "a number above 0, or None to estimate it"
+            df = checked_number("df", self.df, lambda number: 0 < number < math.inf, wanted)
+            object.__setattr__(self, "df", df)
+            object.__setattr__(self, "Params", self.GivenDfParams)
 
     @property
     def fields(self) -> Mapping[str, Field]:  # type: ignore[override]
@@ -90,18 +89,11 @@ class StudentT(LocationScale):
         free = {} if self.df is not None else {"df": Field("positive")}
         return {**free, "loc": Field("real", "x"), "scale": Field("positive", "dx")}
 
-    @property
-    def tieable(self) -> frozenset[str]:  # type: ignore[override]
-        """Any of them."""
-        return frozenset(self.fields)
-
     def broad(self, given: Given) -> Any:
         """Return a distribution about the data's mean, as wide as they are."""
         mean, scale = given.beside(given.context.mean), given.beside(root(given.context.metric))
-        own = {"loc": mean, "scale": scale}
-        if self.df is None:
-            own["df"] = array_namespace(scale).full_like(scale, 10.0)
-        return self.Params(**own)
+        own = {"df": array_namespace(scale).full_like(scale, 10.0), "loc": mean, "scale": scale}
+        return self.Params(*(own[name] for name in self.fields))
 
     def precompute(self, params: Any, offset: Array) -> StudentTCoefficients:
         """Return the components' own coordinates and the heights of their peaks."""
@@ -110,28 +102,31 @@ class StudentT(LocationScale):
         return StudentTCoefficients(params.loc, 1 / (scale * xp.sqrt(df)), (df + 1) / 2, peak)
 
     def log_prob(self, coefficients: StudentTCoefficients, x: Array) -> tuple[Array, Any]:
-        """Return ``peak - power log(1 + v²)``, and v and that logarithm."""
+        """Return ``peak - power log(1 + v²)``, and v, ``1 + v²`` and its logarithm."""
         loc, factor, power, peak = (own[..., None] for own in coefficients)
-        xp, away = array_namespace(x), x - loc
-        v = away * factor
-        if not self._is_exact:
-            logs = xp.log1p(v * v)
-            return peak - power * logs, (v, logs)
-        most = float(xp.finfo(v.dtype).max) ** 0.5 / 2  # the square of more may overflow
-        far = xp.abs(v) > most
-        v = xp.clip(v, -most, most)
-        size = xp.log(xp.where(far, xp.abs(away), 1.0)) + xp.log(factor)
-        logs = xp.where(far, 2 * size, xp.log1p(v * v))
-        return peak - power * logs, (v, logs)
+        xp, away = array_namespace(x), compute("subtract", x, loc)
+        if self._is_exact:
+            most = float(xp.finfo(x.dtype).max) ** 0.5 / 2  # the square of more may overflow
+            far = xp.abs(away * factor) > most
+            v = xp.clip(away * factor, -most, most)
+            size = xp.log(xp.where(far, xp.abs(away), 1.0)) + xp.log(factor)
+            square = v * v
+            logs = xp.where(far, 2 * size, xp.log1p(square))
+        else:
+            v = overwrite(away, "multiply", away, factor)
+            square = compute("multiply", v, v)
+            logs = compute("log1p", square)
+        less = compute("multiply", power, logs)
+        whole = overwrite(square, "add", square, operand(1.0, square))
+        return overwrite(less, "subtract", peak, less), (v, whole, logs)
 
     def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> StudentTSums:
         """Return the weighted sums of w, w v, w v² and log w."""
-        v, logs = kept
-        share = responsibilities / (1 + v * v)
-        shared = share * v
-        return StudentTSums(
-            total(share), total(shared), vecdot(shared, v), -vecdot(responsibilities, logs)
-        )
+        v, whole, logs = kept
+        log_w = -vecdot(responsibilities, logs)
+        share = overwrite(responsibilities, "divide", responsibilities, whole)
+        w, wv = total(share), vecdot(share, v)
+        return StudentTSums(w, wv, vecdot(overwrite(share, "multiply", share, v), v), log_w)
 
     def m_step(self, params: Any, count: Array, sums: StudentTSums, given: Given) -> Any:
         """Return weighted means and scales, and the degrees of freedom by Newton's steps."""
@@ -147,10 +142,11 @@ class StudentT(LocationScale):
         square = xp.maximum(square, xp.zeros_like(square)) * (df + 1) / count
         variance = square * scale * scale
         variance = pooled(variance, count) if "scale" in tied else variance
-        own = {"loc": loc, "scale": scale if "scale" in fixed else root(variance)}
-        if self.df is None:
-            own["df"] = df if "df" in fixed else self._new_df(df, count, sums, "df" in tied)
-        return self.Params(**own)
+        scale = scale if "scale" in fixed else root(variance)
+        if self.df is not None:
+            return self.Params(loc, scale)
+        df = df if "df" in fixed else self._new_df(df, count, sums, "df" in tied)
+        return self.Params(df, loc, scale)
 
     def _new_df(self, df: Array, count: Array, sums: StudentTSums, tied: bool) -> Array:
         """Return degrees of freedom: ``log(ν/2) - ψ(ν/2) = mean(w - log w) - 1``, w of unit mean.
@@ -165,16 +161,13 @@ class StudentT(LocationScale):
         return xp.minimum(2 * inverse_log_less_digamma(excess), operand(DF_LIMIT, df))
 
     def _df(self, params: Any) -> Array:
-        if self.df is None:
-            own: Array = params.df
-            return own
-        return array_namespace(params.scale).full_like(params.scale, self.df)
+        given = self.df
+        full_like = array_namespace(params.scale).full_like
+        return params.df if given is None else full_like(params.scale, given)
 
-    @property
-    def exact(self) -> StudentT:
-        """The family in the form that no observation is too far for."""
-        twin: StudentT = self._exactly()
-        return twin
+    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+        """Return how many numbers an observation takes in a tile, at the peak of a step."""
+        return 4 * n_components + 4
 
     def sample(
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
