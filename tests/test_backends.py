@@ -445,7 +445,7 @@ def test_memory_of_a_long_series_from_a_given_start():
 def test_memory_of_a_large_batch(count):
     """Two workers' tiles, and what is kept of each problem."""
     x = two_groups(count, 50)
-    peak = peak_of(lambda: xem.fit(TWO, x, seed=0, max_iter=20, tol=0, threads=2))
+    peak = peak_of(lambda: xem.fit(TWO, x, seed=0, max_iter=3, tol=0, threads=2))
     assert peak < 1.5 * TILES + 1000 * count
 
 

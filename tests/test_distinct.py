@@ -16,7 +16,7 @@ THREE = xem.Mixture(xem.MultivariateNormal(), 3)
 @without_jax
 def test_a_far_row_makes_no_others_equal(lane):
     x = np.append(np.random.default_rng(0).normal(size=400), -1e9)[:, None]
-    fit = xem.fit(THREE, lane.asarray(x), seed=0, max_iter=3)
+    fit = xem.fit(THREE, lane.asarray(x), init="random_from_data", seed=0, max_iter=3)
     assert int(lane.to_numpy(fit.status)) != Status.TOO_FEW
     assert np.isfinite(lane.to_numpy(fit.log_likelihood))
 
@@ -42,7 +42,7 @@ def test_as_many_as_numpy_finds(lane, k):
     known = np.asarray([len(np.unique(rows, axis=0)) for rows in x])
     assert min(known) < k <= max(known)
     model = xem.Mixture(xem.MultivariateNormal("spherical"), k)
-    fit = xem.fit(model, lane.asarray(x), seed=0, max_iter=0)
+    fit = xem.fit(model, lane.asarray(x), init="random_from_data", seed=0, max_iter=0)
     few = lane.to_numpy(fit.status) == Status.TOO_FEW
     assert_array_equal(few, known < k)
 
@@ -67,6 +67,7 @@ def test_rows_of_no_weight_and_past_the_lengths_do_not_count(lane):
         lane.asarray(x),
         weights=lane.asarray(weights),
         lengths=lane.asarray(lengths),
+        init="random_from_data",
         seed=0,
         max_iter=0,
     )

@@ -781,6 +781,12 @@ def lengths_for(lane: Lane) -> np.ndarray:
     return np.asarray([4, 0, 8, 5] if isinstance(lane, JaxLane) else [50, 0, 9, 200, 1, 30])
 
 
+def options_for(lane: Lane, seed: int, max_iter: int) -> dict[str, Any]:
+    """Return how fits are made: in eager JAX by few operations."""
+    options = {"seed": seed, "tol": 0, "max_iter": max_iter}
+    return options | ({"init": "quantile", "max_iter": 1} if isinstance(lane, JaxLane) else {})
+
+
 @on_few_of_jax
 def test_ragged_series_are_a_list_of_arrays(lane):
     """With weights, which eager JAX is to compile alone, and without."""
@@ -803,7 +809,7 @@ def assert_a_list_is_the_same(
     assert_array_equal(np.concatenate(parts), flat)
     series = [lane.asarray(part) for part in np.split(flat, ends)]
     weights = None if mass is None else [lane.asarray(part) for part in np.split(mass, ends)]
-    options = {"seed": 1, "max_iter": 1 if isinstance(lane, JaxLane) else 9, "tol": 0}
+    options = options_for(lane, seed=1, max_iter=9)
     one = xem.fit(TWO, ragged, **options)
     other = xem.fit(TWO, series, weights=weights, **options)
     assert one.log_likelihood.dtype == other.log_likelihood.dtype == lane.dtype
@@ -838,7 +844,7 @@ def test_groups_are_fitted_where_the_caller_says(lane):
         source = pa.concat_tables([table()[:3], source[:12]])
     x = source["x"].cast("float32") if lane.dtype_name == "float32" else source["x"]
     df = pl.from_arrow(replaced(source, "x", x))
-    options = {"seed": 3, "max_iter": 1 if isinstance(lane, JaxLane) else 20, "tol": 0}
+    options = options_for(lane, seed=3, max_iter=20)
     frame, fit = fit_groups(
         df, by="who", value="x", model=TWO, xp=lane.xp, device=lane.device, **options
     )

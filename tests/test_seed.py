@@ -10,10 +10,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from tests.helpers import mixture, on_host
-from tests.lanes import JaxLane, Lane, NumpyLane, TorchLane, lane_params, on_lanes
+from tests.lanes import CupyLane, Lane, NumpyLane, TorchLane, lane_params, on_lanes
 from tests.reference import Normals, SeedRun, seed_loops, seed_runs
 
 COUNTS = [1, 10, 100, 1000]
+MOST = {NumpyLane: 1000, TorchLane: 1000, CupyLane: 1000}
+"""The most iterations on the lanes that make more than ten."""
 MODEL = mixture(floor=0)
 
 
@@ -35,7 +37,7 @@ def run_like_the_loops(lane: Lane, runs: list[SeedRun], count: int, **options) -
 def on_float64(usual: int) -> pytest.MarkDecorator:
     """Run a test on each lane with each number of iterations; those beyond ``usual`` are slow.
 
-    Eager JAX takes long over a thousand, in which nothing is new to it.
+    In the many iterations nothing is new to a namespace: those of few make one step after another.
     """
     return pytest.mark.parametrize(
         ("lane", "count"),
@@ -43,7 +45,7 @@ def on_float64(usual: int) -> pytest.MarkDecorator:
             pytest.param(*p.values, n, id=f"{n}-{p.id}", marks=[pytest.mark.slow] * (n > usual))
             for n in COUNTS
             for p in lane_params(lambda lane: lane.dtype_name == "float64")
-            if n < 1000 or not isinstance(p.values[0], JaxLane)
+            if n <= MOST.get(type(p.values[0]), 10)
         ],
         indirect=["lane"],
     )

@@ -14,17 +14,21 @@ from tests import cupy_host
 cupy_host.install()
 
 CONFIGS = ("normal", "vectors-full", "vectors-tied", "vectors-diag", "vectors-EEV")
-"""The configurations that the laws are run on."""
+"""The configurations that the laws are run on: all laws on those of `WHOLE`, else `SHORT`."""
 
 
 def _wanted(item: pytest.Item) -> bool:
     """Whether a test is of CuPy's lanes, or of CuPy itself."""
     from tests.lanes import CupyLane
+    from tests.test_laws import SHORT, WHOLE
 
     if "gpu" in item.path.parent.parts:
         return True
     params = getattr(getattr(item, "callspec", None), "params", {})
-    return isinstance(params.get("lane"), CupyLane) and params.get("config", CONFIGS[0]) in CONFIGS
+    if not isinstance(params.get("lane"), CupyLane):
+        return False
+    config = params.get("config", WHOLE[0])
+    return config in WHOLE or (config in CONFIGS and params["law"] in SHORT)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -107,7 +107,8 @@ def forms(case: Case) -> dict[str, _Form]:
         return _compile._uncompiled(form, turns=True)
 
     with patch.object(Compiler, "program", program):
-        xem.fit(mixture(case.kind, case.k), data_of(case), max_iter=2, seed=0, compile=True)
+        options = {"init": "random_from_data", "max_iter": 2, "seed": 0, "compile": True}
+        xem.fit(mixture(case.kind, case.k), data_of(case), **options)
     missing = {function.__name__ for function in FUNCTIONS} - set(known)
     if missing:
         msg = f"a fit of {case.name} compiles no {sorted(missing)}"

@@ -18,7 +18,6 @@ from tests.helpers import mixture
 from xem._tree import leaves
 from xem.once import m_step
 
-DTYPES = (torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow))
 DECOMPOSED = ("EVE", "VVE", "EEV", "VEV")
 """Models whose M-step takes eigenvalues, for which PyTorch waits."""
 
@@ -27,6 +26,18 @@ def with_core(kinds: Iterable[str]) -> list[Any]:
     """Return kinds, those beyond the core left to the slow run."""
     slow = pytest.mark.slow
     return [kind if kind in CORE else pytest.param(kind, marks=slow) for kind in kinds]
+
+
+each = pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        pytest.param(kind, dtype, marks=[] if is_usual else [pytest.mark.slow])
+        for kind in KINDS
+        for dtype, is_usual in ((torch.float32, kind in CORE), (torch.float64, False))
+        if kind in CORE or dtype == torch.float32
+    ],
+)
+"""Each kind in float32 and, for the slow run, the core in float64, which has fewer casts."""
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -59,14 +70,12 @@ def check_place(results: Any, x: torch.Tensor) -> None:
         assert (array.dtype, array.device) == (x.dtype, x.device)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", with_core(KINDS))
+@each
 def test_a_step_asks_nothing_of_the_host(kind: str, dtype: torch.dtype) -> None:
     check_step(step(kind, dtype), dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", with_core(KINDS))
+@each
 def test_a_step_of_ragged_problems_asks_nothing_of_the_host(kind: str, dtype: torch.dtype) -> None:
     check_step(step(kind, dtype, ragged=True), dtype)
 
@@ -114,13 +123,13 @@ STARTS = {
 
 
 @pytest.mark.usefixtures("rounding")
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("kind", "init"),
+    ("kind", "init", "dtype"),
     [
-        pytest.param(kind, init, marks=[pytest.mark.slow] * (place > 0))
+        pytest.param(kind, init, dtype, marks=[pytest.mark.slow] * (dtype.itemsize + place > 4))
         for kind, starts in STARTS.items()
         for place, init in enumerate(starts)
+        for dtype in (torch.float32, torch.float64)[: 1 + (place == 0)]
     ],
 )
 def test_a_fit_runs_on_the_device(kind: str, init: str, dtype: torch.dtype) -> None:
