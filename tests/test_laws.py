@@ -80,6 +80,22 @@ def pairs_of_counts(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndar
     return rng.poisson(np.where(late, [2.0, 8.0], [9.0, 3.0])).astype(float)
 
 
+def lengths_and_counts(rng: np.random.Generator, shape: tuple[int, ...]) -> dict:
+    """Draw a length, a count and a pair of numbers, of two kinds."""
+    late = rng.random(shape) < 0.4
+    return {
+        "length": rng.normal(np.where(late, 0.0, 400.0), 100.0),
+        "count": rng.poisson(np.where(late, 2.0, 9.0)).astype(float),
+        "place": rng.normal(np.where(late, 1.0, -3.0)[..., None], [1.0, 20.0]),
+    }
+
+
+def length_and_count(rng: np.random.Generator, shape: tuple[int, ...]) -> dict:
+    """Draw a length and a count."""
+    drawn = lengths_and_counts(rng, shape)
+    return {name: drawn[name] for name in ("length", "count")}
+
+
 class Config(NamedTuple):
     model: xem.Family
     draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] = bumps
@@ -135,6 +151,28 @@ CONFIGS = {
     "noise": Config(xem.Mixture([(xem.Normal(), 2), (xem.Uniform(), 1)]), bumps),
     "zeros": Config(xem.Mixture([(xem.PointMass(), 1), (xem.Poisson(), 1)]), rare_counts),
     "nested": Config(xem.Mixture(xem.Mixture(xem.Normal(), 2), 2), bumps),
+    "product": Config(
+        xem.Mixture(
+            xem.Product(
+                length=xem.Normal(), count=xem.Poisson(), place=xem.MultivariateNormal("diag")
+            ),
+            2,
+        ),
+        lengths_and_counts,
+    ),
+    "product-tied": Config(
+        xem.Mixture(
+            xem.Product(length=xem.Normal(), count=xem.Poisson()), 2, tied={"components.length.loc"}
+        ),
+        length_and_count,
+    ),
+    "product-alone": Config(
+        xem.Product(length=xem.StudentT(), count=xem.Poisson()), length_and_count
+    ),
+    "product-of-mixtures": Config(
+        xem.Product(length=xem.Mixture(xem.Normal(), 2), count=xem.Mixture(xem.Poisson(), 2)),
+        length_and_count,
+    ),
 }
 
 
@@ -163,6 +201,9 @@ ALIKE = (
     "noise",
     "zeros",
     "nested",
+    "product-tied",
+    "product-alone",
+    "product-of-mixtures",
 )
 """Configurations that make the operations of others in another order."""
 OF_NUMPY = (

@@ -220,7 +220,8 @@ class Driver:
     def _buried(self, rows: Rows, statuses: Array) -> Rows:
         """Return rows that allow no fit, in the state that says so."""
         space, n, event = self._space, statuses.shape[0], self._problems.event
-        nothing = Tile(space.full((n, *event, 1), self._model.filler), space.full((n, 1), 0.0))
+        x, weights = space.full((n, *event, 1), 0.0), space.full((n, 1), 0.0)
+        nothing = Tile(self._model.filled(x, x > 0), weights)
         observations = Observations(lambda _: nothing, 1, 1)
         rows = self._with_prior(rows, observations)
         context = tree_map(space.working, rows.context)

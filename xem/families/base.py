@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import namedtuple
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import reduce
 from operator import and_
 from typing import Any, ClassVar, Literal, Self
@@ -15,7 +15,9 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from xem._arrays import Array, Space, aligned, array_namespace, plain
+from xem._linalg import total
 from xem._tree import tree_map
+from xem.families.columns import Columns
 from xem.families.fields import Field
 from xem.families.given import Given
 
@@ -82,10 +84,34 @@ class Family(ABC):
             name = f"{cls.__qualname__}.Params"
             cls.Params = params_type(name, cls.__module__, tuple(own["fields"]))
 
+    def options(self) -> dict[str, Any]:
+        """Return what the family is made with, by name."""
+        return {own.name: getattr(self, own.name) for own in fields(self) if own.init}
+
     @property
     def parameter_names(self) -> tuple[str, ...]:
         """The parameters by dotted name."""
         return tuple(self.fields)
+
+    @property
+    def fixed_names(self) -> frozenset[str]:
+        """Those of them that a model inside this one holds fixed."""
+        return frozenset()
+
+    @property
+    def layout(self) -> Any:
+        """How many axes of an array belong to one observation.
+
+        Of a family of several arrays, pairs of a name and the layout of what has it.
+        """
+        return self.event_rank
+
+    @property
+    def columns(self) -> tuple[Columns, ...]:
+        """What holds of the columns of an observation, together for those of one family."""
+        place = slice(None) if self.event_rank else None
+        own = (self.spread, self.needs_scale, self.isotropic, self.least_spread)
+        return (Columns(place, self.standardization, *own),)
 
     @property
     def standardization(self) -> Literal["location-scale", "scale", "none"]:
@@ -107,6 +133,11 @@ class Family(ABC):
     def isotropic(self) -> bool:
         """Whether the columns of a vector must keep one common scale."""
         return False
+
+    @property
+    def has_one_unit(self) -> bool:
+        """Whether starts look at all columns of a vector in one unit."""
+        return self.isotropic or self.embeds
 
     @property
     def least_spread(self) -> float:
@@ -190,6 +221,18 @@ class Family(ABC):
         """Whether there is such a part."""
         return type(self).log_carrier is not Family.log_carrier
 
+    def filled(self, x: Array, there: Array) -> Array:
+        """Return observations ``(..., *event, n)`` with what the family can have elsewhere."""
+        return array_namespace(x).where(there, x, self.filler)
+
+    def for_columns(self, count: int) -> Family:
+        """Return the family for vectors of so many columns, in all."""
+        return self
+
+    def unpacked(self, x: Array) -> Any:
+        """Return observations ``(..., n, *event)`` as callers have them."""
+        return x
+
     def mean(self, params: Any) -> Array | None:
         """Return the means ``(*lead, *event)``; None where there are none, or params lack them."""
         return None
@@ -250,16 +293,36 @@ class Family(ABC):
         )
 
     def around(self, centres: Array, given: Given) -> Any:
-        """Return the `broad` distributions with centres ``(*lead, *event)`` for their places."""
-        xp, lead = array_namespace(centres), centres.shape[: centres.ndim - self.event_rank]
-        event = tuple(centres.shape[len(lead) :])
+        """Return the `broad` distributions, moved to centres ``(*lead, clusters, *event)``.
+
+        There are as many as a start makes for each of them: one, or none.
+        """
+        xp, rank = array_namespace(centres), self.event_rank
+        axis = centres.ndim - rank - 1
+        lead, event = centres.shape[:axis], tuple(centres.shape[axis + 1 :])
         wide = self.broad(given)
         moved = {
             name: xp.broadcast_to(getattr(wide, name), (*lead, *field.of(event)))
             for name, field in self.fields.items()
         }
-        places = {n for n, f in self.fields.items() if f.unit == "x" and f.is_estimated}
-        return self.Params(**(moved | dict.fromkeys(places, centres)))
+        if self.n_clusters:
+            own = centres[(*(slice(None),) * axis, 0, ...)]
+            fields = self.fields.items()
+            moved |= {n: own for n, f in fields if f.unit == "x" and f.is_estimated}
+        return self.Params(**moved)
+
+    def sums_from_labels(
+        self, coefficients: Any, x: Array, assigned: Array, centres: Array
+    ) -> tuple[Array, Any]:
+        """Return the summed weights and the sums of observations that are assigned to clusters.
+
+        ``assigned`` ``(*lead, clusters, n)`` holds the observation weight at the assigned cluster
+        and 0 elsewhere, and may be overwritten; ``centres`` ``(*lead, clusters, *event)`` are
+        those of the clusters.
+        """
+        _, kept = self.log_prob(coefficients, x)
+        mine = assigned[..., 0, :]
+        return total(mine), self.sums(coefficients, kept, mine)
 
     def params(self, **parameters: Any) -> Any:
         """Return parameters of this family, as a start or to hold fixed.
@@ -334,12 +397,27 @@ class Family(ABC):
         """Return callers' parameters as the steps see them: all with an axis of components."""
         return params
 
-    def event_of(self, params: Any) -> tuple[int, ...]:
-        """Return the shape of one observation, from parameters of which one at least is given."""
+    def event_of(self, params: Any) -> Any:
+        """Return the shape of one observation, from parameters of which one at least is given.
+
+        Of a family of several arrays, a tuple of their shapes.
+        """
         for own, value in zip(self.fields.values(), params, strict=True):
             if None in own.shape and value is not None:
                 return (int(value.shape[own.shape.index(None) - len(own.shape)]),)
         return ()
+
+    def parts(self, params: Any) -> list[tuple[Family, Any]]:
+        """Return the families that this one is made of, each with its parameters."""
+        return []
+
+    def bound(self, event: Any) -> Family:
+        """Return the family for observations of a shape, as `event_of` gives it."""
+        return self
+
+    def in_order(self, params: Any) -> Any:
+        """Return the parameters with the components inside in canonical order."""
+        return params
 
     # where likelihoods end
 
@@ -372,6 +450,23 @@ class Family(ABC):
     def collapsed(self, params: Any, given: Given) -> Array:
         """Return which components lie there though the data have spread, bool ``(*lead)``."""
         return self.at_bound(params, given)
+
+    def ends(self, params: Any, given: Given) -> Array:
+        """Return which components lie there with what is not fixed."""
+        bound = self.at_bound(params, given)
+        free = (self.spread or frozenset(self.parameter_names)) - given.fixed
+        return bound if free else array_namespace(bound).zeros_like(bound)
+
+    def lifted(self, params: Any, fallback: Any, counts: Array, given: Given) -> tuple[Any, Array]:
+        """Return ``params``, with ``fallback`` where they have collapsed, and where that is.
+
+        So it is of components that have had no cluster. ``counts`` ``(*lead)`` are theirs.
+        """
+        xp = array_namespace(counts)
+        bound = xp.ones_like(counts, dtype=xp.bool)
+        if self.n_clusters:
+            bound = self.collapsed(params, given)
+        return tree_map(lambda a, b: xp.where(aligned(bound, a), b, a), params, fallback), bound
 
     def floor_gain(self, params: Any, given: Given) -> Array:
         """Return what the floor adds to the log density of a component's observations.

@@ -14,7 +14,6 @@ import numpy as np
 from xem._arrays import (
     Array,
     Space,
-    aligned,
     array_namespace,
     is_differentiated,
     is_traced,
@@ -23,9 +22,10 @@ from xem._arrays import (
 )
 from xem._linalg import total
 from xem._special import log_of_share, logsumexp, posterior, responsibilities, shares
-from xem._tree import tree_map
+from xem._tree import named_leaves, tree_map
 from xem.families.base import Family
 from xem.families.categorical import drawn_categories
+from xem.families.columns import packed
 from xem.families.given import Context, Given, Tile
 from xem.models.evaluation import log_density, log_joint
 from xem.models.parametrized import Parametrized
@@ -167,45 +167,50 @@ class Mixture(Parametrized):
         return MixtureSums(counts, tree_map(joined, *first), log_map), log_likelihood
 
     def sums_from_labels(
-        self, coefficients: MixtureCoefficients, x: Array, assigned: Array
-    ) -> MixtureSums:
-        """Return the sums over observations that are assigned to clusters outright.
+        self, coefficients: MixtureCoefficients, x: Array, assigned: Array, centres: Array
+    ) -> tuple[Array, MixtureSums]:
+        """Return the summed weights and the sums of observations that are assigned to clusters.
 
-        ``assigned`` ``(*lead, clusters, n)`` holds the observation weight at the assigned cluster
-        and 0 elsewhere, and may be overwritten. Components that have no place get nothing.
+        Components that have no place get nothing.
         """
-        inner, start = self.beside(x), 0
+        xp, inner = array_namespace(x), self.beside(x)
+        parts = iter(
+            zip(
+                self._of_blocks(assigned, 1), self._of_blocks(centres, self.event_rank), strict=True
+            )
+        )
 
-        def of(family: Family, j: int, own: Any) -> tuple[Array, Any]:
-            nonlocal start
-            each, count = family.n_clusters, self.blocks[j][1]
-            part = assigned[..., start : start + each * count, :]
-            start += each * count
-            if isinstance(family, Mixture):
-                part = array_namespace(part).reshape(
-                    part, (*part.shape[:-2], count, each, part.shape[-1])
-                )
-                sums = family.sums_from_labels(own, inner, part)
-                return array_namespace(part).sum(sums.counts, axis=-1), sums
-            _, kept = family.log_prob(own, inner)
-            if not each:
-                part = array_namespace(part).zeros_like(assigned[..., :1, :])
-                part = array_namespace(part).broadcast_to(
-                    part, (*part.shape[:-2], count, part.shape[-1])
-                )
-            counts = total(part)
-            return counts, family.sums(own, kept, part)
+        def of(family: Family, _: int, own: Any) -> tuple[Array, Any]:
+            mine, middles = next(parts)
+            mine = mine if family.n_clusters else xp.zeros_like(mine)
+            return family.sums_from_labels(own, inner, mine, middles)
 
         pairs = self.each(of, coefficients.components)
-        if not self.is_in_blocks:
+        if self.is_in_blocks:
+            counts = self._joined([count for count, _ in pairs], -1)
+            own = tuple(sums for _, sums in pairs)
+        else:
             counts, own = pairs
-            return MixtureSums(counts, own, self._no_log_map(counts))
-        counts = self._joined([pair[0] for pair in pairs], -1)
-        return MixtureSums(counts, tuple(pair[1] for pair in pairs), self._no_log_map(counts))
+        whole = xp.sum(counts, axis=-1)
+        return whole, MixtureSums(counts, own, xp.zeros_like(whole))
 
-    @staticmethod
-    def _no_log_map(counts: Array) -> Array:
-        return array_namespace(counts).zeros_like(counts[..., 0])
+    def _of_blocks(self, a: Array, behind: int) -> list[Array]:
+        """Return the clusters of each block's components, ``(*lead, components, clusters, …)``.
+
+        ``a`` ``(*lead, clusters, …)`` has some axes behind them. Components without a place get
+        one of the clusters, whichever it is.
+        """
+        xp, axis, start, parts = array_namespace(a), a.ndim - behind - 1, 0, []
+        lead, rest = tuple(a.shape[:axis]), tuple(a.shape[axis + 1 :])
+        before = (slice(None),) * axis
+        for family, count in self.blocks:
+            each = family.n_clusters
+            part = a[(*before, slice(start, start + each * count), ...)]
+            if not each:
+                part = xp.broadcast_to(a[(*before, slice(0, 1), ...)], (*lead, count, *rest))
+            parts.append(xp.reshape(part, (*lead, count, max(each, 1), *rest)))
+            start += each * count
+        return parts
 
     def strained(
         self, params: MixtureParams, coefficients: Any, given: Given, space: Space
@@ -346,55 +351,37 @@ class Mixture(Parametrized):
 
         Components that have no cluster cover the data.
         """
-        xp, rank = array_namespace(centres), self.event_rank
-        first = centres[..., 0] if rank else centres
+        xp, inner = array_namespace(centres), given.inside()
+        first = centres[..., 0] if self.event_rank else centres
         lead = tuple(first.shape[:-1])
-        inner, start = given.inside(), 0
-
-        def of(family: Family, j: int) -> Any:
-            nonlocal start
-            each, count = family.n_clusters, self.blocks[j][1]
-            event = tuple(centres.shape[len(lead) + 1 :])
-            rest = (slice(None),) * rank
-            part = centres[(..., slice(start, start + each * count), *rest)]
-            start += each * count
-            if each == 0:
-                middle = given.beside(given.context.mean)[(..., None, *rest)]
-                part = xp.broadcast_to(middle, (*lead, count, *event))
-            elif isinstance(family, Mixture):
-                part = xp.reshape(part, (*lead, count, each, *event))
-            return family.around(part, inner)
-
-        components = self.each(of)
+        parts = iter(self._of_blocks(centres, self.event_rank))
+        components = self.each(lambda family, _: family.around(next(parts), inner))
         weights = xp.full_like(first[..., :1], 1 / self.n_components)
         weights = xp.broadcast_to(weights, (*lead, self.n_components))
         return MixtureParams(weights, self._alike(components))
 
-    def lifted(self, params: MixtureParams, fallback: MixtureParams, given: Given) -> MixtureParams:
+    def lifted(
+        self, params: MixtureParams, fallback: MixtureParams, counts: Array, given: Given
+    ) -> tuple[MixtureParams, Array]:
         """Return ``params``, with the components of ``fallback`` where they have collapsed.
 
-        So it is with those that have had no cluster.
+        So it is with those that have had no cluster. No mixture collapses as a whole.
         """
         xp, inner = array_namespace(params.weights), given.inside()
-
-        def of(family: Family, _: int, own: Any, other: Any, share: Array) -> tuple[Any, Array]:
-            if isinstance(family, Mixture):
-                return family.lifted(own, other, inner), xp.zeros_like(share, dtype=xp.bool)
-            bound = xp.ones_like(share, dtype=xp.bool)
-            if family.n_clusters:
-                bound = family.collapsed(own, inner)
-            lifted = tree_map(lambda a, b: xp.where(aligned(bound, a), b, a), own, other)
-            return lifted, bound
-
-        parts = (params.components, fallback.components, self._cut(params.weights))
-        pairs = self.each(of, *parts)
+        pairs = self.each(
+            lambda f, _, *own: f.lifted(*own, inner),
+            params.components,
+            fallback.components,
+            self._cut(params.weights),
+        )
         if self.is_in_blocks:
             components, bound = tuple(p for p, _ in pairs), self._joined([b for _, b in pairs], -1)
         else:
             components, bound = pairs
         weights = xp.where(bound, fallback.weights, params.weights)
         weights = weights / xp.sum(weights, axis=-1, keepdims=True)
-        return MixtureParams(weights, self._alike(components))
+        lifted = MixtureParams(weights, self._alike(components))
+        return lifted, xp.zeros_like(counts, dtype=xp.bool)
 
     def clamp(self, params: MixtureParams, given: Given) -> MixtureParams:
         """Return the nearest parameters that the floors allow; fixed ones are left alone."""
@@ -411,16 +398,17 @@ class Mixture(Parametrized):
 
     def at_bound(self, params: MixtureParams, given: Given) -> Array:
         """Return which mixtures have a component, not held fixed, where the likelihood ends."""
-        xp, inner = array_namespace(params.weights), given.inside()
+        xp = array_namespace(params.weights)
 
         def of(family: Family, j: int, own: Any) -> Array:
-            bound = family.at_bound(own, inner)
-            bounded = family.spread or frozenset(family.parameter_names)
-            needed = bounded - self._options[j][0]
-            return bound if needed or isinstance(family, Mixture) else xp.zeros_like(bound)
+            return family.ends(own, self._given_to(j, given))
 
         bound = self._of_components(of, params, unless=False)
         return xp.any(bound & (params.weights > 0), axis=-1)
+
+    def ends(self, params: MixtureParams, given: Given) -> Array:
+        """Return which mixtures have such a component."""
+        return self.at_bound(params, given)
 
     def floor_gain(self, params: MixtureParams, given: Given) -> Array:
         """Return what the floors add to the log density of an observation, ``(*lead)``."""
@@ -533,6 +521,12 @@ class Alone(Mixture):
         """Return that all parameters come without an axis of components."""
         return frozenset(self.component.parameter_names)
 
+    def parts(self, params: Any) -> list[tuple[Family, Any]]:
+        """Return the family with its parameters, also where these come without a mixture."""
+        if isinstance(params, MixtureParams):
+            return super().parts(params)
+        return [(self.component, params)]
+
     def to_user(self, params: MixtureParams) -> Any:
         """Return the parameters of the family."""
         return super().to_user(params).components
@@ -543,11 +537,10 @@ class Alone(Mixture):
         """Return parameters of the family as those of a mixture of one."""
         if isinstance(params, MixtureParams):
             return super().from_user(params, n_components, event)
-        event = self.event_of(MixtureParams(None, params))
+        event = packed(self.event_of(MixtureParams(None, params)))
         own = super().from_user(MixtureParams(None, params), n_components, event)
-        shapes = self.component.shapes(1, event)
-        name, value = next(iter(own.components._asdict().items()))
-        lead = value.shape[: value.ndim - len(shapes[name])]
+        name, value = next(named_leaves(own.components))
+        lead = value.shape[: value.ndim - len(self.component.shapes(1, event)[name])]
         return own._replace(weights=Space.of(value).full((*lead, 1), 1.0, value.dtype))
 
 
@@ -573,7 +566,7 @@ def _within_support(family: Family, coefficients: Any, x: Array) -> tuple[Array,
     """Return log densities with the carrier, minus infinity where the family can have none."""
     xp, inside = array_namespace(x), family.support(x)
     if inside is not None:
-        x = xp.where(inside, x, family.filler)
+        x = family.filled(x, inside)
         inside = xp.all(inside, axis=-2) if family.event_rank else inside
     logs, kept = family.log_prob(coefficients, x)
     if family.has_carrier:

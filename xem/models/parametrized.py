@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from xem._arrays import Array, aligned, array_namespace
-from xem._tree import tree_map
+from xem._tree import at, named_leaves, replaced, tree_map
 from xem.families.base import Family, pooled
+from xem.families.columns import packed
 from xem.models.components import Components
 from xem.models.trees import MixtureParams, MixturePrior
 
@@ -42,7 +43,7 @@ class Parametrized(Components):
             If a name is unknown or given in both ways.
         """
         if not self.is_in_blocks:
-            known = _keywords(self.component)
+            known = self.component.Params._fields
             given = self._named("parameters", known, components, parameters)
             return MixtureParams(weights, self.component.params(**given))
         n_blocks = len(self.blocks)
@@ -104,6 +105,11 @@ class Parametrized(Components):
             raise TypeError(msg)
         return given
 
+    def parts(self, params: MixtureParams) -> list[tuple[Family, Any]]:
+        """Return the families of the components, each with its parameters."""
+        own = params.components if self.is_in_blocks else (params.components,)
+        return [(family, mine) for (family, _), mine in zip(self.blocks, own, strict=True)]
+
     def valid(self, params: MixtureParams) -> Array:
         """Return which mixtures have parameters that the model allows, bool ``(*lead)``."""
         xp, weights = array_namespace(params.weights), params.weights
@@ -142,37 +148,20 @@ class Parametrized(Components):
         own = self.each(lambda f, _, p: f.unstandardize(p, centre, scale), params.components)
         return MixtureParams(params.weights, own)
 
-    def holds(self, name: str) -> bool:
-        """Return whether a parameter with a dotted name is fixed, here or in a component."""
-        if name in self.fixed:
-            return True
-        for j, (family, _) in enumerate(self.blocks):
-            path = self._path(j)
-            if name.startswith(path) and isinstance(family, Parametrized):
-                return family.holds(name.removeprefix(path))
-        return False
-
-    def held(self, params: MixtureParams, fixed: frozenset[str] = frozenset()) -> MixtureParams:
+    def held(self, params: MixtureParams) -> MixtureParams:
         """Return the fixed parameters alone, None for the others."""
-        fixed = self.fixed | fixed
-
-        def of(family: Family, j: int, own: Any) -> Any:
-            names = self.within(fixed, j)
-            if isinstance(family, Parametrized):
-                return family.held(own, names)
-            return own._replace(**dict.fromkeys(set(own._fields) - names))
-
-        weights = params.weights if "weights" in fixed else None
-        return MixtureParams(weights, self.each(of, params.components))
+        fixed = self.fixed_names
+        free: dict[str, Any] = {name: None for name, _ in named_leaves(params) if name not in fixed}
+        held: MixtureParams = replaced(params, free)
+        return held
 
     def to_user(self, params: MixtureParams) -> MixtureParams:
         """Return parameters as callers see them: a tied one has no K axis."""
 
         def of(family: Family, j: int, own: Any) -> Any:
             seen, axis = family.to_user(own), params.weights.ndim - 1
-            names = self.hidden(j) & set(seen._fields)
-            tied = {n: _first_along(getattr(seen, n), axis) for n in names}
-            return seen._replace(**tied) if tied else seen
+            names = self.hidden(j)
+            return replaced(seen, {n: _first_along(at(seen, n), axis) for n in names})
 
         return MixtureParams(params.weights, self.each(of, params.components))
 
@@ -180,23 +169,26 @@ class Parametrized(Components):
         self, params: MixtureParams, n_components: int = 1, event: tuple[int, ...] | None = None
     ) -> MixtureParams:
         """Return callers' parameters as the steps see them: all with an axis of components."""
-        event = self.event_of(params) if event is None else event
+        event = packed(self.event_of(params)) if event is None else event
 
         def of(family: Family, j: int, own: Any) -> Any:
             count, full = self.blocks[j][1], {}
-            for name in self.hidden(j) & set(own._fields):
-                value = getattr(own, name)
+            shapes = family.shapes(count, event)
+            for name in self.hidden(j):
+                value = at(own, name)
                 if value is not None:
-                    axis = value.ndim - len(family.shapes(count, event)[name]) + 1
+                    axis = value.ndim - len(shapes[name]) + 1
                     full[name] = _repeated(value, axis, count)
-            return family.from_user(own._replace(**full) if full else own, count, event)
+            return family.from_user(replaced(own, full), count, event)
 
         return MixtureParams(params.weights, self.each(of, params.components))
 
-    def event_of(self, params: MixtureParams) -> tuple[int, ...]:
-        """Return the shape of one observation, from parameters of which one at least is given."""
-        parts = params.components if self.is_in_blocks else (params.components,)
-        found = (f.event_of(own) for (f, _), own in zip(self.blocks, parts, strict=True))
+    def event_of(self, params: MixtureParams) -> Any:
+        """Return the shape of one observation, from parameters of which one at least is given.
+
+        Of a family of several arrays, a tuple of their shapes.
+        """
+        found = (family.event_of(own) for family, own in self.parts(params))
         return next((event for event in found if event), ())
 
     def centres(self, params: MixtureParams) -> Array | None:
@@ -235,7 +227,7 @@ class Parametrized(Components):
         axis = params.weights.ndim - 1
 
         def of(family: Family, _: int, own: Any, share: Array) -> tuple[Array, Any]:
-            own = family.in_order(own) if isinstance(family, Parametrized) else own
+            own = family.in_order(own)
             means = family.mean(own)
             if means is None:
                 return share, own
@@ -252,9 +244,9 @@ class Parametrized(Components):
         """Return the components with the tied parameters equal."""
 
         def of(_: Family, j: int, own: Any) -> Any:
-            tied = {name: getattr(own, name) for name in self.within(self.tied, j)}
+            tied = {name: at(own, name) for name in self.within(self.tied, j)}
             alike = {name: pooled(value, value * 0 + 1) for name, value in tied.items()}
-            return own._replace(**alike) if alike else own
+            return replaced(own, alike)
 
         return self.each(of, components)
 
@@ -264,11 +256,6 @@ class Parametrized(Components):
         mass = self._cut(params.weights + least)
         own = self.each(lambda f, _, p, m: f.projected(p, m), params.components, mass)
         return MixtureParams(params.weights, own)
-
-
-def _keywords(family: Family) -> tuple[str, ...]:
-    """Return what `params` of a family takes."""
-    return ("weights", "components") if isinstance(family, Parametrized) else tuple(family.fields)
 
 
 def _sorted_by(key: Array, a: Array) -> Array:
