@@ -492,7 +492,7 @@ class Product(Composite):
         return self._any("collapsed", params, given)
 
     def lifted(self, params: Any, fallback: Any, counts: Array, given: Given) -> tuple[Any, Array]:
-        """Return ``params``, or all of ``fallback`` where a family has collapsed, and where it has."""
+        """Return ``params``, or ``fallback`` where a family has collapsed, and where that is."""
         parts = zip(self.families, params, fallback, self._given(given), strict=True)
         pairs = [family.lifted(own, other, counts, go) for family, own, other, go in parts]
         placed = zip(self.families, pairs, strict=True)
