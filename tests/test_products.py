@@ -244,6 +244,28 @@ def test_parameters_that_are_left_out_are_started() -> None:
     )
 
 
+def test_priors_are_those_of_the_families() -> None:
+    x = one(pair(), 0)
+    prior = TWO.prior(2.0, stops={"concentration": 3.0, "rate": 0.5})
+    fitted = xem.fit(TWO, x, prior=prior, seed=0)
+    rates, weights = fitted.params.components.stops.rate, fitted.params.weights
+    density = st.gamma(3.0, scale=2.0).logpdf(rates).sum() + st.dirichlet([2, 2]).logpdf(weights)
+    assert_allclose(fitted.objective - fitted.log_likelihood, density, rtol=1e-8)
+    assert (np.diff(fitted.history) > -1e-9).all()
+    alone = xem.fit(TRIP, x, prior=TRIP.prior(stops={"concentration": 3.0, "rate": 0.5}))
+    mode = (2.0 + x["stops"].sum()) / (0.5 + 250)
+    assert_allclose(alone.params.stops.rate, mode, rtol=1e-12)
+    delay = xem.fit(xem.Normal(), x["delay"], prior=xem.Normal().prior(df=7.0))
+    both = xem.fit(TRIP, x, prior=TRIP.prior(delay={"df": 7.0}))
+    assert_allclose(both.params.delay.scale, delay.params.scale, rtol=1e-10)
+    with pytest.raises(TypeError, match="stops is 3; pass a mapping"):
+        TWO.prior(stops=3)
+    with pytest.raises(ValueError, match=r"prior stops.rate is -1.0; expected finite numbers"):
+        xem.fit(TWO, x, prior=TWO.prior(stops={"concentration": 3.0, "rate": -1.0}))
+    with pytest.raises(ValueError, match="follows from the data for no parameters of Poisson"):
+        xem.fit(TWO, x, prior="fraley-raftery")
+
+
 def test_a_product_in_a_product() -> None:
     x = trips()
     inner = xem.Product(trip=TRIP, place=xem.MultivariateNormal())

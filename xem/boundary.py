@@ -24,9 +24,12 @@ from xem._arrays import (
 from xem._tree import at, named_leaves, replaced, tree_map
 from xem.execution import Source, side_by_side
 from xem.families.base import Family
+from xem.families.categorical import Categorical
 from xem.families.columns import packed
+from xem.families.prior import Conjugate, DirichletPrior
 from xem.init import INITS, RANKS
 from xem.models.mixture import Alone, Mixture
+from xem.models.product import Product, within
 from xem.models.trees import MixtureParams, MixturePrior
 from xem.ragged import Block, Ragged, as_series, padded, widths
 
@@ -531,38 +534,64 @@ def prior(
     """
     if given is None:
         return None
-    own = _prior_of(model, given)
-    shapes = {"concentration": (model.n_components,)}
-    values = {"concentration": own.concentration}
-    conjugate = None
-    if own.components is not None:
-        conjugate = model.conjugate(model.tied)
-        shapes |= conjugate.shapes(event)
-        values |= own.components._asdict()
-    arrays = {
-        name: _prior_parameter(f"prior {name}", values[name], (*batch, *shape), space)
-        for name, shape in shapes.items()
-    }
-    hosts = {
-        name: _host_values(f"prior {name}", values[name], array, read=read)
-        for name, array in arrays.items()
-    }
-    alpha, host = arrays.pop("concentration"), hosts.pop("concentration")
-    if host is not None and not np.all(np.isfinite(host) & (host >= 1)):
-        msg = f"prior concentration is {own.concentration!r}; expected finite numbers of 1 or more"
-        raise ValueError(msg)
-    if conjugate is None:
-        return MixturePrior(alpha, None)
-    conjugate.check(type(own.components)(**hosts), event)
-    return MixturePrior(alpha, type(own.components)(**arrays))
+
+    def arrays(kind: Conjugate, own: Any, path: str, event: tuple[int, ...]) -> Any:
+        """Return the parameters of one distribution as arrays, checked."""
+        found, hosts = {}, {}
+        for name, shape in kind.shapes(event).items():
+            value = getattr(own, name)
+            found[name] = _prior_parameter(path + name, value, (*batch, *shape), space)
+            hosts[name] = _host_values(path + name, value, found[name], read=read)
+        kind.check(path, own, type(own)(**hosts), event)
+        return type(own)(**found)
+
+    def of_family(
+        family: Family, own: Any, tied: frozenset[str], path: str, event: tuple[int, ...]
+    ) -> Any:
+        if own is None:
+            return None
+        if isinstance(family, Mixture):
+            return of_mixture(family, own, path)
+        if isinstance(family, Product):
+            _check_kind_of_prior(type(own) is family.Prior, path, own, "a prior of each family")
+            inner = zip(family.options().items(), family.parts(own), family.events(), strict=True)
+            return family.Prior(
+                *(
+                    of_family(part, mine, within(tied, name), f"{path}{name}.", shape)
+                    for (name, part), (_, mine), shape in inner
+                )
+            )
+        kind = family.conjugate(tied)
+        _check_kind_of_prior(type(own) is family.Prior, path, own, family.Prior.__name__)
+        own = family.prior(**{n: v for n, v in own._asdict().items() if v is not None})
+        return arrays(kind, own, path, event)
+
+    def of_mixture(model: Mixture, own: MixturePrior, path: str) -> MixturePrior:
+        def of(family: Family, j: int, part: Any) -> Any:
+            block = f"{path}components.{j}." if model.is_in_blocks else path
+            if isinstance(family, Mixture) and not model.is_in_blocks:
+                block = f"{path}components."
+            return of_family(family, part, model.within(model.tied, j), block, event)
+
+        _check_kind_of_prior(isinstance(own, MixturePrior), path, own, "a MixturePrior")
+        concentration, components = own
+        if model.is_in_blocks:
+            n_blocks = len(model.blocks)
+            sound = type(components) is tuple and len(components) == n_blocks
+            _check_kind_of_prior(sound, f"{path}components", components, f"{n_blocks} priors")
+        if concentration is not None:
+            kind = Categorical(model.n_components).conjugate(frozenset())
+            (concentration,) = arrays(kind, DirichletPrior(concentration), path, event)
+        return MixturePrior(concentration, model.each(of, components))
+
+    return of_mixture(model, _prior_of(model, given), "prior ")
 
 
 def _prior_of(model: Mixture, given: Any) -> MixturePrior:
     """Return a prior that is given by name or as one."""
     given = plain(given)
     if isinstance(given, str) and given == FRALEY_RAFTERY:
-        model.conjugate(model.tied)
-        return MixturePrior(None, model.component.Prior())
+        return model.prior_of_data()
     if isinstance(model, Alone) and type(given) is model.component.Prior:
         given = MixturePrior(None, given)
     if not isinstance(given, MixturePrior):
@@ -572,6 +601,13 @@ def _prior_of(model: Mixture, given: Any) -> MixturePrior:
         )
         raise TypeError(msg)
     return given
+
+
+def _check_kind_of_prior(sound: bool, path: str, given: Any, expected: str) -> None:
+    """Check that a part of a prior is what the model makes of it."""
+    if not sound:
+        msg = f"{path.rstrip('. ')} is {given!r:.80}; expected {expected}: use model.prior(…)"
+        raise TypeError(msg)
 
 
 def _is_host(value: Any) -> bool:

@@ -256,8 +256,11 @@ class Driver:
         if self._prior is None:
             return rows
         own = rows_.take(self._prior, rows.ids % self._count)
-        pull = self._model.pull(own, rows.context, lambda: covariance(observations))
-        return rows._replace(context=rows.context._replace(prior=pull))
+        model, given = self._model, Given(rows.context, 0)
+        before = model.prepared_prior(
+            own, 1, given, model.n_clusters, lambda: covariance(observations)
+        )
+        return rows._replace(context=rows.context._replace(prior=before))
 
     def _expected(
         self, rows: Rows, observations: Observations[Any], exact: bool, call: Plain = PLAIN

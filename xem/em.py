@@ -219,12 +219,12 @@ def _run(
     with computing(leaves(problems.sources[0].x)[0]):
         start = boundary.given(model, given.init, options.n_init, problems)
         batch, event, space = problems.batch, problems.event, problems.space
-        pull = boundary.prior(model, given.prior, batch, event, space, read=True)
-        pull = boundary.flattened(pull, batch, space)
+        prior = boundary.prior(model, given.prior, batch, event, space, read=True)
+        prior = boundary.flattened(prior, batch, space)
     rng = boundary.generator(given.seed)
     draws = drawn(rng, model, problems.event, options.method, options.n_init)
     if not given.compile:
-        begin = (start, pull, draws)
+        begin = (start, prior, draws)
         fit = _fitted(model, problems, options, begin, callback, progress, read)
         return replace(fit, model=family)
     loan = Loan(problems.space, options.workers)
@@ -234,7 +234,7 @@ def _run(
 
     with loan.open():
         lent = problems.moved(loan.lend, loan.space)
-        own = (*loan.lend((start, pull)), draws)
+        own = (*loan.lend((start, prior)), draws)
         fit = _fitted(
             model, lent, options._replace(workers=1), own, tell, progress, read, compiled=True
         )

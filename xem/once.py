@@ -94,8 +94,11 @@ def em_step(
         context, observations, known = here.about_origin(model)
         given = boundary.prior(model, prior, here.batch, here.event, space)
         if given is not None:
-            pull = model.pull(given, context, lambda: covariance(here.look(model)[1]))
-            context = context._replace(prior=pull)
+            inner, count = Given(context, 0), model.n_clusters
+            before = model.prepared_prior(
+                given, 1, inner, count, lambda: covariance(here.look(model)[1])
+            )
+            context = context._replace(prior=before)
         old = tree_map(space.working, standardize(model, full, context))
         if is_differentiated():
             old, sound = with_density(model, old, here.event, space)

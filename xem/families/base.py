@@ -6,10 +6,10 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import reduce
-from operator import and_
+from operator import add, and_
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -20,6 +20,7 @@ from xem._tree import tree_map
 from xem.families.columns import Columns
 from xem.families.fields import Field
 from xem.families.given import Given
+from xem.families.prior import Conjugate, PseudoObservations
 
 _HALF_AS_WIDE = 0.25
 """The variance of what is half as wide as the data, relative to theirs."""
@@ -351,26 +352,51 @@ class Family(ABC):
         Parameters
         ----------
         **parameters : array or (*batch, …)
-            Of the prior, by name; what is left out follows from the data.
+            Of the prior, by name. What is left out of that of Normal distributions follows from
+            the data; of others nothing can be left out.
 
         Raises
         ------
         TypeError
-            If the family has no conjugate prior, or a name is unknown.
+            If the family has no conjugate prior, a name is unknown or one is missing.
         """
         known = () if self.Prior is None else self.Prior._fields
         unknown = sorted(set(parameters) - set(known))
         if self.Prior is None or unknown:
             msg = f"unknown prior parameters {unknown}; {type(self).__name__} has {list(known)}"
             raise TypeError(msg)
+        lacking = [n for n in known if n not in {*parameters, *self.Prior._field_defaults}]
+        if lacking:
+            msg = (
+                f"prior of {type(self).__name__} components lacks {lacking}, which nothing in the "
+                f"data tells; give all of {list(known)}, those of components by components=dict(…)"
+            )
+            raise TypeError(msg)
         return self.Prior(**parameters)
+
+    def prior_of_data(self) -> Any:
+        """Return the prior that follows from the data, or raise where there is none."""
+        if self.Prior is not None and self.Prior._fields == tuple(self.Prior._field_defaults):
+            return self.Prior()
+        name = type(self).__name__
+        msg = f"prior goes with no parameters of {name} components: leave it out"
+        if self.Prior is not None:
+            msg = (
+                f"prior follows from the data for no parameters of {name} components: give "
+                f"{list(self.Prior._fields)} in model.prior(components=dict(…))"
+            )
+        raise ValueError(msg)
 
     def update(self, params: Any, count: Array, alive: Array, sums: Any, given: Given) -> Any:
         """Return the parameters of the M-step, above the floor, with the old ones where they stay.
 
-        They stay where they are fixed, and where there is no mass: ``alive`` ``(*lead)`` is where
-        there is.
+        They stay where they are fixed, and where there is no mass, nor that of a prior: ``alive``
+        ``(*lead)`` is where there is some.
         """
+        count, sums = self.moments(params, count, sums, given)
+        if given.prior is not None:
+            alive = aligned(alive, count) | (given.prior.count > 0)
+            count, sums = self.joined(count, sums, given.prior)
         moved = self.m_step(params, count, sums, given)
         if not self.leaves_floor:
             moved = self.clamp(moved, given)
@@ -562,18 +588,49 @@ class Family(ABC):
 
     # priors
 
-    def conjugate(self, tied: frozenset[str]) -> Any:
-        """Return the conjugate prior at work, or raise where M-steps have no closed form with it.
+    def conjugate(self, tied: frozenset[str]) -> Conjugate:
+        """Return what the conjugate prior is, or raise where M-steps have no closed form with it.
 
-        A `xem.families.conjugate.Conjugate`, or what has its methods.
+        ``tied`` are the parameters that components share.
         """
         msg = f"prior goes with no parameters of {type(self).__name__} components: leave it out"
         raise ValueError(msg)
 
-    def log_prior(self, params: Any, pull: Any, tied: frozenset[str]) -> Array:
-        """Return the log prior density ``(...)`` of standardised parameters, but constants."""
-        first = params[0]
-        return array_namespace(first).zeros_like(first)[..., 0]
+    def prepared_prior(
+        self,
+        prior: Any,
+        n_components: int,
+        given: Given,
+        n_clusters: int,
+        covariance: Callable[[], Array],
+    ) -> Any:
+        """Return what a prior of so many components of each problem stands for.
+
+        In standardised units. ``n_clusters`` is how many components all of a model has that have
+        a place. ``covariance`` returns that of the standardised observations.
+        """
+        kind = self.conjugate(given.tied)
+        return kind.prepared(prior, n_components, given, n_clusters, covariance)
+
+    def moments(self, params: Any, count: Array, sums: Any, given: Given) -> tuple[Array, Any]:
+        """Return counts and sums as `m_step` takes them, in a form without the old parameters.
+
+        In this form those of a prior are added to them.
+        """
+        return count, sums
+
+    def joined(self, count: Array, sums: Any, prior: PseudoObservations) -> tuple[Array, Any]:
+        """Return the counts and sums of observations and of pseudo-observations together."""
+        return count + prior.count, tree_map(add, sums, prior.sums)
+
+    def log_prior(self, params: Any, prior: Any) -> Array:
+        """Return the log prior density of each component, but constants.
+
+        ``(*lead)``, of standardised parameters; a density that components share is cut into equal
+        parts.
+        """
+        first: Array = params[0]  # of a family that has no prior
+        return array_namespace(first).zeros_like(first)
 
 
 def params_type(name: str, module: str, fields: tuple[str, ...]) -> Any:

@@ -12,6 +12,7 @@ from xem._arrays import Array, array_namespace
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.given import Given
+from xem.families.prior import PseudoObservations
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,18 @@ class Independent(ExponentialFamily):
             )
             raise TypeError(msg)
         object.__setattr__(self, "Params", self.family.Params)
+        object.__setattr__(self, "Prior", self.family.Prior)
 
     @property
     def fields(self) -> Mapping[str, Field]:  # type: ignore[override]
         """Those of the family, with an axis for the columns."""
         own = self.family.fields.items()
+        return {name: field._replace(shape=(None, *field.shape)) for name, field in own}
+
+    @property
+    def prior_fields(self) -> Mapping[str, Field]:  # type: ignore[override]
+        """Those of the family, with an axis for the columns."""
+        own = self.family.prior_fields.items()
         return {name: field._replace(shape=(None, *field.shape)) for name, field in own}
 
     @property
@@ -121,11 +129,23 @@ class Independent(ExponentialFamily):
         own = self.family.log_carrier(x)
         return None if own is None else array_namespace(own).sum(own, axis=-2)
 
+    def moments(self, params: Any, count: Array, sums: Array, given: Given) -> tuple[Array, Array]:
+        """Return counts ``(*lead, 1)`` and sums ``(*lead, d, p)`` of each column."""
+        d = params[0].shape[count.ndim]
+        return count[..., None], array_namespace(sums).reshape(sums, (*count.shape, d, -1))
+
     def from_means(self, means: Array, count: Array, params: Any, given: Given) -> Any:
         """Return the parameters of each column."""
-        d = params[0].shape[len(count.shape)]
-        means = array_namespace(means).reshape(means, (*count.shape, d, -1))
-        return self.family.from_means(means, count[..., None], params, given)
+        return self.family.from_means(means, count, params, given)
+
+    def pseudo_observations(self, prior: Any) -> tuple[Array, Array]:
+        """Return those of the family, of each column."""
+        return self.family.pseudo_observations(prior)
+
+    def log_prior(self, params: Any, prior: PseudoObservations) -> Array:
+        """Return the sum of the log prior densities of the columns."""
+        own = self.family.log_prior(params, prior)
+        return array_namespace(own).sum(own, axis=-1)
 
     def from_user(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
         """Return callers' parameters as the steps see them."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from operator import or_
+from operator import add, or_
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from xem._arrays import (
     Array,
     Space,
+    aligned,
     array_namespace,
     is_differentiated,
     is_traced,
@@ -24,19 +25,19 @@ from xem._linalg import total
 from xem._special import log_of_share, logsumexp, posterior, responsibilities, shares
 from xem._tree import named_leaves, tree_map
 from xem.families.base import Family
-from xem.families.categorical import drawn_categories
+from xem.families.categorical import Categorical, drawn_categories
 from xem.families.columns import packed
-from xem.families.given import Context, Given, Tile
+from xem.families.given import Given, Tile
+from xem.families.prior import DirichletPrior
 from xem.models.evaluation import log_density, log_joint
 from xem.models.parametrized import Parametrized
 from xem.models.trees import (
     MixtureCoefficients,
     MixtureParams,
     MixturePrior,
-    MixturePull,
+    MixturePseudoObservations,
     MixtureSums,
 )
-from xem.special import log_gamma
 
 
 @dataclass(frozen=True)
@@ -174,11 +175,8 @@ class Mixture(Parametrized):
         Components that have no place get nothing.
         """
         xp, inner = array_namespace(x), self.beside(x)
-        parts = iter(
-            zip(
-                self._of_blocks(assigned, 1), self._of_blocks(centres, self.event_rank), strict=True
-            )
-        )
+        shares, places = self._clusters_of(assigned, 1), self._clusters_of(centres, self.event_rank)
+        parts = iter(zip(shares, places, strict=True))
 
         def of(family: Family, _: int, own: Any) -> tuple[Array, Any]:
             mine, middles = next(parts)
@@ -194,7 +192,7 @@ class Mixture(Parametrized):
         whole = xp.sum(counts, axis=-1)
         return whole, MixtureSums(counts, own, xp.zeros_like(whole))
 
-    def _of_blocks(self, a: Array, behind: int) -> list[Array]:
+    def _clusters_of(self, a: Array, behind: int) -> list[Array]:
         """Return the clusters of each block's components, ``(*lead, components, clusters, …)``.
 
         ``a`` ``(*lead, clusters, …)`` has some axes behind them. Components without a place get
@@ -255,8 +253,6 @@ class Mixture(Parametrized):
         least = float(xp.finfo(sums.counts.dtype).smallest_normal)
         alive = sums.counts > least
         counts = xp.maximum(sums.counts, operand(least, sums.counts))  # CuPy's clip asks the device
-        if prior is not None and prior.components is not None:
-            alive = alive | True
         components = self.each(
             lambda f, j, p, *own: f.update(p, *own, self._given_to(j, given)),
             params.components,
@@ -267,13 +263,30 @@ class Mixture(Parametrized):
         if "weights" in self.fixed or "weights" in given.fixed:
             return MixtureParams(params.weights, components)
         mass = sums.counts
-        if prior is not None and prior.concentration is not None:
-            mass = mass + prior.concentration - 1
+        if prior is not None and prior.weights is not None:
+            mass = mass + prior.weights.sums
         return MixtureParams(_shares(mass), components)
+
+    def update(
+        self, params: MixtureParams, count: Array, alive: Array, sums: MixtureSums, given: Given
+    ) -> MixtureParams:
+        """Return the parameters of the M-step, with the old ones where they stay.
+
+        Without mass the sums of a mixture are not 0 but unknown, and so would be the modes of
+        its prior.
+        """
+        xp = array_namespace(alive)
+        if given.prior is not None:
+            sums = tree_map(lambda own: xp.where(aligned(alive, own), own, 0.0), sums)
+        new = self.m_step(params, count, sums, given)
+        if given.prior is not None and given.prior.weights is not None:
+            alive = alive | (given.prior.weights.count > 0)
+        return new._replace(weights=xp.where(alive[..., None], new.weights, params.weights))
 
     def _given_to(self, j: int, given: Given) -> Given:
         """Return what the M-step of a block has to go by."""
         prior = None if given.prior is None else given.prior.components
+        prior = prior[j] if prior is not None and self.is_in_blocks else prior
         fixed, tied = self._options[j]
         if given.fixed:
             fixed = fixed | self.within(given.fixed, j)
@@ -292,44 +305,61 @@ class Mixture(Parametrized):
 
     # priors
 
-    def conjugate(self, tied: frozenset[str]) -> Any:
-        """Return the components' conjugate prior at work, or raise where there is none."""
-        if self.is_in_blocks:
-            msg = "prior of components goes with components of one family: leave it out"
-            raise ValueError(msg)
-        return self.component.conjugate(self.within(tied, 0))
+    @property
+    def _numbers(self) -> Categorical:
+        """The distribution of the components' numbers."""
+        return Categorical(self.n_components)
 
-    def pull(
-        self, prior: MixturePrior, context: Context, covariance: Callable[[], Array]
-    ) -> MixturePull:
-        """Return the prior of each problem in standardised units.
+    def prior_of_data(self) -> MixturePrior:
+        """Return the prior that follows from the data; in blocks, of components with a place."""
 
-        ``covariance`` returns that of the standardised observations.
-        """
-        (alpha, own), k, constant = prior, self.n_components, 0 * context.total_weight
-        if alpha is not None:
-            xp = array_namespace(alpha)
-            constant = log_gamma(xp.sum(alpha, axis=-1)) - xp.sum(log_gamma(alpha), axis=-1)
-        if own is None:
-            return MixturePull(alpha, None, constant)
-        conjugate = self.conjugate(self.tied)
-        pull = conjugate.pull(own, k, context, covariance)
-        return MixturePull(alpha, pull, constant + conjugate.constant(pull, k, context))
+        def of(family: Family, _: int) -> Any:
+            noise = self.is_in_blocks and not family.n_clusters
+            return None if noise else family.prior_of_data()
 
-    def log_prior(
-        self, params: Any, pull: MixturePull, tied: frozenset[str] = frozenset()
-    ) -> Array:
-        """Return the log prior density ``(...)`` of standardised parameters, but constants."""
+        return MixturePrior(None, self.each(of))
+
+    def prepared_prior(
+        self,
+        prior: MixturePrior,
+        n_components: int,
+        given: Given,
+        n_clusters: int,
+        covariance: Callable[[], Array],
+    ) -> MixturePseudoObservations:
+        """Return what a prior of so many mixtures of each problem stands for."""
+        weights, inner, constants = None, given.inside(), [0 * given.context.total_weight]
+        if prior.concentration is not None:
+            kind, own = self._numbers.conjugate(frozenset()), DirichletPrior(prior.concentration)
+            weights = kind.prepared(own, 1, given, n_clusters, covariance)
+            constants.append(weights.constant)
+
+        def of(family: Family, j: int, own: Any) -> Any:
+            if own is None:
+                return None
+            go = inner._replace(tied=self._options[j][1])
+            made = family.prepared_prior(own, self.blocks[j][1], go, n_clusters, covariance)
+            constants.append(made.constant)
+            return made
+
+        components = self.each(of, prior.components)
+        constant = n_components * reduce(add, constants)
+        return MixturePseudoObservations(weights, components, constant)
+
+    def log_prior(self, params: MixtureParams, prior: Any) -> Array:
+        """Return the log prior density ``(*lead)`` of standardised parameters, but constants."""
         xp = array_namespace(params.weights)
-        value = xp.zeros_like(params.weights[..., 0])
-        if pull.concentration is not None:
-            more = pull.concentration - 1
-            logs = xp.log(xp.where(more > 0, params.weights, 1.0))
-            value = value + xp.sum(more * logs, axis=-1)
-        if pull.components is not None:
-            own = self.component.log_prior(params.components, pull.components, self.tied_components)
-            value = value + own
-        return value
+        values = [xp.zeros_like(params.weights[..., 0])]
+        if prior.weights is not None:
+            own = Categorical.Params(params.weights)
+            values.append(self._numbers.log_prior(own, prior.weights))
+
+        def of(family: Family, _: int, own: Any, part: Any) -> None:
+            if part is not None:
+                values.append(xp.sum(family.log_prior(own, part), axis=-1))
+
+        self.each(of, params.components, prior.components)
+        return reduce(add, values)
 
     # starts
 
@@ -354,7 +384,7 @@ class Mixture(Parametrized):
         xp, inner = array_namespace(centres), given.inside()
         first = centres[..., 0] if self.event_rank else centres
         lead = tuple(first.shape[:-1])
-        parts = iter(self._of_blocks(centres, self.event_rank))
+        parts = iter(self._clusters_of(centres, self.event_rank))
         components = self.each(lambda family, _: family.around(next(parts), inner))
         weights = xp.full_like(first[..., :1], 1 / self.n_components)
         weights = xp.broadcast_to(weights, (*lead, self.n_components))

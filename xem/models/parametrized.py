@@ -46,19 +46,24 @@ class Parametrized(Components):
             known = self.component.Params._fields
             given = self._named("parameters", known, components, parameters)
             return MixtureParams(weights, self.component.params(**given))
+        mappings = self._of_blocks(components, parameters)
+        own = (f.params(**given) for (f, _), given in zip(self.blocks, mappings, strict=True))
+        return MixtureParams(weights, tuple(own))
+
+    def _of_blocks(self, components: Any, parameters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return the parameters given of each block by name: none where there is None."""
         n_blocks = len(self.blocks)
-        mappings = [{}] * n_blocks if components is None else components
+        mappings = [None] * n_blocks if components is None else components
         several = isinstance(mappings, Iterable) and not isinstance(mappings, Mapping | str)
-        if parameters or not several or len(mappings := list(mappings)) != n_blocks:
+        mappings = list(mappings) if several else []
+        sound = all(isinstance(own, Mapping | None) for own in mappings)
+        if parameters or len(mappings) != n_blocks or not sound:
             msg = (
                 f"components is {components!r}, with keywords {sorted(parameters)}; this model has "
                 f"{n_blocks} blocks: pass components=[…] with a mapping for each of them"
             )
             raise TypeError(msg)
-        own = (
-            f.params(**(given or {})) for (f, _), given in zip(self.blocks, mappings, strict=True)
-        )
-        return MixtureParams(weights, tuple(own))
+        return [own or {} for own in mappings]
 
     def prior(
         self, concentration: Any = None, components: Any = None, **parameters: Any
@@ -68,23 +73,50 @@ class Parametrized(Components):
         Parameters
         ----------
         concentration : float, array (K,) or (*batch, K), optional
-            Of the symmetric or general Dirichlet prior of the weights, at least 1.
+            Of the symmetric or general Dirichlet prior of the weights, at least 1. A
+            ``concentration`` of the components' prior is given in ``components``.
         components : mapping of str to array, optional
-            Parameters of the components' prior by name, as an alternative to keywords.
+            Parameters of the components' prior by name, as an alternative to keywords. For
+            components in blocks, a sequence of one mapping for each block, with None for a block
+            without a prior; for those that are mixtures, what their own `prior` takes.
         **parameters : array or (*batch, …)
-            Of the components' prior, by keyword: ``loc``, ``shrinkage``, ``df``, ``scale`` for
-            Normal ones, see `xem.families.priors.NormalInverseWishart`. If there is one, those
-            left out follow from the data, as Fraley and Raftery (2007) chose them.
+            Of the components' prior, by keyword, one for all components:
+
+            - Normal ones have ``loc``, ``shrinkage``, ``df`` and ``scale``, see
+              `xem.families.normal_inverse_wishart.NormalInverseWishart`. If there is one, those
+              left out follow from the data, as Fraley and Raftery (2007) chose them.
+            - `Poisson` and `Exponential` have ``concentration`` and ``rate`` of a gamma
+              distribution, see `xem.families.prior.GammaPrior`.
+            - `Bernoulli` has ``concentration1`` and ``concentration0`` of a beta distribution, see
+              `xem.families.prior.BetaPrior`.
+            - `Categorical` has ``concentration`` of a Dirichlet distribution, see
+              `xem.families.prior.DirichletPrior`.
+            - `Independent` has those of its family, of each column or the same for all.
 
         Raises
         ------
         TypeError
-            If a name is unknown or given in both ways.
+            If a name is unknown or given in both ways, or one is missing that nothing in the data
+            tells.
+
+        Examples
+        --------
+        >>> import xem
+        >>> counts = xem.Mixture(xem.Poisson(), 3)
+        >>> counts.prior(2.0, components={"concentration": 3.0, "rate": 0.5})
+        MixturePrior(concentration=2.0, components=GammaPrior(concentration=3.0, rate=0.5))
+        >>> noisy = xem.Mixture([(xem.Normal(), 2), (xem.Uniform(), 1)])
+        >>> noisy.prior(components=[{"df": 5.0}, None]).components[0].df
+        5.0
         """
-        kind = None if self.is_in_blocks else self.component.Prior
-        known = () if kind is None else kind._fields
-        given = self._named("prior parameters", known, components, parameters)
-        return MixturePrior(concentration, kind(**given) if kind is not None and given else None)
+        if not self.is_in_blocks:
+            known = _prior_keywords(self.component)
+            given = self._named("prior parameters", known, components, parameters)
+            return MixturePrior(concentration, self.component.prior(**given) if given else None)
+        mappings = self._of_blocks(components, parameters)
+        pairs = zip(self.blocks, mappings, strict=True)
+        own = (f.prior(**given) if given else None for (f, _), given in pairs)
+        return MixturePrior(concentration, tuple(own))
 
     def _named(
         self, what: str, known: tuple[str, ...], components: Any, parameters: Mapping[str, Any]
@@ -256,6 +288,13 @@ class Parametrized(Components):
         mass = self._cut(params.weights + least)
         own = self.each(lambda f, _, p, m: f.projected(p, m), params.components, mass)
         return MixtureParams(params.weights, own)
+
+
+def _prior_keywords(family: Family) -> tuple[str, ...]:
+    """Return what `prior` of a family takes."""
+    if isinstance(family, Parametrized):
+        return "concentration", "components"
+    return () if family.Prior is None else family.Prior._fields
 
 
 def _sorted_by(key: Array, a: Array) -> Array:

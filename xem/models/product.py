@@ -6,7 +6,7 @@ import math
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from itertools import accumulate, pairwise
 from keyword import iskeyword
 from operator import add, and_, or_
@@ -21,6 +21,7 @@ from xem.families.base import Family
 from xem.families.columns import Columns, n_columns
 from xem.families.composite import Composite, combined
 from xem.families.given import Given
+from xem.models.trees import ProductPseudoObservations
 
 
 def _n_clusters(each: Iterable[int]) -> int:
@@ -148,7 +149,7 @@ class Product(Composite):
         ends: Any = accumulate(self.widths, initial=0)
         return [slice(*pair) for pair in pairwise(ends)]
 
-    def _events(self) -> list[tuple[int, ...]]:
+    def events(self) -> list[tuple[int, ...]]:
         """Return the shape of an observation of each family, in one array."""
         pairs = zip(self.families, self._places, strict=True)
         return [(own.stop - own.start,) if family.event_rank else () for family, own in pairs]
@@ -178,15 +179,15 @@ class Product(Composite):
     def _given(self, given: Given) -> list[Given]:
         """Return what the M-step of each family has to go by."""
         context = given.context
-        priors = (None,) * len(self.names) if given.prior is None else given.prior
+        priors = (None,) * len(self.names) if given.prior is None else given.prior.parts
         cuts = {name: self.cut(getattr(context, name)) for name in _OF_COLUMNS}
         return [
             Given(
                 context._replace(**{k: own[i] for k, own in cuts.items()}, prior=None, origin=None),
                 given.depth,
                 priors[i],
-                _within(given.fixed, name),
-                _within(given.tied, name),
+                within(given.fixed, name),
+                within(given.tied, name),
             )
             for i, name in enumerate(self.names)
         ]
@@ -247,7 +248,7 @@ class Product(Composite):
 
     def shapes(self, n_components: int, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """Return the shape of each parameter of one problem, as callers give it."""
-        parts = zip(self.options().items(), self._events(), strict=True)
+        parts = zip(self.options().items(), self.events(), strict=True)
         return {
             f"{n}.{own}": shape
             for (n, family), inner in parts
@@ -256,7 +257,7 @@ class Product(Composite):
 
     def parameter_sizes(self, n_components: int, event: tuple[int, ...]) -> dict[str, int]:
         """Return how many free numbers each parameter of all components holds."""
-        parts = zip(self.options().items(), self._events(), strict=True)
+        parts = zip(self.options().items(), self.events(), strict=True)
         return {
             f"{n}.{own}": size
             for (n, family), inner in parts
@@ -265,7 +266,7 @@ class Product(Composite):
 
     def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
-        parts = zip(self.families, self._events(), strict=True)
+        parts = zip(self.families, self.events(), strict=True)
         return sum(own.footprint(n_components, inner, on_host=on_host) for own, inner in parts)
 
     def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
@@ -274,7 +275,7 @@ class Product(Composite):
 
     def varentropy(self, event: tuple[int, ...]) -> float | None:
         """Return the sum of those of the families, where all have one."""
-        parts = zip(self.families, self._events(), strict=True)
+        parts = zip(self.families, self.events(), strict=True)
         found = [family.varentropy(inner) for family, inner in parts]
         return None if None in found else sum(found)  # type: ignore[arg-type]
 
@@ -379,13 +380,17 @@ class Product(Composite):
         TypeError
             If a name is unknown, or has no mapping.
         """
+        self._check_names(parameters)
+        return self.each(
+            lambda family, name: _params_of(family, name, parameters.get(name)), self.names
+        )
+
+    def _check_names(self, parameters: Mapping[str, Any]) -> None:
+        """Raise where something is not of the families."""
         unknown = sorted(set(parameters) - set(self.names))
         if unknown:
             msg = f"unknown families {unknown}; this product has {list(self.names)}"
             raise TypeError(msg)
-        return self.each(
-            lambda family, name: _params_of(family, name, parameters.get(name)), self.names
-        )
 
     def parts(self, params: Any) -> list[tuple[Family, Any]]:
         """Return the families, each with its parameters."""
@@ -418,7 +423,7 @@ class Product(Composite):
     def from_user(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
         """Return callers' parameters as the steps see them."""
         return self.each(
-            lambda f, own, inner: f.from_user(own, n_components, inner), params, self._events()
+            lambda f, own, inner: f.from_user(own, n_components, inner), params, self.events()
         )
 
     def in_order(self, params: Any) -> Any:
@@ -433,6 +438,67 @@ class Product(Composite):
         """Return the means of the columns; None where a family has none."""
         means = [family.mean(own) for family, own in self.parts(params)]
         return None if any(own is None for own in means) else self._joined(means)
+
+    # priors
+
+    @property
+    def Prior(self) -> Any:  # noqa: N802
+        """The named tuple of the priors of the families."""
+        return self.Params
+
+    def prior(self, **parameters: Any) -> Any:
+        """Return a prior of this product's parameters.
+
+        Parameters
+        ----------
+        **parameters : mapping of str to array
+            What `prior` of a family takes, by the family's name; one that is left out has none.
+
+        Raises
+        ------
+        TypeError
+            If a name is unknown, or has no mapping.
+        """
+        self._check_names(parameters)
+        for name, given in parameters.items():
+            if not isinstance(given, Mapping | None):
+                msg = f"{name} is {given!r}; pass a mapping, such as {name}=dict(concentration=…)"
+                raise TypeError(msg)
+        return self.each(
+            lambda family, name: family.prior(**own) if (own := parameters.get(name)) else None,
+            self.names,
+        )
+
+    def prior_of_data(self) -> Any:
+        """Return the prior that follows from the data, or raise where a family has none."""
+        return self.each(lambda family: family.prior_of_data())
+
+    def prepared_prior(
+        self,
+        prior: Any,
+        n_components: int,
+        given: Given,
+        n_clusters: int,
+        covariance: Callable[[], Array],
+    ) -> ProductPseudoObservations:
+        """Return what a prior of so many components of each problem stands for."""
+        parts: list[Any] = []
+        constants = [0 * given.context.total_weight]
+        inner = zip(self.families, prior, self._given(given), self._places, strict=True)
+        for family, own, go, place in inner:
+            if own is None:
+                parts.append(None)
+                continue
+            mine = partial(_of_columns, covariance, place)
+            made = family.prepared_prior(own, n_components, go, n_clusters, mine)
+            parts.append(made)
+            constants.append(made.constant)
+        return ProductPseudoObservations(tuple(parts), reduce(add, constants))
+
+    def log_prior(self, params: Any, prior: ProductPseudoObservations) -> Array:
+        """Return the log prior density of each component, but constants."""
+        pairs = zip(self.parts(params), prior.parts, strict=True)
+        return reduce(add, (f.log_prior(own, mine) for (f, own), mine in pairs if mine is not None))
 
     # the M-step, starts and limits
 
@@ -548,9 +614,14 @@ def _grouped(a: Array, centres: Array, family: Family, behind: int, *, mean: boo
     return xp.mean(a, axis=axis + 1) if mean else xp.sum(a, axis=axis + 1)
 
 
-def _within(names: frozenset[str], name: str) -> frozenset[str]:
+def within(names: frozenset[str], name: str) -> frozenset[str]:
     """Return the names of the parameters of one family."""
     return frozenset(own.removeprefix(f"{name}.") for own in names if own.startswith(f"{name}."))
+
+
+def _of_columns(covariance: Callable[[], Array], place: slice) -> Array:
+    """Return the covariance of some of the columns."""
+    return covariance()[..., place, place]
 
 
 def _is_given(params: Any) -> bool:
