@@ -433,6 +433,20 @@ def test_a_step_of_a_mixture_in_a_mixture():
     assert_allclose(normal.scale**2, total / (n + 9), rtol=1e-11)
 
 
+@pytest.mark.parametrize("prior", [None, NORMAL])
+def test_tied_scales_within_a_mixture_without_mass(prior):
+    """They stay, or stand at the mode of the one prior that they have."""
+    inner = xem.Mixture(xem.Normal(), 2, tied={"components.scale"})
+    model, half = xem.Mixture(inner, 2), [[0.5, 0.5]] * 2
+    own = {"loc": [[2.0, 15.0], [3.0, 4.0]], "scale": [4.0, 2.0]}
+    begun = model.params([1.0, 0.0], components={"weights": half, "components": own})
+    given = prior and model.prior(components={"components": prior})
+    (_, (share, normal)), _ = xem.em_step(model, begun, X, prior=given)
+    assert_array_equal(share[1], half[1])
+    assert_allclose(normal.loc[1], own["loc"][1] if prior is None else 20.0)
+    assert_allclose(normal.scale[1], 2.0 if prior is None else math.sqrt(9 / (2 + 6 + 2)))
+
+
 def test_a_nested_prior_of_the_data():
     fit = xem.fit(NESTED, X, prior="fraley-raftery", seed=0, max_iter=20, tol=0)
     given = {"loc": X.mean(), "shrinkage": 0.01, "df": 3.0, "scale": X.var(ddof=1) / 16}
