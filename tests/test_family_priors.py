@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import xem
 from tests.lanes import Lane, NumpyLane, TorchLane, on_lanes, one_of_each
 from xem import Status
 from xem._tree import tree_map
+from xem.families.prior import BetaPrior
 
 in_float32 = on_lanes(lambda lane: lane.dtype_name == "float32")
 RNG = np.random.default_rng(11)
@@ -433,11 +435,65 @@ def test_a_step_of_a_mixture_in_a_mixture():
     assert_allclose(normal.scale**2, total / (n + 9), rtol=1e-11)
 
 
+@pytest.mark.parametrize("prior", [None, NORMAL])
+def test_tied_scales_within_a_mixture_without_mass(prior):
+    """They stay, or stand at the mode of the one prior that they have."""
+    inner = xem.Mixture(xem.Normal(), 2, tied={"components.scale"})
+    model, half = xem.Mixture(inner, 2), [[0.5, 0.5]] * 2
+    own = {"loc": [[2.0, 15.0], [3.0, 4.0]], "scale": [4.0, 2.0]}
+    begun = model.params([1.0, 0.0], components={"weights": half, "components": own})
+    given = prior and model.prior(components={"components": prior})
+    (_, (share, normal)), _ = xem.em_step(model, begun, X, prior=given)
+    assert_array_equal(share[1], half[1])
+    assert_allclose(normal.loc[1], own["loc"][1] if prior is None else 20.0)
+    assert_allclose(normal.scale[1], 2.0 if prior is None else math.sqrt(9 / (2 + 6 + 2)))
+
+
 def test_a_nested_prior_of_the_data():
     fit = xem.fit(NESTED, X, prior="fraley-raftery", seed=0, max_iter=20, tol=0)
     given = {"loc": X.mean(), "shrinkage": 0.01, "df": 3.0, "scale": X.var(ddof=1) / 16}
     known = normal_density(given, *fit.params.components.components)
     assert_allclose(fit.objective - fit.log_likelihood, known, rtol=0, atol=1e-9)
+
+
+# A family of a user's
+
+
+@dataclass(frozen=True)
+class Geometric(xem.ExponentialFamily):
+    """Counts from 0 on, with probabilities ``probs (1 - probs)^x``."""
+
+    fields: ClassVar = {"probs": xem.Field("unit")}
+    Prior: ClassVar = BetaPrior
+    prior_fields: ClassVar = xem.Bernoulli.prior_fields
+
+    def statistics(self, x):
+        return x[..., None, :]
+
+    def natural(self, params):
+        return np.log1p(-params.probs)[..., None], -np.log(params.probs)
+
+    def from_means(self, means, count, params, given):
+        return self.Params(1 / (1 + means[..., 0]))
+
+    def pseudo_observations(self, prior):
+        return prior.concentration1 - 1, (prior.concentration0 - 1)[..., None]
+
+    def broad(self, given):
+        return self.Params(1 / (1 + given.beside(given.context.mean)))
+
+    def sample(self, params, labels, rng):
+        return rng.geometric(np.take_along_axis(params.probs, labels, axis=-1)) - 1.0
+
+
+def test_a_family_of_ones_own_has_a_prior():
+    x = np.random.default_rng(0).geometric(0.3, 50) - 1.0
+    prior = Geometric().prior(concentration1=A, concentration0=40.0)
+    fit = xem.fit(Geometric(), x, prior=prior)
+    assert_allclose(fit.params.probs, (A - 1 + 50) / (A + 38 + 50 + x.sum()), rtol=1e-13)
+    density = stats.beta(A, 40).logpdf(fit.params.probs)
+    likelihood = stats.geom(fit.params.probs, loc=-1).logpmf(x).sum()
+    assert_allclose(fit.objective, likelihood + density, rtol=1e-12)
 
 
 # Integers, derivatives, copies

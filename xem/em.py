@@ -65,8 +65,8 @@ def fit(
     lengths : integer array (*batch,), optional
         Problem i uses its first ``lengths[i]`` observations. What lies past them may be NaN.
     prior : MixturePrior or str, optional
-        ``model.prior(…)``, or ``"fraley-raftery"`` for one that follows from the data: the
-        posterior density is maximised, and `Fit.objective` is its logarithm.
+        ``model.prior(…)``, or ``"fraley-raftery"`` for one of Normal components that follows from
+        the data: the posterior density is maximised, and `Fit.objective` is its logarithm.
     init : str or MixtureParams
         ``"explore"`` (several starts, short runs of EM, and the best of them for each problem; of
         long problems, on a sample); ``"k-means++"`` (one greedy seeding, three Lloyd steps, an

@@ -410,8 +410,9 @@ class Family(ABC):
             before, after = getattr(old, name), getattr(new, name)
             if name in given.fixed:
                 after = before
-            elif name not in common:
-                after = xp.where(aligned(alive, after), after, before)
+            else:
+                some = xp.any(alive, axis=-1, keepdims=True) if name in common else alive
+                after = xp.where(aligned(some, after), after, before)
             found[name] = after
         return type(old)(**found)
 

@@ -36,9 +36,9 @@ class ExponentialFamily(Family):
     """A distribution with density ``exp(η(θ) · T(x) - A(θ)) h(x)``.
 
     Implement `statistics`, `natural`, `from_means`, `broad` and `sample`, and `log_carrier` where
-    h is not 1. The log densities of all components are one product of matrices with the
-    statistics, and all sums are another (Dempster, Laird and Rubin 1977, *JRSS B* 39, 1,
-    section 2).
+    h is not 1; `Prior`, `prior_fields` and `pseudo_observations` where there is a conjugate prior.
+    The log densities of all components are one product of matrices with the statistics, and all
+    sums are another (Dempster, Laird and Rubin 1977, *JRSS B* 39, 1, section 2).
 
     Problems whose terms are so large beside their sum that rounding could show make them one by
     one, in the accumulating dtype.
@@ -70,7 +70,7 @@ class ExponentialFamily(Family):
         """
 
     def pseudo_observations(self, prior: Any) -> tuple[Array, Array]:
-        """Return how many observations a prior stands for, ``(...)``, and the sums of T, (..., p).
+        """Return how many observations a prior stands for, ``(...)``, and their sums ``(..., p)``.
 
         The density of the prior is ``exp(η(θ) · sums - A(θ) count)``, but for a constant.
         """

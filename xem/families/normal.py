@@ -140,9 +140,9 @@ class Normal(LocationScale):
             loc = params.loc if fixed else pooled(loc, count / params.scale**2)
             scatter = sums.about(loc, count)
         variance = scatter / sums.count
-        return NormalParams(
-            loc, root(pooled(variance, sums.count) if "scale" in given.tied else variance)
-        )
+        if "scale" in given.tied:
+            variance = pooled(variance, sums.count)
+        return NormalParams(loc, root(variance))
 
     def conjugate(self, tied: frozenset[str]) -> ConjugateOfNormals:
         """Return the conjugate prior at work."""
