@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import keyword
 import math
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial, reduce
 from itertools import accumulate, pairwise
-from keyword import iskeyword
 from operator import add, and_, or_
 from typing import Any, Self
 
@@ -69,7 +69,9 @@ class Product(Composite):
             given = f"{wrong[0]} is {families[wrong[0]]!r}" if wrong else "it has no families"
             msg = f"{given}; pass families by name: xem.Product(delay=xem.Normal(), …)"
             raise TypeError(msg)
-        odd = [n for n in families if not n.isidentifier() or iskeyword(n) or n.startswith("_")]
+        odd = [
+            n for n in families if not n.isidentifier() or keyword.iskeyword(n) or n.startswith("_")
+        ]
         if odd:
             msg = f"{odd[0]!r} is no name of a parameter; expected a word that starts with a letter"
             raise ValueError(msg)
