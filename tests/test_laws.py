@@ -414,6 +414,37 @@ def test_a_broken_model_is_caught(family: xem.Family, draw: Draw, law: Law) -> N
         law(Subject(xem.Mixture(family, 2), draw))
 
 
+class AllLengths(xem.Product):
+    """All of its columns are standardised as if they were lengths."""
+
+    @property
+    def columns(self):
+        return tuple(own._replace(standardization="location-scale") for own in super().columns)
+
+
+class Partial(xem.Product):
+    """Its last family does not count, and its columns do in the Jacobian."""
+
+    def log_prob(self, coefficients, x):
+        logs, kept = super().log_prob(coefficients, x)
+        last, _ = self.families[-1].log_prob(coefficients[-1], self.cut(x, 1)[-1])
+        return logs - last, kept
+
+
+@pytest.mark.parametrize(
+    ("model", "law"),
+    [
+        (AllLengths(length=xem.Normal(), count=xem.Poisson()), posterior_is_bayes),
+        (Partial(count=xem.Poisson(), length=xem.Normal()), posterior_is_bayes),
+        (Partial(count=xem.Poisson(), length=xem.Normal()), score_is_zero),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, xem.Product) else value.__name__,
+)
+def test_a_broken_product_is_caught(model: xem.Product, law: Law) -> None:
+    with pytest.raises(LawError, match=f"law {law.__name__}: problem"):
+        law(Subject(xem.Mixture(model, 2), length_and_count))
+
+
 def test_digits_that_parameters_lose_are_seen() -> None:
     with pytest.raises(LawError, match="weights, about 10⁶"):
         float32_is_near(Subject(xem.Mixture(Unchecked(), 2), counts))

@@ -12,6 +12,7 @@ import scipy.stats as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
+import xem.frames
 from tests.lanes import Lane, NumpyLane, TorchLane, lane_params
 from xem._arrays import to_numpy
 from xem._tree import named_leaves
@@ -22,6 +23,7 @@ TWO = xem.Mixture(TRIP, 2)
 WIDE = xem.Mixture(
     xem.Product(delay=xem.Normal(), stops=xem.Poisson(), place=xem.MultivariateNormal()), 2
 )
+VECTORS = xem.Mixture(xem.Product(delay=xem.Normal(), stops=xem.Independent(xem.Poisson())), 2)
 
 
 def trips(batch: int = 3, n: int = 250) -> dict[str, np.ndarray]:

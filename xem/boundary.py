@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ def problems(model: Family, x: Any, weights: Any, lengths: Any) -> Problems:
                 "frame, have their own: leave them out"
             )
             raise TypeError(msg)
-        return _bucketed(x.lengths, x.block, (), x.space)
+        return _bucketed(x.lengths, x.block, _shaped(model.layout, repeat(())), x.space)
     if isinstance(x, list | tuple):
         return _from_list(model, x, weights, lengths)
     data = Data.of(model, x, weights, lengths)
