@@ -72,7 +72,7 @@ def summary(model: Mixture, tile: RawTile, space: Space, seen: Sequence[Found] =
     nothing = xp.zeros_like(not_finite)
     sound = aligned(~not_finite, low) & (low <= high)
     least, most = xp.where(sound, low, 0.0), xp.where(sound, high, 0.0)
-    weight, unit = _mass(tile, space), power_of_two(most / 2 - least / 2)
+    weight, unit = _mass(tile, space), _unit(least, most)
     share = aligned(1 / xp.where(weight > 0, weight, 1.0), low)
     mean = sums(_weighted(tile, _distances(tile, least, unit))) * share
     centre = space.working(sums(least) + mean * sums(unit))
@@ -100,20 +100,26 @@ def merged(a: Summary, b: Summary, space: Space) -> Summary:
     The moments are those of Chan, Golub and LeVeque (1983, *The American Statistician* 37, 242).
     """
     xp, sums = space.xp, space.sums
-    unit = xp.maximum(a.unit, b.unit)
-    of_a, of_b = sums(a.unit / unit), sums(b.unit / unit)
+    low, high = xp.minimum(a.low, b.low), xp.maximum(a.high, b.high)
+    unit = _unit(low, high)
     weight = a.weight + b.weight
     filled = aligned(a.weight > 0, a.centre)
     centre = xp.where(filled, a.centre, b.centre)
 
-    def place(part: Summary, scale: Array) -> Array:
-        """Return the mean of a part in units, from the centre."""
-        return sums(part.centre / unit - centre / unit) + part.offset * scale
+    def scale(part: Summary) -> Array:
+        """Return what the moments of a part are multiplied by: those without a range are 0."""
+        return sums(xp.where(part.low < part.high, part.unit / unit, 0.0))
 
-    first, second = place(a, of_a), place(b, of_b)
+    def place(part: Summary) -> Array:
+        """Return the mean of a part in units, from the centre."""
+        return sums(part.centre / unit - centre / unit) + part.offset * scale(part)
+
+    second = place(b)
+    first = xp.where(filled, place(a), second)
     share = aligned(b.weight / xp.where(weight > 0, weight, 1.0), first)
-    mean, gap = first + share * (second - first), second - first
-    square = a.square * of_a * of_a + b.square * of_b * of_b
+    gap = second - first
+    mean = first + share * gap
+    square = a.square * scale(a) ** 2 + b.square * scale(b) ** 2
     moved = space.working(sums(centre) + mean * sums(unit))
     return Summary(
         weight,
@@ -121,13 +127,18 @@ def merged(a: Summary, b: Summary, space: Space) -> Summary:
         moved,
         mean - sums(moved / unit - centre / unit),
         square + aligned(a.weight, gap) * share * gap * gap,
-        xp.minimum(a.low, b.low),
-        xp.maximum(a.high, b.high),
+        low,
+        high,
         a.not_finite | b.not_finite,
         a.unsupported | b.unsupported,
         a.bad_weight | b.bad_weight,
         _together(a.distinct, b.distinct, space),
     )
+
+
+def _unit(low: Array, high: Array) -> Array:
+    """Return a power of two near the range; 1 where there is none."""
+    return power_of_two(array_namespace(low).where(low < high, high / 2 - low / 2, 0.0))
 
 
 def n_distinct(found: Sequence[Found], space: Space) -> Array:

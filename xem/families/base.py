@@ -404,6 +404,8 @@ class Family(ABC):
 
     def kept(self, old: Any, new: Any, alive: Array, given: Given) -> Any:
         """Return new parameters, with the old ones where they are fixed, or without mass."""
+        if not given.fixed and isinstance(alive, np.ndarray) and alive.all():
+            return new
         xp, found = array_namespace(alive), {}
         common = given.tied | self.shared
         for name in old._fields:
