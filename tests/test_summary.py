@@ -78,9 +78,9 @@ def test_parts_merge_to_the_whole(cuts: list[int], size: float, seed: int) -> No
     filled = whole.weight > 0
     for power, (ours, theirs) in enumerate(zip(moments(whole), moments(parts), strict=True), 1):
         unit = np.longdouble(size) ** power
-        ours, theirs = (own[filled] / unit for own in (ours, theirs))
-        level = float(np.abs(ours).max(initial=0))
-        assert_allclose(theirs.astype(float), ours.astype(float), rtol=1e-12, atol=1e-13 * level)
+        mine, parted = (own[filled] / unit for own in (ours, theirs))
+        level = float(np.abs(mine).max(initial=0))
+        assert_allclose(parted.astype(float), mine.astype(float), rtol=1e-12, atol=1e-13 * level)
     for name in ("weight", "low", "high", "not_finite", "bad_weight"):
         assert_array_equal(getattr(parts, name), getattr(whole, name), err_msg=name)
     space = Space.of(x)
