@@ -33,10 +33,10 @@ def estimate(
     """Return the covariances that a model makes of whole scatters, as whole matrices."""
     model = COVARIANCES[kind]
     if not model.is_diagonal:
-        return np.asarray(model.estimate(scatter, counts, None, old))
+        return np.asarray(model.estimate(scatter, counts, old))
     own = (None if a is None else np.diagonal(a, axis1=-2, axis2=-1) for a in (scatter, old))
     first, last = own
-    return np.asarray(model.to_user(model.estimate(first, counts, None, last)))
+    return np.asarray(model.to_user(model.estimate(first, counts, last)))
 
 
 @of_every_model

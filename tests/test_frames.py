@@ -519,7 +519,7 @@ def test_large_arrow_tables_keep_the_order_of_their_rows(kind):
     column = column.dictionary_encode() if kind == "dictionary" else column.cast(kind)
     source = replaced(source, "who", column)
     frame = nw.from_native(source, eager_only=True)
-    groups = Groups.of(frame, ["who", "year"], "x", "weight", Space.at())
+    groups = Groups.of(frame, ["who", "year"], ["x"], "weight", Space.at())
     known = gathered(source.to_pylist(), ["who", "year"], "x", "weight")
     assert list(groups.keys.iter_rows()) == known.keys
     assert groups.series.lengths.tolist() == [len(v) for v in known.values]
@@ -534,7 +534,7 @@ def test_more_groups_than_16_bits_count(n_groups):
     rng = np.random.default_rng(0)
     keys = np.concatenate([rng.permutation(n_groups) for _ in range(2)])
     df = pl.DataFrame({"k": keys, "x": np.arange(2.0 * n_groups)})
-    groups = Groups.of(nw.from_native(df), ["k"], "x", None, Space.at())
+    groups = Groups.of(nw.from_native(df), ["k"], ["x"], None, Space.at())
     assert_array_equal(groups.keys["k"].to_numpy(), keys[:n_groups])
     assert_array_equal(groups.series.lengths, 2)
     again = n_groups + np.argsort(keys[n_groups:])[keys[:n_groups]]
@@ -1182,9 +1182,9 @@ def test_columns_of_one_name():
 @pytest.mark.parametrize("kind", ["pandas", "polars", "arrow"])
 def test_one_group_of_all_rows_has_a_name(kind):
     frame = nw.from_native(KINDS[kind](table()), eager_only=True)
-    groups = Groups.of(frame, [], "x", None, Space.at())
+    groups = Groups.of(frame, [], ["x"], None, Space.at())
     assert names(groups.keys) == ["all rows"]
-    pair = Groups.of(frame, ["who", "year"], "x", None, Space.at())
+    pair = Groups.of(frame, ["who", "year"], ["x"], None, Space.at())
     assert names(pair.keys)[0].startswith("empty / 1")
 
 

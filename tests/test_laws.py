@@ -84,6 +84,22 @@ def pairs_of_counts(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndar
     return rng.poisson(np.where(late, [2.0, 8.0], [9.0, 3.0])).astype(float)
 
 
+def lengths_and_counts(rng: np.random.Generator, shape: tuple[int, ...]) -> dict:
+    """Draw a length, a count and a pair of numbers, of two kinds."""
+    late = rng.random(shape) < 0.4
+    return {
+        "length": rng.normal(np.where(late, 0.0, 400.0), 100.0),
+        "count": rng.poisson(np.where(late, 2.0, 9.0)).astype(float),
+        "place": rng.normal(np.where(late, 1.0, -3.0)[..., None], [1.0, 20.0]),
+    }
+
+
+def length_and_count(rng: np.random.Generator, shape: tuple[int, ...]) -> dict:
+    """Draw a length and a count."""
+    drawn = lengths_and_counts(rng, shape)
+    return {name: drawn[name] for name in ("length", "count")}
+
+
 class Config(NamedTuple):
     model: xem.Family
     draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] = bumps
@@ -139,6 +155,28 @@ CONFIGS = {
     "noise": Config(xem.Mixture([(xem.Normal(), 2), (xem.Uniform(), 1)]), bumps),
     "zeros": Config(xem.Mixture([(xem.PointMass(), 1), (xem.Poisson(), 1)]), rare_counts),
     "nested": Config(xem.Mixture(xem.Mixture(xem.Normal(), 2), 2), bumps),
+    "product": Config(
+        xem.Mixture(
+            xem.Product(
+                length=xem.Normal(), count=xem.Poisson(), place=xem.MultivariateNormal("diag")
+            ),
+            2,
+        ),
+        lengths_and_counts,
+    ),
+    "product-tied": Config(
+        xem.Mixture(
+            xem.Product(length=xem.Normal(), count=xem.Poisson()), 2, tied={"components.length.loc"}
+        ),
+        length_and_count,
+    ),
+    "product-alone": Config(
+        xem.Product(length=xem.StudentT(), count=xem.Poisson()), length_and_count
+    ),
+    "product-of-mixtures": Config(
+        xem.Product(length=xem.Mixture(xem.Normal(), 2), count=xem.Mixture(xem.Poisson(), 2)),
+        length_and_count,
+    ),
 }
 
 
@@ -170,6 +208,9 @@ ALIKE = (
     "noise",
     "zeros",
     "nested",
+    "product-tied",
+    "product-alone",
+    "product-of-mixtures",
 )
 """Configurations that make the operations of others in another order."""
 OF_NUMPY = (
@@ -377,6 +418,37 @@ def test_a_broken_model_is_caught(family: xem.Family, draw: Draw, law: Law) -> N
     said = rf"^law {law.__name__}: problem \d, iteration \d+: \S+.* is \S+; expected \S+ within "
     with pytest.raises(LawError, match=said):
         law(Subject(xem.Mixture(family, 2), draw))
+
+
+class AllLengths(xem.Product):
+    """All of its columns are standardised as if they were lengths."""
+
+    @property
+    def columns(self):
+        return tuple(own._replace(standardization="location-scale") for own in super().columns)
+
+
+class Partial(xem.Product):
+    """Its last family does not count, and its columns do in the Jacobian."""
+
+    def log_prob(self, coefficients, x):
+        logs, kept = super().log_prob(coefficients, x)
+        last, _ = self.families[-1].log_prob(coefficients[-1], self.cut(x, 1)[-1])
+        return logs - last, kept
+
+
+@pytest.mark.parametrize(
+    ("model", "law"),
+    [
+        (AllLengths(length=xem.Normal(), count=xem.Poisson()), posterior_is_bayes),
+        (Partial(count=xem.Poisson(), length=xem.Normal()), posterior_is_bayes),
+        (Partial(count=xem.Poisson(), length=xem.Normal()), score_is_zero),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, xem.Product) else value.__name__,
+)
+def test_a_broken_product_is_caught(model: xem.Product, law: Law) -> None:
+    with pytest.raises(LawError, match=f"law {law.__name__}: problem"):
+        law(Subject(xem.Mixture(model, 2), length_and_count))
 
 
 def test_digits_that_parameters_lose_are_seen() -> None:

@@ -18,7 +18,7 @@ from xem.families import (
     Uniform,
 )
 from xem.files import load, save
-from xem.models import Mixture
+from xem.models import Mixture, Product
 from xem.once import em_step
 from xem.progress import Progress
 from xem.ragged import pad
@@ -43,6 +43,7 @@ __all__ = [
     "Normal",
     "PointMass",
     "Poisson",
+    "Product",
     "Progress",
     "Status",
     "StudentT",

@@ -8,10 +8,13 @@ from typing import Any
 from xem import families
 from xem.families.base import Family
 from xem.models.mixture import Mixture
+from xem.models.product import Product
 
 
 def has_columns(family: Family) -> bool:
-    """Whether a column of a table holds each parameter of components of numbers."""
+    """Whether a column of a table holds each parameter of components, of numbers or products."""
+    if isinstance(family, Product):
+        return all(map(has_columns, family.families))
     if isinstance(family, Mixture) or family.event_rank or not family.n_clusters:
         return False
     return all(not field.shape for field in family.fields.values())
@@ -20,7 +23,7 @@ def has_columns(family: Family) -> bool:
 def has_density(family: Family) -> bool:
     """Whether components have a density, of numbers or of vectors."""
     moves = family.standardization != "none"
-    return not isinstance(family, Mixture) and family.n_clusters == 1 and moves
+    return not isinstance(family, Mixture | Product) and family.n_clusters == 1 and moves
 
 
 def check_carried(model: Any, what: str, can: Callable[[Family], bool]) -> None:

@@ -13,6 +13,7 @@ import narwhals as nw
 import numpy as np
 
 from xem._arrays import Space, first_line
+from xem._tree import named_leaves
 from xem.ragged import Ragged
 from xem.status import Status
 
@@ -40,7 +41,12 @@ class Groups(NamedTuple):
 
     @classmethod
     def of(
-        cls, frame: Frame, by: Sequence[str], value: str, weights: str | None, space: Space
+        cls,
+        frame: Frame,
+        by: Sequence[str],
+        values: Sequence[str],
+        weights: str | None,
+        space: Space,
     ) -> Groups:
         """Gather the rows whose keys are equal; a missing key is a key like any other.
 
@@ -50,8 +56,8 @@ class Groups(NamedTuple):
             At least one row.
         by : sequence of str
             The columns that name the groups; none for one group of all rows.
-        value : str
-            The column of numbers; null and NaN are missing.
+        values : sequence of str
+            The column of numbers, or those of each array of a product; null and NaN are missing.
         weights : str, optional
             The column of observation weights; a row without one is left out.
         space : Space
@@ -63,16 +69,18 @@ class Groups(NamedTuple):
             If a column of numbers holds something else.
         """
         codes, firsts = coded(frame, by)
-        values = numbers(frame[value])
+        found = [numbers(frame[value]) for value in values]
         masses = None if weights is None else numbers(frame[weights])
-        present = ~np.isnan(values) if masses is None else ~np.isnan(values) & ~np.isnan(masses)
+        columns = found if masses is None else [*found, masses]
+        present = ~np.any([np.isnan(column) for column in columns], axis=0)
         kept = np.flatnonzero(present)
         kept = kept[_stable_order(codes[kept], len(firsts))]
         lengths = np.bincount(codes[kept], minlength=len(firsts))
-        values, total = _exact(frame[value], values, kept), len(values)
+        exact = tuple(_exact(frame[v], own, kept) for v, own in zip(values, found, strict=True))
         masses = None if masses is None else masses[kept]
-        series = Ragged(values, masses, lengths.astype(np.intp), space)
-        return cls(taken(frame.select(by), firsts), series, total - len(kept))
+        observed = exact[0] if len(values) == 1 else exact
+        series = Ragged(observed, masses, lengths.astype(np.intp), space)
+        return cls(taken(frame.select(by), firsts), series, len(present) - len(kept))
 
     def rows(
         self,
@@ -100,7 +108,7 @@ class Groups(NamedTuple):
         most = params.weights.shape[-1]
         counts = np.full(fit.batch, most) if n_components is None else n_components
         group, component = np.nonzero(np.arange(most) < counts[:, None])
-        mixture = {"weight": params.weights, **params.components._asdict()}
+        mixture = {"weight": params.weights, **dict(named_leaves(params.components))}
         status = np.asarray([code.name for code in Status])[fit.status]
         bic = fit.bic() if bic is None else bic
         shared = (self.series.lengths, fit.log_likelihood, bic, fit.n_iter, status)

@@ -201,7 +201,7 @@ def _groups(data: Input, columns: Columns, model: Mixture, space: Space) -> Grou
     check_names([*by, value, *weights], by, model)
     frame = nw.from_native(data.read([*by, value, *weights], text=by), eager_only=True)
     with data.numbers():
-        groups = Groups.of(frame, by, value, columns.weights, space)
+        groups = Groups.of(frame, by, [value], columns.weights, space)
     masses = groups.series.weights
     if masses is not None and not np.all((masses >= 0) & np.isfinite(masses)):
         wrong = masses[~((masses >= 0) & np.isfinite(masses))][0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -65,3 +65,26 @@ def named_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from named_leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def at(tree: Any, name: str) -> Any:
+    """Return what has a dotted name."""
+    for part in name.split("."):
+        tree = tree[int(part)] if part.isdecimal() else getattr(tree, part)
+    return tree
+
+
+def replaced(tree: Any, values: Mapping[str, Any]) -> Any:
+    """Return a tree with other values of some dotted names."""
+    if not values:
+        return tree
+    own: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        first, _, rest = name.partition(".")
+        own.setdefault(first, {})[rest] = value
+    names = tree._fields if hasattr(tree, "_fields") else map(str, range(len(tree)))
+    parts = [
+        leaf if name not in own else own[name][""] if "" in own[name] else replaced(leaf, own[name])
+        for name, leaf in zip(names, tree, strict=True)
+    ]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)

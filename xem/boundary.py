@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -21,11 +22,15 @@ from xem._arrays import (
     to_numpy,
     whole_seed,
 )
-from xem._tree import named_leaves, tree_map
-from xem.execution import Source
+from xem._tree import at, named_leaves, replaced, tree_map
+from xem.execution import Source, side_by_side
 from xem.families.base import Family
+from xem.families.categorical import Categorical
+from xem.families.columns import packed
+from xem.families.prior import Conjugate, DirichletPrior
 from xem.init import INITS, RANKS
 from xem.models.mixture import Alone, Mixture
+from xem.models.product import Product, within
 from xem.models.trees import MixtureParams, MixturePrior
 from xem.ragged import Block, Ragged, as_series, padded, widths
 
@@ -40,9 +45,14 @@ class Problems(NamedTuple):
     order: list[np.ndarray[Any, Any]]
     """For each source, the positions of its problems in the flattened batch."""
     batch: tuple[int, ...]
-    event: tuple[int, ...]
-    """The shape of one observation."""
+    shape: Any
+    """That of one observation, as `Family.event_of` has it."""
     space: Space
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """The shape of one observation in one array."""
+        return packed(self.shape)
 
     def moved(self, move: Callable[[Any], Any], space: Space) -> Problems:
         """Return the problems with their arrays moved to another space."""
@@ -54,11 +64,8 @@ class Problems(NamedTuple):
         return self._replace(sources=sources, space=space)
 
 
-def problems(x: Any, weights: Any, lengths: Any, rank: int) -> Problems:
-    """Return the problems that the data arguments of `xem.fit` describe.
-
-    ``rank`` is how many axes of ``x`` belong to one observation.
-    """
+def problems(model: Family, x: Any, weights: Any, lengths: Any) -> Problems:
+    """Return the problems that the data arguments of `xem.fit` describe."""
     if isinstance(x, Ragged):
         if weights is not None or lengths is not None:
             msg = (
@@ -66,29 +73,89 @@ def problems(x: Any, weights: Any, lengths: Any, rank: int) -> Problems:
                 "frame, have their own: leave them out"
             )
             raise TypeError(msg)
-        return _bucketed(x.lengths, x.block, (), x.space)
+        return _bucketed(x.lengths, x.block, _shaped(model.layout, repeat(())), x.space)
     if isinstance(x, list | tuple):
-        return _from_list(as_series(x, rank), weights, lengths)
-    space = check_data(x, weights, lengths, rank)
-    batch, n, event = split_shape(x, rank)
+        return _from_list(model, x, weights, lengths)
+    data = Data.of(model, x, weights, lengths)
+    (batch, n), space, rank = data.lead, data.space, model.event_rank
     counts = None if lengths is None else check_lengths(lengths, n)
     xp, count = space.xp, math.prod(batch)
     if n == 0:
-        return _nothing(batch, event, space)
-    flat = xp.reshape(x, (count, n, *event))
+        return _nothing(batch, data.shape, space)
+    flat = tree_map(lambda a: xp.reshape(a, (count, n, *a.shape[len(batch) + 1 :])), data.arrays)
     mass = None if weights is None else xp.reshape(weights, (count, n))
     if counts is None:
-        order = [np.arange(count)]
-        return Problems(
-            [Source(flat, mass, None, None, n, space, rank)], order, batch, event, space
-        )
+        source = Source(flat, mass, None, None, n, space, rank)
+        return Problems([source], [np.arange(count)], batch, data.shape, space)
     cut = xp.reshape(xp.astype(lengths, space.index_dtype, copy=False), (count,))
     sources, order = [], []
     for width, members in _buckets(counts.reshape(count)):
         rows = space.array(members, space.index_dtype)
         sources.append(Source(flat, mass, cut, rows, width, space, rank))
         order.append(members)
-    return Problems(sources, order, batch, event, space)
+    return Problems(sources, order, batch, data.shape, space)
+
+
+class Data(NamedTuple):
+    """Observations, checked."""
+
+    arrays: Any
+    """One array, or a tuple of those of a product, in its order."""
+    lead: tuple[tuple[int, ...], int]
+    """The batch, and the number of observations."""
+    shape: Any
+    """That of one observation, as `Family.event_of` has it."""
+    space: Space
+
+    @classmethod
+    def of(cls, model: Family, x: Any, weights: Any = None, lengths: Any = None) -> Data:
+        """Check the data arguments against each other."""
+        parts = _parts(model.layout, x, "x")
+        space = check_data(parts, weights, lengths)
+        shapes = iter([split_shape(a, rank) for _, a, rank in parts])
+        batch, n, _ = split_shape(*parts[0][1:])
+        shape = _shaped(model.layout, (event for *_, event in shapes))
+        return cls(_together(model, [a for _, a, _ in parts]), (batch, n), shape, space)
+
+    @property
+    def whole(self) -> Array:
+        """All of them in one array, ``(*batch, n, *event)``."""
+        if not isinstance(self.arrays, tuple):
+            return self.arrays
+        own = [self.space.working(a) for a in self.arrays]
+        return side_by_side(own, len(self.lead[0]) + 1)
+
+
+def _together(model: Family, arrays: list[Array]) -> Any:
+    """Return the arrays of a product as a tuple, and the one of any other family."""
+    return tuple(arrays) if isinstance(model.layout, tuple) else arrays[0]
+
+
+def _parts(layout: Any, x: Any, name: str) -> list[tuple[str, Any, int]]:
+    """Return the arrays of observations, each with its name and the rank of its events."""
+    if not isinstance(layout, tuple):
+        if isinstance(x, Mapping):
+            msg = (
+                f"{name} is a mapping of {list(x)}; this model describes one array: pass that, or "
+                "fit an xem.Product"
+            )
+            raise TypeError(msg)
+        return [(name, x, layout)]
+    if isinstance(x, np.ndarray) and x.dtype.names:
+        x = {key: x[key] for key in x.dtype.names}
+    wanted = [key for key, _ in layout]
+    if not isinstance(x, Mapping) or set(x) != set(wanted):
+        found = f"a mapping of {list(x)}" if isinstance(x, Mapping) else _described(x)
+        msg = f"{name} is {found}; this model describes a mapping of arrays named {wanted}"
+        raise (ValueError if isinstance(x, Mapping) else TypeError)(msg)
+    return [part for key, own in layout for part in _parts(own, x[key], f"{name}[{key!r}]")]
+
+
+def _shaped(layout: Any, events: Iterator[tuple[int, ...]]) -> Any:
+    """Return the shapes of events as those of a layout."""
+    if not isinstance(layout, tuple):
+        return next(events)
+    return tuple(_shaped(own, events) for _, own in layout)
 
 
 def split_shape(x: Array, rank: int) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
@@ -98,42 +165,66 @@ def split_shape(x: Array, rank: int) -> tuple[tuple[int, ...], int, tuple[int, .
     return shape[:sample], shape[sample], shape[sample + 1 :]
 
 
-def _nothing(batch: tuple[int, ...], event: tuple[int, ...], space: Space) -> Problems:
+def _nothing(batch: tuple[int, ...], shape: Any, space: Space) -> Problems:
     """Return problems without observations: one that counts for nothing."""
-    count = math.prod(batch)
+    count, event = math.prod(batch), packed(shape)
     x, weights = space.full((count, 1, *event), 0.0), space.full((count, 1), 0.0)
     source = Source(x, weights, None, None, 1, space, len(event))
-    return Problems([source], [np.arange(count)], batch, event, space)
+    return Problems([source], [np.arange(count)], batch, shape, space)
 
 
-def _from_list(series: list[Array], weights: Any, lengths: Any) -> Problems:
+def _from_list(model: Family, x: Sequence[Any], weights: Any, lengths: Any) -> Problems:
+    """Return the problems of a list of arrays, or of mappings of arrays."""
     if lengths is not None:
         msg = "lengths goes with an array; a list of arrays has its lengths already: leave it out"
         raise TypeError(msg)
-    check_kind("x", series[0])
-    space, counts = Space.of(series[0]), np.asarray([s.shape[0] for s in series])
-    masses = None if weights is None else _listed_weights(series, weights)
+    if isinstance(model.layout, tuple):
+        listed = [_parts(model.layout, own, f"x[{i}]") for i, own in enumerate(x)]
+        each = [as_series([a for _, a, _ in own], own[0][2]) for own in zip(*listed, strict=True)]
+        _check_alike(each)
+    else:
+        each = [as_series(x, model.layout)]
+    for own in each:
+        check_kind("x", own[0])
+    spaces = [Space.of(own[0]) for own in each]
+    space, counts = _widest(spaces), np.asarray([s.shape[0] for s in each[0]])
+    masses = None if weights is None else _listed_weights(each[0], weights)
+    shape = _shaped(model.layout, (tuple(own[0].shape[1:]) for own in each))
 
     def block(members: np.ndarray[Any, Any], width: int) -> Block:
         mass = None if masses is None else padded([masses[i] for i in members], width)
-        return padded([series[i] for i in members], width), mass
+        own = [padded([series[i] for i in members], width) for series in each]
+        return _together(model, own), mass
 
-    return _bucketed(counts, block, tuple(series[0].shape[1:]), space)
+    return _bucketed(counts, block, shape, space)
+
+
+def _check_alike(each: list[list[Array]]) -> None:
+    """Check that the arrays of each problem are of one namespace and length."""
+    if not each:
+        msg = "x is an empty list; expected one mapping of arrays for each problem"
+        raise TypeError(msg)
+    for i, arrays in enumerate(zip(*each, strict=True)):
+        array_namespace(*arrays)
+        lengths = [a.shape[0] for a in arrays]
+        if len(set(lengths)) > 1:
+            msg = f"x[{i}] has arrays of lengths {lengths}; expected one length"
+            raise ValueError(msg)
 
 
 def _bucketed(
     counts: np.ndarray[Any, Any],
     block: Callable[[np.ndarray[Any, Any], int], Block],
-    event: tuple[int, ...],
+    shape: Any,
     space: Space,
 ) -> Problems:
     """Return series as sources of one width each, ``block(members, width)`` their arrays."""
-    sources, order = [], []
+    sources, order, rank = [], [], len(packed(shape))
     for width, members in _buckets(counts):
         own = space.array(counts[members], space.index_dtype)
-        sources.append(Source(*block(members, width), own, None, width, space, len(event)))
+        sources.append(Source(*block(members, width), own, None, width, space, rank))
         order.append(members)
-    return Problems(sources, order, counts.shape, event, space)
+    return Problems(sources, order, counts.shape, shape, space)
 
 
 def _listed_weights(series: list[Array], weights: Any) -> list[Array]:
@@ -167,28 +258,45 @@ def _buckets(lengths: np.ndarray[Any, Any]) -> list[tuple[int, np.ndarray[Any, A
     return [(int(w), np.flatnonzero(rounded == w)) for w in np.unique(rounded)]
 
 
-def check_data(x: Any, weights: Any, lengths: Any, rank: int) -> Space:
-    """Check the data arguments against each other, and return where they live."""
-    xp = check_kind("x", x)
+def check_data(parts: list[tuple[str, Any, int]], weights: Any, lengths: Any) -> Space:
+    """Check the data arguments against each other, and return where they live.
+
+    ``parts`` are the arrays of the observations, each with its name and the rank of its events.
+    """
+    for name, x, rank in parts:
+        _check_array(name, x, rank)
+    _, first, rank = parts[0]
+    batch, n, _ = split_shape(first, rank)
+    for name, x, rank in parts[1:]:
+        check_beside(name, x, first, (*batch, n, *split_shape(x, rank)[2]))
+    if weights is not None:
+        check_beside("weights", weights, first, (*batch, n))
+    if lengths is not None:
+        check_beside("lengths", lengths, first, batch)
+        if not array_namespace(first).isdtype(lengths.dtype, "integral"):
+            msg = f"lengths has dtype {lengths.dtype}; expected integers"
+            raise TypeError(msg)
+    return _widest([Space.of(x) for _, x, _ in parts])
+
+
+def _check_array(name: str, x: Any, rank: int) -> None:
+    """Check that something is an array of numbers or of vectors."""
+    check_kind(name, x)
     if x.ndim < 1 + rank:
         wanted = "(*batch, n, d): vectors" if rank else "(*batch, n): numbers"
         msg = (
-            f"x has shape {tuple(x.shape)}; this model describes {wanted}, one a sample, "
+            f"{name} has shape {tuple(x.shape)}; this model describes {wanted}, one a sample, "
             "with independent problems on the axes before"
         )
         raise ValueError(msg)
-    batch, n, event = split_shape(x, rank)
-    if 0 in event:
-        msg = f"x has shape {tuple(x.shape)}; its vectors have no entries: expected 1 or more"
+    if 0 in split_shape(x, rank)[2]:
+        msg = f"{name} has shape {tuple(x.shape)}; its vectors have no entries: expected 1 or more"
         raise ValueError(msg)
-    if weights is not None:
-        check_beside("weights", weights, x, (*batch, n))
-    if lengths is not None:
-        check_beside("lengths", lengths, x, batch)
-        if not xp.isdtype(lengths.dtype, "integral"):
-            msg = f"lengths has dtype {lengths.dtype}; expected integers"
-            raise TypeError(msg)
-    return Space.of(x)
+
+
+def _widest(spaces: list[Space]) -> Space:
+    """Return of some places the one that holds the numbers of all."""
+    return max(spaces, key=lambda space: int(space.xp.finfo(space.dtype).bits))
 
 
 def check_kind(name: str, value: Any) -> ModuleType:
@@ -370,18 +478,18 @@ def check_params(model: Mixture, params: Any, name: str) -> None:
         raise TypeError(msg)
 
 
-def _misplaced(model: Mixture, params: MixtureParams) -> tuple[Any, str]:
+def _misplaced(model: Family, params: Any) -> tuple[Any, str]:
     """Return the first family that does not go with its parameters, and what these are."""
-    parts = params.components if model.is_in_blocks else (params.components,)
-    if model.is_in_blocks and (hasattr(parts, "_fields") or len(parts) != len(model.blocks)):
-        return model, f"holds components of {len(parts)} blocks"
-    for (family, _), own in zip(model.blocks, parts, strict=True):
+    if isinstance(model, Mixture) and model.is_in_blocks:
+        parts = params.components
+        if hasattr(parts, "_fields") or len(parts) != len(model.blocks):
+            return model, f"holds components of {len(parts)} blocks"
+    for family, own in model.parts(params):
         if type(own) is not family.Params:
             return family, f"holds {type(own).__name__}"
-        if isinstance(family, Mixture):
-            wanted, found = _misplaced(family, own)
-            if wanted is not None:
-                return wanted, found
+        wanted, found = _misplaced(family, own)
+        if wanted is not None:
+            return wanted, found
     return None, ""
 
 
@@ -409,7 +517,7 @@ def given(model: Mixture, init: Any, n_init: int, problems: Problems) -> Any:
     batch, space = problems.batch, problems.space
     full = parameters(model, start, batch, problems.event, space)
     _check_values(model, full, space)
-    return flattened(normalised(model, full), batch, space)
+    return flattened(normalised(full), batch, space)
 
 
 def prior(
@@ -427,38 +535,64 @@ def prior(
     """
     if given is None:
         return None
-    own = _prior_of(model, given)
-    shapes = {"concentration": (model.n_components,)}
-    values = {"concentration": own.concentration}
-    conjugate = None
-    if own.components is not None:
-        conjugate = model.conjugate(model.tied)
-        shapes |= conjugate.shapes(event)
-        values |= own.components._asdict()
-    arrays = {
-        name: _prior_parameter(f"prior {name}", values[name], (*batch, *shape), space)
-        for name, shape in shapes.items()
-    }
-    hosts = {
-        name: _host_values(f"prior {name}", values[name], array, read=read)
-        for name, array in arrays.items()
-    }
-    alpha, host = arrays.pop("concentration"), hosts.pop("concentration")
-    if host is not None and not np.all(np.isfinite(host) & (host >= 1)):
-        msg = f"prior concentration is {own.concentration!r}; expected finite numbers of 1 or more"
-        raise ValueError(msg)
-    if conjugate is None:
-        return MixturePrior(alpha, None)
-    conjugate.check(type(own.components)(**hosts), event)
-    return MixturePrior(alpha, type(own.components)(**arrays))
+
+    def arrays(kind: Conjugate, own: Any, path: str, event: tuple[int, ...]) -> Any:
+        """Return the parameters of one distribution as arrays, checked."""
+        found, hosts = {}, {}
+        for name, shape in kind.shapes(event).items():
+            value = getattr(own, name)
+            found[name] = _prior_parameter(path + name, value, (*batch, *shape), space)
+            hosts[name] = _host_values(path + name, value, found[name], read=read)
+        kind.check(path, own, type(own)(**hosts), event)
+        return type(own)(**found)
+
+    def of_family(
+        family: Family, own: Any, tied: frozenset[str], path: str, event: tuple[int, ...]
+    ) -> Any:
+        if own is None:
+            return None
+        if isinstance(family, Mixture):
+            return of_mixture(family, own, path)
+        if isinstance(family, Product):
+            _check_kind_of_prior(type(own) is family.Prior, path, own, "a prior of each family")
+            inner = zip(family.options().items(), family.parts(own), family.events(), strict=True)
+            return family.Prior(
+                *(
+                    of_family(part, mine, within(tied, name), f"{path}{name}.", shape)
+                    for (name, part), (_, mine), shape in inner
+                )
+            )
+        kind = family.conjugate(tied)
+        _check_kind_of_prior(type(own) is family.Prior, path, own, family.Prior.__name__)
+        own = family.prior(**{n: v for n, v in own._asdict().items() if v is not None})
+        return arrays(kind, own, path, event)
+
+    def of_mixture(model: Mixture, own: MixturePrior, path: str) -> MixturePrior:
+        def of(family: Family, j: int, part: Any) -> Any:
+            block = f"{path}components.{j}." if model.is_in_blocks else path
+            if isinstance(family, Mixture) and not model.is_in_blocks:
+                block = f"{path}components."
+            return of_family(family, part, model.within(model.tied, j), block, event)
+
+        _check_kind_of_prior(isinstance(own, MixturePrior), path, own, "a MixturePrior")
+        concentration, components = own
+        if model.is_in_blocks:
+            n_blocks = len(model.blocks)
+            sound = type(components) is tuple and len(components) == n_blocks
+            _check_kind_of_prior(sound, f"{path}components", components, f"{n_blocks} priors")
+        if concentration is not None:
+            kind = Categorical(model.n_components).conjugate(frozenset())
+            (concentration,) = arrays(kind, DirichletPrior(concentration), path, event)
+        return MixturePrior(concentration, model.each(of, components))
+
+    return of_mixture(model, _prior_of(model, given), "prior ")
 
 
 def _prior_of(model: Mixture, given: Any) -> MixturePrior:
     """Return a prior that is given by name or as one."""
     given = plain(given)
     if isinstance(given, str) and given == FRALEY_RAFTERY:
-        model.conjugate(model.tied)
-        return MixturePrior(None, model.component.Prior())
+        return model.prior_of_data()
     if isinstance(model, Alone) and type(given) is model.component.Prior:
         given = MixturePrior(None, given)
     if not isinstance(given, MixturePrior):
@@ -468,6 +602,13 @@ def _prior_of(model: Mixture, given: Any) -> MixturePrior:
         )
         raise TypeError(msg)
     return given
+
+
+def _check_kind_of_prior(sound: bool, path: str, given: Any, expected: str) -> None:
+    """Check that a part of a prior is what the model makes of it."""
+    if not sound:
+        msg = f"{path.rstrip('. ')} is {given!r:.80}; expected {expected}: use model.prior(…)"
+        raise TypeError(msg)
 
 
 def _is_host(value: Any) -> bool:
@@ -496,7 +637,8 @@ def flattened(tree: Any, batch: tuple[int, ...], space: Space) -> Any:
 
 
 def _check_fixed(model: Mixture, start: MixtureParams) -> None:
-    lacking = sorted(n for n, v in named_leaves(start) if v is None and model.holds(n))
+    fixed = model.fixed_names
+    lacking = sorted(n for n, value in named_leaves(start) if value is None and n in fixed)
     if lacking:
         msg = f"fixed names {lacking}, for which init has no value; give it with model.params(…)"
         raise ValueError(msg)
@@ -510,46 +652,23 @@ def parameters(
     space: Space,
 ) -> MixtureParams:
     """Return given parameters as the steps see them, checked; None stays None."""
-    return model.from_user(_arrays(model, start, batch, event, space, ""), 1, event)
+    found = {}
+    for name, (_, *shape) in model.shapes(1, event).items():
+        called = name if model.is_in_blocks else name.replace("components.", "")
+        value = _parameter(f"init {called}", at(start, name), (*batch, *shape), space, space.dtype)
+        found[name] = value
+    return model.from_user(replaced(start, found), 1, event)
 
 
-def _arrays(
-    model: Mixture,
-    start: MixtureParams,
-    lead: tuple[int, ...],
-    event: tuple[int, ...],
-    space: Space,
-    path: str,
-) -> MixtureParams:
-    """Return given parameters as arrays, a tied one without an axis of components."""
-
-    def of(family: Family, j: int, own: Any) -> Any:
-        count, block = model.blocks[j][1], f"{path}components.{j}." if model.is_in_blocks else path
-        if isinstance(family, Mixture):
-            return _arrays(family, own, (*lead, count), event, space, block)
-        found, tied = {}, model.hidden(j)
-        for name, shape in family.shapes(count, event).items():
-            whole = (*lead, *shape[name in tied :])
-            value = getattr(own, name)
-            found[name] = _parameter(f"init {block}{name}", value, whole, space, space.dtype)
-        return type(own)(**found)
-
-    k = model.n_components
-    weights = _parameter(f"init {path}weights", start.weights, (*lead, k), space, space.dtype)
-    return MixtureParams(weights, model.each(of, start.components))
-
-
-def normalised(model: Mixture, params: MixtureParams) -> MixtureParams:
-    """Return parameters with component weights that sum to 1."""
-
-    def of(family: Family, _: int, own: Any) -> Any:
-        return normalised(family, own) if isinstance(family, Mixture) else own
-
-    components = model.each(of, params.components)
-    if params.weights is None:
-        return MixtureParams(None, components)
-    total = array_namespace(params.weights).sum(params.weights, axis=-1, keepdims=True)
-    return MixtureParams(params.weights / total, components)
+def normalised(params: Any) -> Any:
+    """Return parameters with component weights that sum to 1, of all mixtures among them."""
+    if not isinstance(params, tuple):
+        return params
+    parts = [normalised(part) for part in params]
+    if isinstance(params, MixtureParams) and params.weights is not None:
+        total = array_namespace(params.weights).sum(params.weights, axis=-1, keepdims=True)
+        parts[0] = params.weights / total
+    return type(params)(*parts) if hasattr(params, "_fields") else tuple(parts)
 
 
 def _numbers(name: str, value: Any) -> np.ndarray[Any, Any]:
@@ -593,13 +712,13 @@ def _parameter(
         raise ValueError(msg) from error
 
 
-def _check_values(model: Mixture, params: MixtureParams, space: Space) -> None:
-    """Check on the host that given parameters are ones that the model can have.
+def _check_values(family: Family, params: Any, space: Space) -> None:
+    """Check on the host that given parameters are ones that a family can have.
 
     They are judged in the dtype in which steps factor them: a thin covariance may have no factor
     in a narrower one.
     """
-    if params.weights is not None:
+    if isinstance(params, MixtureParams) and params.weights is not None:
         weights = to_numpy(params.weights)
         sound = np.all(np.isfinite(weights)) and weights.min(initial=0) >= 0
         if not sound or not np.all(weights.sum(-1) > 0):
@@ -608,15 +727,10 @@ def _check_values(model: Mixture, params: MixtureParams, space: Space) -> None:
                 "non-negative component weights: they need not sum to 1"
             )
             raise ValueError(msg)
-    model.each(lambda family, _, own: _check_components(family, own, space), params.components)
-
-
-def _check_components(family: Family, params: Any, space: Space) -> None:
-    """Check on the host that given parameters of components are ones that they can have."""
-    if isinstance(family, Mixture):
-        _check_values(family, params, space)
-        return
-    if all(p is None for p in params):
+    parts = family.parts(params)
+    for part, own in parts:
+        _check_values(part, own, space)
+    if parts or all(p is None for p in params):
         return
     valid = family.valid(space.exact(params))
     if not to_numpy(array_namespace(valid).all(valid)):

@@ -21,9 +21,10 @@ from xem._arrays import (
     to_numpy,
 )
 from xem._tree import leaves, tree_map
-from xem.boundary import check_data, check_lengths, generator, split_shape, whole
+from xem.boundary import Data, check_data, check_lengths, generator, whole
 from xem.execution import Budget, from_origin, spans
 from xem.families.base import Family
+from xem.families.columns import packed
 from xem.families.given import Origin
 from xem.models.mixture import Alone, Mixture, as_mixture
 from xem.models.trees import MixtureParams
@@ -49,12 +50,18 @@ class Distribution:
     @property
     def mixture(self) -> Mixture:
         """The model as a mixture: a family fitted by itself is one of one component."""
-        return as_mixture(self.model)
+        model = as_mixture(self.model)
+        return model.bound(self._shape) if isinstance(model.layout, tuple) else model
 
     @property
     def event(self) -> tuple[int, ...]:
-        """The shape of one observation."""
-        return self.mixture.event_of(self._full)
+        """The shape of one observation, of a product that of all its columns."""
+        return packed(self._shape)
+
+    @property
+    def _shape(self) -> Any:
+        """The shape of one observation, as `Family.event_of` has it."""
+        return self.model.event_of(self.params)
 
     @property
     def _full(self) -> MixtureParams:
@@ -74,12 +81,12 @@ class Distribution:
 
         Parameters
         ----------
-        x : array (*batch, n) or (n,), for vectors (*batch, n, d) or (n, d)
+        x : array (*batch, n) or (n,), for vectors (*batch, n, d) or (n, d), or mapping of such
             Observations; one sample serves the whole batch.
         lengths : integer array (*batch,), optional
             How many observations each problem has; 0 is returned past them.
         """
-        return self._over(self.mixture.density, x, lengths, 0.0, (x, self.params))
+        return self._over(self.mixture.density, x, lengths, 0.0, differentiable=True)
 
     def posterior(self, x: Array, *, lengths: Array | None = None) -> Array:
         """Return the posterior probabilities of the components, ``(*batch, n, K)``.
@@ -91,7 +98,7 @@ class Distribution:
         def probabilities(params: MixtureParams, x: Array) -> Array:
             return moveaxis(self.mixture.posterior(params, x), -2, -1)
 
-        return self._over(probabilities, x, lengths, 0.0, (x, self.params))
+        return self._over(probabilities, x, lengths, 0.0, differentiable=True)
 
     def predict(self, x: Array, *, lengths: Array | None = None) -> Array:
         """Return the most probable components, integers ``(*batch, n)``.
@@ -128,7 +135,7 @@ class Distribution:
 
         Returns
         -------
-        x : array (*batch, n) or (*batch, n, d)
+        x : array (*batch, n) or (*batch, n, d), or dict of such arrays
             Observations; NaN in problems without a fit.
         labels : integer array (*batch, n)
             Their components; -1 in problems without a fit. A family fitted by itself has none, and
@@ -139,10 +146,11 @@ class Distribution:
         with computing(full.weights):
             params = tree_map(to_numpy, full)
             x, labels = self.mixture.draw(params, n, rng)
+            x = self.mixture.unpacked(space.array(x))
             if isinstance(self.mixture, Alone):
-                return space.array(x)
+                return x
             labels = np.where(np.isfinite(params.weights[..., :1]), labels, -1)
-            return space.array(x), space.array(labels, space.index_dtype)
+            return x, space.array(labels, space.index_dtype)
 
     def _over(
         self,
@@ -150,14 +158,12 @@ class Distribution:
         x: Array,
         lengths: Array | None,
         fill: float,
-        inputs: Any = None,
+        *,
+        differentiable: bool = False,
     ) -> Array:
-        """Apply a function of parameters and observations, in tiles that bound the memory.
-
-        ``inputs`` are the arrays by which it can be differentiated.
-        """
-        rank = self.mixture.event_rank
-        space = check_data(x, None, None, rank)
+        """Apply a function of parameters and observations, in tiles that bound the memory."""
+        data = Data.of(self.mixture, x)
+        space, (lead, n), event = data.space, data.lead, packed(data.shape)
         own = array_namespace(leaves(self.params)[0])
         if space.xp is not own:
             msg = (
@@ -165,13 +171,12 @@ class Distribution:
                 f"{own.__name__}; expected one array namespace"
             )
             raise TypeError(msg)
-        lead, n, event = split_shape(x, rank)
-        if lead not in ((), self.batch) or event != self.event:
-            wanted = dict.fromkeys([(*self.batch, n, *self.event), (n, *self.event)])
-            msg = f"x has shape {tuple(x.shape)}; expected {' or '.join(map(str, wanted))}"
-            raise ValueError(msg)
-        with computing(x, inputs=inputs):
-            inside = None if lengths is None else self._inside(x, n, lengths)
+        if lead not in ((), self.batch) or data.shape != self._shape:
+            raise ValueError(self._misfit(data))
+        first = leaves(data.arrays)[0]
+        inside = None if lengths is None else self._inside(first, n, lengths)
+        with computing(first, inputs=(data.arrays, self.params) if differentiable else None):
+            x = data.whole
             if inside is not None and is_differentiated():
                 x = space.xp.broadcast_to(x, (*self.batch, n, *event))
                 x = space.xp.where(aligned(inside, x), x, 0.0)
@@ -225,14 +230,32 @@ class Distribution:
         origin = Origin(place, space.number(place, zero))
         return counted_from(self.mixture, params, origin), from_origin(x, origin, space)
 
-    def _inside(self, x: Array, n: int, lengths: Array) -> Array:
+    def _misfit(self, data: Data) -> str:
+        """Say that observations are not of the shapes of these."""
+        (_, n), found = data.lead, [tuple(a.shape) for a in leaves(data.arrays)]
+        batches = dict.fromkeys([self.batch, ()])
+        wanted = " or ".join(
+            ", ".join(f"{(*b, n, *e)}" for e in _events(self._shape)) for b in batches
+        )
+        are = f"arrays of shapes {found}" if isinstance(data.arrays, tuple) else f"shape {found[0]}"
+        return f"x has {are}; expected {wanted}"
+
+    def _inside(self, first: Array, n: int, lengths: Array) -> Array:
         """Return which observations are within the lengths, bool ``(*batch, n)``."""
-        xp, space, rank = array_namespace(x), Space.of(x), self.mixture.event_rank
-        check_data(xp.broadcast_to(x, (*self.batch, n, *self.event)), None, lengths, rank)
+        xp, space = array_namespace(first), Space.of(first)
+        event = first.shape[first.ndim - len(_events(self._shape)[0]) :]
+        whole = xp.broadcast_to(first, (*self.batch, n, *event))
+        check_data([("x", whole, len(event))], None, lengths)
         check_lengths(lengths, n)
         position = space.arange(n)
         inside: Array = position < xp.astype(lengths, position.dtype)[..., None]
         return inside
+
+
+def _events(shape: Any) -> list[tuple[int, ...]]:
+    """Return the shapes of one observation in each array."""
+    nested = shape and isinstance(shape[0], tuple)
+    return [event for own in shape for event in _events(own)] if nested else [shape]
 
 
 __all__ = ["Distribution"]

@@ -220,7 +220,8 @@ class Driver:
     def _buried(self, rows: Rows, statuses: Array) -> Rows:
         """Return rows that allow no fit, in the state that says so."""
         space, n, event = self._space, statuses.shape[0], self._problems.event
-        nothing = Tile(space.full((n, *event, 1), self._model.filler), space.full((n, 1), 0.0))
+        x, weights = space.full((n, *event, 1), 0.0), space.full((n, 1), 0.0)
+        nothing = Tile(self._model.filled(x, x > 0), weights)
         observations = Observations(lambda _: nothing, 1, 1)
         rows = self._with_prior(rows, observations)
         context = tree_map(space.working, rows.context)
@@ -255,8 +256,11 @@ class Driver:
         if self._prior is None:
             return rows
         own = rows_.take(self._prior, rows.ids % self._count)
-        pull = self._model.pull(own, rows.context, lambda: covariance(observations))
-        return rows._replace(context=rows.context._replace(prior=pull))
+        model, given = self._model, Given(rows.context, 0)
+        before = model.prepared_prior(
+            own, 1, given, model.n_clusters, lambda: covariance(observations)
+        )
+        return rows._replace(context=rows.context._replace(prior=before))
 
     def _expected(
         self, rows: Rows, observations: Observations[Any], exact: bool, call: Plain = PLAIN

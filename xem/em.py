@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from xem import boundary
 from xem._arrays import computing
 from xem._compile import PLAIN, Compiler, Loan
+from xem._tree import leaves
 from xem.driver import Driver
 from xem.execution import Workers, cores
 from xem.explore import drawn
@@ -52,20 +53,20 @@ def fit(
     model : Family
         What to fit, such as ``xem.Mixture(xem.Normal(), 2)``; any family, such as
         ``xem.Gamma()``, can be fitted by itself, one distribution for each problem.
-    x : array (*batch, n) or (*batch, n, d), or list of arrays (n_i,) or (n_i, d)
-        Observations, numbers or vectors as the model has them; the leading axes are
-        independent problems. Any array namespace and device; integers are fitted in float64
-        where there is one, and keep their digits if that does not hold them, float16 and
-        bfloat16 in float32. A list is one batch of series of
-        different lengths.
+    x : array (*batch, n) or (*batch, n, d), mapping of such arrays, or list of what has no batch
+        Observations, numbers or vectors as the model has them, or of an `xem.Product` a mapping of
+        arrays by name; the leading axes are independent problems. Any array namespace and device;
+        integers are fitted in float64 where there is one, and keep their digits if that does not
+        hold them (not so in a mapping), float16 and bfloat16 in float32. A list is one batch of
+        series of different lengths.
     weights : array (*batch, n), or list of arrays, optional
         Non-negative observation weights; weight w counts as w adjacent copies. Their dtype may
         be wider than that of ``x``.
     lengths : integer array (*batch,), optional
         Problem i uses its first ``lengths[i]`` observations. What lies past them may be NaN.
     prior : MixturePrior or str, optional
-        ``model.prior(…)``, or ``"fraley-raftery"`` for one that follows from the data: the
-        posterior density is maximised, and `Fit.objective` is its logarithm.
+        ``model.prior(…)``, or ``"fraley-raftery"`` for one of Normal components that follows from
+        the data: the posterior density is maximised, and `Fit.objective` is its logarithm.
     init : str or MixtureParams
         ``"explore"`` (several starts, short runs of EM, and the best of them for each problem; of
         long problems, on a sample); ``"k-means++"`` (one greedy seeding, three Lloyd steps, an
@@ -200,7 +201,8 @@ def _run(
     model = as_mixture(family)
     boundary.check_callback(callback)
     boundary.check_switch("compile", given.compile)
-    problems = boundary.problems(x, given.weights, given.lengths, model.event_rank)
+    problems = boundary.problems(model, x, given.weights, given.lengths)
+    model = model.bound(problems.shape)
     options = boundary.options(
         given.init,
         given.n_init,
@@ -214,15 +216,15 @@ def _run(
     )
     if options.method == EXPLORE and model.n_clusters == 1:  # all starts lead to one place
         options = options._replace(method="k-means++")
-    with computing(problems.sources[0].x):
+    with computing(leaves(problems.sources[0].x)[0]):
         start = boundary.given(model, given.init, options.n_init, problems)
         batch, event, space = problems.batch, problems.event, problems.space
-        pull = boundary.prior(model, given.prior, batch, event, space, read=True)
-        pull = boundary.flattened(pull, batch, space)
+        prior = boundary.prior(model, given.prior, batch, event, space, read=True)
+        prior = boundary.flattened(prior, batch, space)
     rng = boundary.generator(given.seed)
     draws = drawn(rng, model, problems.event, options.method, options.n_init)
     if not given.compile:
-        begin = (start, pull, draws)
+        begin = (start, prior, draws)
         fit = _fitted(model, problems, options, begin, callback, progress, read)
         return replace(fit, model=family)
     loan = Loan(problems.space, options.workers)
@@ -232,7 +234,7 @@ def _run(
 
     with loan.open():
         lent = problems.moved(loan.lend, loan.space)
-        own = (*loan.lend((start, pull)), draws)
+        own = (*loan.lend((start, prior)), draws)
         fit = _fitted(
             model, lent, options._replace(workers=1), own, tell, progress, read, compiled=True
         )
@@ -251,7 +253,7 @@ def _fitted(
     compiled: bool = False,
 ) -> Fit:
     """Fit problems from what is given of a start, a prior and draws."""
-    anchor = problems.sources[0].x
+    anchor = leaves(problems.sources[0].x)[0]
     with (
         computing(anchor),
         Workers(anchor, options.workers, products=model.event_rank > 0) as workers,

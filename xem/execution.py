@@ -14,6 +14,7 @@ from xem._arrays import (
     Array,
     Space,
     aligned,
+    array_namespace,
     computing,
     moveaxis,
     samples_last,
@@ -53,8 +54,9 @@ class Source:
 
     Attributes
     ----------
-    x : array (problems, columns, *event)
-        Observations, untouched: conversion, masking and centring happen tile by tile.
+    x : array (problems, columns, *event), or tuple of them
+        Observations, untouched: conversion, masking and centring happen tile by tile. Several
+        arrays are joined there to one of vectors.
     weights : array (problems, columns), or None
     lengths : integer array (problems,), or None
     rows : integer array, or None
@@ -63,37 +65,47 @@ class Source:
         That of ``x``, or more where there are lengths.
     space : Space
     rank : int
-        How many axes of ``x`` belong to one observation.
+        How many axes of a tile belong to one observation.
+    axis : int
+        That of the samples in ``x``: 1, unless the problems have several axes.
     """
 
-    x: Array
+    x: Any
     weights: Array | None
     lengths: Array | None
     rows: Array | None
     width: int
     space: Space
     rank: int
+    axis: int = 1
 
     @property
     def n_problems(self) -> int:
         """The number of problems."""
-        return int((self.x if self.rows is None else self.rows).shape[0])
+        return int((leaves(self.x)[0] if self.rows is None else self.rows).shape[0])
 
     def raw(self, problems: Array | slice | None, columns: slice) -> RawTile:
         """Return a rectangle of the observations, masked but otherwise as they came."""
         index = problems if self.rows is None else take_rows(self.rows, problems)
-        n = self.x.shape[self.x.ndim - 1 - self.rank]
+        n = leaves(self.x)[0].shape[self.axis]
         there = slice(min(columns.start, n), min(columns.stop, n))
-        x = take_rows(self.x[(..., there, *(slice(None),) * self.rank)], index)
-        if self.rank:
-            x = moveaxis(x, -1 - self.rank, -1)
-        x, weights = self._widened(self._held(x, "integral"), columns), None
+        x, weights = self._widened(self._part(index, there), columns), None
         if self.weights is not None:
             weights = self._held(take_rows(self.weights[..., there], index), "real floating")
             weights = self._widened(weights, columns)
         if self.lengths is None:
             return RawTile(x, weights, None if weights is None else weights > 0, self.rank)
         return self._cut(x, weights, take_rows(self.lengths, index), columns.start)
+
+    def _part(self, index: Array | slice | None, columns: slice) -> Array:
+        """Return some observations, of several arrays side by side in the working dtype."""
+        cut = (*(slice(None),) * self.axis, columns, ...)
+        parts = [take_rows(x[cut], index) for x in leaves(self.x)]
+        if isinstance(self.x, tuple):
+            x = side_by_side([self.space.working(part) for part in parts], self.axis + 1)
+        else:
+            x = self._held(parts[0], "integral")
+        return moveaxis(x, self.axis, -1) if self.rank else x
 
     def _held(self, a: Array, kind: str) -> Array:
         """Return an array in the working dtype, unless it is of a kind and does not fit there."""
@@ -115,6 +127,12 @@ class Source:
         weights = self.space.working(inside) if weights is None else weights
         weights = xp.where(inside, weights, 0.0)
         return RawTile(x, weights, weights > 0, self.rank)
+
+
+def side_by_side(arrays: list[Array], lead: int) -> Array:
+    """Return one array of vectors, of several with so many axes before those of an observation."""
+    wide = [a if a.ndim > lead else a[..., None] for a in arrays]
+    return array_namespace(*wide).concat(wide, axis=-1)
 
 
 def floating(raw: RawTile, origin: Origin | None, unit: Array | None, space: Space) -> RawTile:

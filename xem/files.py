@@ -184,10 +184,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
 
 def _described(value: Any) -> Any:
     """Return a model, a family or an option as what JSON can hold."""
-    if dataclasses.is_dataclass(value):
-        own = {
-            f.name: _described(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init
-        }
+    if isinstance(value, Family):
+        own = {name: _described(option) for name, option in value.options().items()}
         return {"type": _name(type(value)), "options": own}
     if isinstance(value, tuple | frozenset):
         items = sorted(value) if isinstance(value, frozenset) else value

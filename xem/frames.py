@@ -62,7 +62,9 @@ def fit_groups(
         The columns whose values name the groups; a null is a value like any other. Without
         any, all rows are one group.
     value : str
-        The column of observations. Nulls and NaN are missing observations.
+        The column of observations. Nulls and NaN are missing observations. Left out for an
+        `xem.Product`, whose arrays are the columns of their names; rows without one of them are
+        missing observations.
     columns : iterable of str
         Instead of ``value``, for a wide frame: each of these columns is a series of its own,
         named in the column ``"column"`` of the result. Such as ``df.columns[3:]``.
@@ -112,20 +114,21 @@ def fit_groups(
     3   b          1     0.5  22.0  CONVERGED
     """
     check_model(model)
-    if model.event_rank:
+    several = isinstance(model.layout, tuple)
+    if model.event_rank and not several:
         msg = f"model is {model}, of vectors; a frame has one column of numbers: fit arrays"
         raise ValueError(msg)
     check_carried(model, "tables hold", has_columns)
     by = [by] if isinstance(by, str) or not isinstance(by, Iterable) else _names(by)
-    values = _observed(value, columns)
+    values = _of_product(model, value, columns) if several else _observed(value, columns)
     used = [*by, *values, *([] if weights is None else [weights])]
     check_names(used, by, model)
     native = _native(df)
     frame = _collected(native, used)
     if columns is not None:
         frame, by, values = _long(frame, by, values, weights)
-    space = Space.at(xp, device, single=frame[values[0]].dtype == nw.Float32)
-    groups = Groups.of(frame, by, values[0], weights, space)
+    space = Space.at(xp, device, single={frame[name].dtype for name in values} == {nw.Float32})
+    groups = Groups.of(frame, by, values, weights, space)
     fitted = fit(model, groups.series, **fit_options).sorted()
     rows = groups.rows(on_host(fitted))
     return GroupFits(_like(rows, native), fitted)
@@ -161,6 +164,20 @@ def _observed(value: str | None, columns: Iterable[str] | None) -> list[str]:
     return found
 
 
+def _of_product(model: Any, value: str | None, columns: Iterable[str] | None) -> list[str]:
+    """Return the columns of the arrays of a product."""
+    if value is not None or columns is not None:
+        msg = (
+            f"value is {value!r} and columns is {quoted(columns)}; a product is fitted to the "
+            f"columns of its names, {[name for name, _ in model.layout]}: leave them out"
+        )
+        raise ValueError(msg)
+    if not all(layout == 0 for _, layout in model.layout):
+        msg = f"model is {model}; a frame has columns of numbers: fit a mapping of arrays"
+        raise ValueError(msg)
+    return [name for name, _ in model.layout]
+
+
 def check_names(used: Sequence[str], by: Sequence[str], model: Mixture) -> None:
     """Check the names of columns against each other and those of ``by`` against the result's.
 
@@ -179,7 +196,7 @@ def check_names(used: Sequence[str], by: Sequence[str], model: Mixture) -> None:
     if twice:
         msg = f"column {twice[0]!r} is named twice; each column has one use"
         raise ValueError(msg)
-    own = {"component", "weight", *model.component.Params._fields, *FITTED}
+    own = {"component", "weight", *model.component.parameter_names, *FITTED}
     taken = [name for name in by if name in own]
     if taken:
         msg = f"column {taken[0]!r} is also a column of the result: rename it in the data"

@@ -12,10 +12,11 @@ import numpy as np
 
 from xem import rows
 from xem._arrays import Array, Space, aligned, array_namespace, to_numpy
-from xem._linalg import cross_sums, total, transposed, vecdot
+from xem._linalg import cross_sums, diagonal, total, transposed, vecdot
 from xem._tree import tree_map
 from xem.distances import (
     TIE,
+    covariance,
     distance,
     measured,
     near_vectors,
@@ -83,11 +84,14 @@ def metric_of(
     Each column is measured by its standard deviation, unless the model looks at all of them in
     one unit; or all of them are, by their covariance.
     """
+    seen = in_metric(model, observations, None)
     if method == WHITENED:
-        return whitener(in_metric(model, observations, None), context.total_weight)
-    if not model.event_rank or model.isotropic or model.embeds:
+        return whitener(seen, context.total_weight)
+    if not model.event_rank or model.has_one_unit:
         return None
     xp, unit = array_namespace(context.metric), context.metric
+    if model.embeds:
+        unit = Space.of(unit).working(diagonal(covariance(seen)))
     return 1 / xp.sqrt(xp.where(unit > 0, unit, 1.0))
 
 
@@ -167,12 +171,14 @@ def from_shares(
     ready = prepared(exact, first, space).ready
 
     def of(tile: Tile) -> Any:
-        return weighed(space.exact(exact.sums_from_labels(ready, tile.x, shares(tile))), context)
+        _, sums = exact.sums_from_labels(ready, tile.x, shares(tile), means)
+        return weighed(space.exact(sums), context)
 
     sums = observations.sum(of)
     first = space.exact(first)
     started = exact.m_step(first, context.total_weight, sums, given)
-    return space.rounded(exact.lifted(started, first, given))
+    started, _ = exact.lifted(started, first, context.total_weight, given)
+    return space.rounded(started)
 
 
 def squared(distance: Array) -> Array:

@@ -14,10 +14,11 @@ from xem._arrays import (
     is_differentiated,
     moveaxis,
 )
-from xem._tree import fill_none, tree_map
+from xem._tree import fill_none, leaves, tree_map
 from xem.context import survey
 from xem.distances import covariance
 from xem.execution import Observations, RawTile, Source, per_event, weighed
+from xem.families.columns import packed
 from xem.families.given import Context, Given, Tile, about_origin
 from xem.models.mixture import Mixture, as_mixture
 from xem.models.trees import MixtureParams
@@ -57,8 +58,8 @@ def em_step(
         The model.
     params : MixtureParams
         Parameters to start from, ``(K, …)`` or ``(*batch, K, …)``; a tied one has no K axis.
-    x : array (*batch, n) or (*batch, n, d)
-        Observations.
+    x : array (*batch, n) or (*batch, n, d), or mapping of such arrays
+        Observations, as in `fit`.
     weights : array (*batch, n), optional
         Observation weights.
     lengths : integer array (*batch,), optional
@@ -86,15 +87,18 @@ def em_step(
         msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
         raise ValueError(msg)
     here = _Place.of(model, x, weights, lengths)
-    space = here.space
-    with computing(x, inputs=(params, x, weights, prior)):
+    model, space = model.bound(here.shape), here.space
+    with computing(here.anchor, inputs=(params, here.source.x, weights, prior)):
         full = boundary.parameters(model, params, here.batch, here.event, space)
-        full = boundary.normalised(model, full)
+        full = boundary.normalised(full)
         context, observations, known = here.about_origin(model)
         given = boundary.prior(model, prior, here.batch, here.event, space)
         if given is not None:
-            pull = model.pull(given, context, lambda: covariance(here.look(model)[1]))
-            context = context._replace(prior=pull)
+            inner, count = Given(context, 0), model.n_clusters
+            before = model.prepared_prior(
+                given, 1, inner, count, lambda: covariance(here.look(model)[1])
+            )
+            context = context._replace(prior=before)
         old = tree_map(space.working, standardize(model, full, context))
         if is_differentiated():
             old, sound = with_density(model, old, here.event, space)
@@ -128,8 +132,8 @@ def m_step(
         The model.
     responsibilities : array (*batch, n, K)
         How much of each observation belongs to each component.
-    x : array (*batch, n) or (*batch, n, d)
-        Observations.
+    x : array (*batch, n) or (*batch, n, d), or mapping of such arrays
+        Observations, as in `fit`.
     weights : array (*batch, n), optional
         Observation weights.
 
@@ -146,11 +150,11 @@ def m_step(
     boundary.check_model(model)
     model = as_mixture(model)
     here = _Place.of(model, x, weights, None)
-    space, n_components = here.space, model.n_clusters
+    model, space, n_components = model.bound(here.shape), here.space, model.n_clusters
     boundary.check_beside(
-        "responsibilities", responsibilities, x, (*here.batch, here.n, n_components)
+        "responsibilities", responsibilities, here.anchor, (*here.batch, here.n, n_components)
     )
-    with computing(x, inputs=(responsibilities, x, weights)):
+    with computing(here.anchor, inputs=(responsibilities, here.source.x, weights)):
         xp, (context, observations, known) = space.xp, here.about_origin(model)
         exact = model.exact
         mean = xp.expand_dims(space.working(context.mean), axis=len(here.batch))
@@ -173,7 +177,9 @@ def m_step(
                 if tile.weights is not None:
                     mass = tile.weights[..., None, :]
                     own = xp.where(mass > 0, shares * mass, 0.0)
-                return weighed(space.exact(exact.sums_from_labels(ready, tile.x, own)), context)
+                return weighed(
+                    space.exact(exact.sums_from_labels(ready, tile.x, own, means)[1]), context
+                )
 
             sums = observations.sum(of)
             return maximisation(exact, first, sums, context, space), sound
@@ -196,17 +202,29 @@ class _Place(NamedTuple):
     source: Source
     batch: tuple[int, ...]
     n: int
-    event: tuple[int, ...]
+    shape: Any
 
     @classmethod
-    def of(cls, model: Mixture, x: Array, weights: Array | None, lengths: Array | None) -> _Place:
+    def of(cls, model: Mixture, x: Any, weights: Array | None, lengths: Array | None) -> _Place:
         """Check the data of a step."""
-        space = boundary.check_data(x, weights, lengths, model.event_rank)
-        batch, n, event = boundary.split_shape(x, model.event_rank)
+        arrays, (batch, n), shape, space = boundary.Data.of(model, x, weights, lengths)
         if n == 0:
-            msg = f"x has shape {tuple(x.shape)}; a step needs at least one observation a problem"
+            own = tuple(leaves(arrays)[0].shape)
+            msg = f"x has shape {own}; a step needs at least one observation a problem"
             raise ValueError(msg)
-        return cls(Source(x, weights, lengths, None, n, space, len(event)), batch, n, event)
+        rank = model.event_rank
+        source = Source(arrays, weights, lengths, None, n, space, rank, len(batch))
+        return cls(source, batch, n, shape)
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """The shape of one observation in one array."""
+        return packed(self.shape)
+
+    @property
+    def anchor(self) -> Array:
+        """One of the arrays."""
+        return leaves(self.source.x)[0]
 
     @property
     def space(self) -> Space:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xem._arrays import Array, Space, array_namespace, check_dense, device, is_array
+from xem._tree import tree_map
 
 _NARROWEST = 8
 _FINER = 8
@@ -27,8 +28,8 @@ class Ragged:
 
     Attributes
     ----------
-    values : numpy array (total,)
-        The observations, series after series.
+    values : numpy array (total,), or tuple of them
+        The observations, series after series; of a product those of each of its arrays.
     weights : numpy array (total,), or None
         Their weights.
     lengths : integer numpy array (series,)
@@ -37,7 +38,7 @@ class Ragged:
         Where they are fitted.
     """
 
-    values: np.ndarray[Any, Any]
+    values: Any
     weights: np.ndarray[Any, Any] | None
     lengths: np.ndarray[Any, Any]
     space: Space
@@ -56,7 +57,7 @@ class Ragged:
             with np.errstate(over="ignore"):  # beyond the range of float32 is infinite
                 return self.space.array(np.where(inside, flat[index], flat.dtype.type(0)), dtype)
 
-        x = gathered(self.values, self._kept(self.values.dtype))
+        x = tree_map(lambda flat: gathered(flat, self._kept(flat.dtype)), self.values)
         wide = self.space.accumulator
         return x, None if self.weights is None else gathered(self.weights, wide)
 

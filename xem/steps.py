@@ -20,14 +20,12 @@ from xem.status import RUNNING, STRAINED, Status
 
 def standardised(model: Mixture, raw: RawTile, context: Context, space: Space) -> Tile:
     """Return a tile in standardised units, filled where nothing is observed."""
-    xp, working = space.xp, space.working
+    working = space.working
     raw = floating(raw, context.origin, context.weight_unit, space)
     factor = (1 / working(context.scale))[..., None]  # a power of 2
     x = compute("multiply", raw.x, factor)
     x = overwrite(x, "subtract", x, working(context.centre)[..., None] * factor)
-    return Tile(
-        x if raw.valid is None else xp.where(per_event(raw.valid, x), x, model.filler), raw.weights
-    )
+    return Tile(x if raw.valid is None else model.filled(x, per_event(raw.valid, x)), raw.weights)
 
 
 def standardize(model: Mixture, params: Any, context: Context) -> Any:

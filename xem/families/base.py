@@ -7,17 +7,20 @@ import math
 from abc import ABC, abstractmethod
 from collections import namedtuple
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import reduce
-from operator import and_
+from operator import add, and_
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from xem._arrays import Array, Space, aligned, array_namespace, plain
+from xem._linalg import total
 from xem._tree import tree_map
+from xem.families.columns import Columns
 from xem.families.fields import Field
 from xem.families.given import Given
+from xem.families.prior import Conjugate, PseudoObservations
 
 _HALF_AS_WIDE = 0.25
 """The variance of what is half as wide as the data, relative to theirs."""
@@ -86,10 +89,34 @@ class Family(ABC):
             name = f"{cls.__qualname__}.Params"
             cls.Params = params_type(name, cls.__module__, tuple(own["fields"]))
 
+    def options(self) -> dict[str, Any]:
+        """Return what the family is made with, by name."""
+        return {own.name: getattr(self, own.name) for own in fields(self) if own.init}
+
     @property
     def parameter_names(self) -> tuple[str, ...]:
         """The parameters by dotted name."""
         return tuple(self.fields)
+
+    @property
+    def fixed_names(self) -> frozenset[str]:
+        """Those of them that a model inside this one holds fixed."""
+        return frozenset()
+
+    @property
+    def layout(self) -> Any:
+        """How many axes of an array belong to one observation.
+
+        Of a family of several arrays, pairs of a name and the layout of what has it.
+        """
+        return self.event_rank
+
+    @property
+    def columns(self) -> tuple[Columns, ...]:
+        """What holds of the columns of an observation, together for those of one family."""
+        place = slice(None) if self.event_rank else None
+        own = (self.spread, self.needs_scale, self.isotropic, self.least_spread)
+        return (Columns(place, self.standardization, *own),)
 
     @property
     def standardization(self) -> Literal["location-scale", "scale", "none"]:
@@ -111,6 +138,11 @@ class Family(ABC):
     def isotropic(self) -> bool:
         """Whether the columns of a vector must keep one common scale."""
         return False
+
+    @property
+    def has_one_unit(self) -> bool:
+        """Whether starts look at all columns of a vector in one unit."""
+        return self.isotropic or self.embeds
 
     @property
     def least_spread(self) -> float:
@@ -194,6 +226,18 @@ class Family(ABC):
         """Whether there is such a part."""
         return type(self).log_carrier is not Family.log_carrier
 
+    def filled(self, x: Array, there: Array) -> Array:
+        """Return observations ``(..., *event, n)`` with what the family can have elsewhere."""
+        return array_namespace(x).where(there, x, self.filler)
+
+    def for_columns(self, count: int) -> Family:
+        """Return the family for vectors of so many columns, in all."""
+        return self
+
+    def unpacked(self, x: Array) -> Any:
+        """Return observations ``(..., n, *event)`` as callers have them."""
+        return x
+
     def mean(self, params: Any) -> Array | None:
         """Return the means ``(*lead, *event)``; None where there are none, or params lack them."""
         return None
@@ -254,16 +298,36 @@ class Family(ABC):
         )
 
     def around(self, centres: Array, given: Given) -> Any:
-        """Return the `broad` distributions with centres ``(*lead, *event)`` for their places."""
-        xp, lead = array_namespace(centres), centres.shape[: centres.ndim - self.event_rank]
-        event = tuple(centres.shape[len(lead) :])
+        """Return the `broad` distributions, moved to centres ``(*lead, clusters, *event)``.
+
+        There are as many as a start makes for each of them: one, or none.
+        """
+        xp, rank = array_namespace(centres), self.event_rank
+        axis = centres.ndim - rank - 1
+        lead, event = centres.shape[:axis], tuple(centres.shape[axis + 1 :])
         wide = self.broad(given)
         moved = {
             name: xp.broadcast_to(getattr(wide, name), (*lead, *field.of(event)))
             for name, field in self.fields.items()
         }
-        places = {n for n, f in self.fields.items() if f.unit == "x" and f.is_estimated}
-        return self.Params(**(moved | dict.fromkeys(places, centres)))
+        if self.n_clusters:
+            own = centres[(*(slice(None),) * axis, 0, ...)]
+            fields = self.fields.items()
+            moved |= {n: own for n, f in fields if f.unit == "x" and f.is_estimated}
+        return self.Params(**moved)
+
+    def sums_from_labels(
+        self, coefficients: Any, x: Array, assigned: Array, centres: Array
+    ) -> tuple[Array, Any]:
+        """Return the summed weights and the sums of observations that are assigned to clusters.
+
+        ``assigned`` ``(*lead, clusters, n)`` holds the observation weight at the assigned cluster
+        and 0 elsewhere, and may be overwritten; ``centres`` ``(*lead, clusters, *event)`` are
+        those of the clusters.
+        """
+        _, kept = self.log_prob(coefficients, x)
+        mine = assigned[..., 0, :]
+        return total(mine), self.sums(coefficients, kept, mine)
 
     def params(self, **parameters: Any) -> Any:
         """Return parameters of this family, as a start or to hold fixed.
@@ -292,26 +356,51 @@ class Family(ABC):
         Parameters
         ----------
         **parameters : array or (*batch, …)
-            Of the prior, by name; what is left out follows from the data.
+            Of the prior, by name. What is left out of that of Normal distributions follows from
+            the data; of others nothing can be left out.
 
         Raises
         ------
         TypeError
-            If the family has no conjugate prior, or a name is unknown.
+            If the family has no conjugate prior, a name is unknown or one is missing.
         """
         known = () if self.Prior is None else self.Prior._fields
         unknown = sorted(set(parameters) - set(known))
         if self.Prior is None or unknown:
             msg = f"unknown prior parameters {unknown}; {type(self).__name__} has {list(known)}"
             raise TypeError(msg)
+        lacking = [n for n in known if n not in {*parameters, *self.Prior._field_defaults}]
+        if lacking:
+            msg = (
+                f"prior of {type(self).__name__} components lacks {lacking}, which nothing in the "
+                f"data tells; give all of {list(known)}, those of components by components=dict(…)"
+            )
+            raise TypeError(msg)
         return self.Prior(**parameters)
+
+    def prior_of_data(self) -> Any:
+        """Return the prior that follows from the data, or raise where there is none."""
+        if self.Prior is not None and self.Prior._fields == tuple(self.Prior._field_defaults):
+            return self.Prior()
+        name = type(self).__name__
+        msg = f"prior goes with no parameters of {name} components: leave it out"
+        if self.Prior is not None:
+            msg = (
+                f"prior follows from the data for no parameters of {name} components: give "
+                f"{list(self.Prior._fields)} in model.prior(components=dict(…))"
+            )
+        raise ValueError(msg)
 
     def update(self, params: Any, count: Array, alive: Array, sums: Any, given: Given) -> Any:
         """Return the parameters of the M-step, above the floor, with the old ones where they stay.
 
-        They stay where they are fixed, and where there is no mass: ``alive`` ``(*lead)`` is where
-        there is.
+        They stay where they are fixed, and where there is no mass, nor that of a prior: ``alive``
+        ``(*lead)`` is where there is some.
         """
+        count, sums = self.moments(params, count, sums, given)
+        if given.prior is not None:
+            alive = aligned(alive, count) | (given.prior.count > 0)
+            count, sums = self.joined(count, sums, given.prior)
         moved = self.m_step(params, count, sums, given)
         if not self.leaves_floor:
             moved = self.clamp(moved, given)
@@ -319,14 +408,17 @@ class Family(ABC):
 
     def kept(self, old: Any, new: Any, alive: Array, given: Given) -> Any:
         """Return new parameters, with the old ones where they are fixed, or without mass."""
+        if not given.fixed and isinstance(alive, np.ndarray) and alive.all():
+            return new
         xp, found = array_namespace(alive), {}
         common = given.tied | self.shared
         for name in old._fields:
             before, after = getattr(old, name), getattr(new, name)
             if name in given.fixed:
                 after = before
-            elif name not in common:
-                after = xp.where(aligned(alive, after), after, before)
+            else:
+                some = xp.any(alive, axis=-1, keepdims=True) if name in common else alive
+                after = xp.where(aligned(some, after), after, before)
             found[name] = after
         return type(old)(**found)
 
@@ -338,12 +430,27 @@ class Family(ABC):
         """Return callers' parameters as the steps see them: all with an axis of components."""
         return params
 
-    def event_of(self, params: Any) -> tuple[int, ...]:
-        """Return the shape of one observation, from parameters of which one at least is given."""
+    def event_of(self, params: Any) -> Any:
+        """Return the shape of one observation, from parameters of which one at least is given.
+
+        Of a family of several arrays, a tuple of their shapes.
+        """
         for own, value in zip(self.fields.values(), params, strict=True):
             if None in own.shape and value is not None:
                 return (int(value.shape[own.shape.index(None) - len(own.shape)]),)
         return ()
+
+    def parts(self, params: Any) -> list[tuple[Family, Any]]:
+        """Return the families that this one is made of, each with its parameters."""
+        return []
+
+    def bound(self, event: Any) -> Family:
+        """Return the family for observations of a shape, as `event_of` gives it."""
+        return self
+
+    def in_order(self, params: Any) -> Any:
+        """Return the parameters with the components inside in canonical order."""
+        return params
 
     # where likelihoods end
 
@@ -381,6 +488,23 @@ class Family(ABC):
     def collapsed(self, params: Any, given: Given) -> Array:
         """Return which components lie there though the data have spread, bool ``(*lead)``."""
         return self.at_bound(params, given)
+
+    def ends(self, params: Any, given: Given) -> Array:
+        """Return which components lie there with what is not fixed."""
+        bound = self.at_bound(params, given)
+        free = (self.spread or frozenset(self.parameter_names)) - given.fixed
+        return bound if free else array_namespace(bound).zeros_like(bound)
+
+    def lifted(self, params: Any, fallback: Any, counts: Array, given: Given) -> tuple[Any, Array]:
+        """Return ``params``, with ``fallback`` where they have collapsed, and where that is.
+
+        So it is of components that have had no cluster. ``counts`` ``(*lead)`` are theirs.
+        """
+        xp = array_namespace(counts)
+        bound = xp.ones_like(counts, dtype=xp.bool)
+        if self.n_clusters:
+            bound = self.collapsed(params, given)
+        return tree_map(lambda a, b: xp.where(aligned(bound, a), b, a), params, fallback), bound
 
     def floor_gain(self, params: Any, given: Given) -> Array:
         """Return what the floor adds to the log density of a component's observations.
@@ -481,18 +605,49 @@ class Family(ABC):
 
     # priors
 
-    def conjugate(self, tied: frozenset[str]) -> Any:
-        """Return the conjugate prior at work, or raise where M-steps have no closed form with it.
+    def conjugate(self, tied: frozenset[str]) -> Conjugate:
+        """Return what the conjugate prior is, or raise where M-steps have no closed form with it.
 
-        A `xem.families.conjugate.Conjugate`, or what has its methods.
+        ``tied`` are the parameters that components share.
         """
         msg = f"prior goes with no parameters of {type(self).__name__} components: leave it out"
         raise ValueError(msg)
 
-    def log_prior(self, params: Any, pull: Any, tied: frozenset[str]) -> Array:
-        """Return the log prior density ``(...)`` of standardised parameters, but constants."""
-        first = params[0]
-        return array_namespace(first).zeros_like(first)[..., 0]
+    def prepared_prior(
+        self,
+        prior: Any,
+        n_components: int,
+        given: Given,
+        n_clusters: int,
+        covariance: Callable[[], Array],
+    ) -> Any:
+        """Return what a prior of so many components of each problem stands for.
+
+        In standardised units. ``n_clusters`` is how many components all of a model has that have
+        a place. ``covariance`` returns that of the standardised observations.
+        """
+        kind = self.conjugate(given.tied)
+        return kind.prepared(prior, n_components, given, n_clusters, covariance)
+
+    def moments(self, params: Any, count: Array, sums: Any, given: Given) -> tuple[Array, Any]:
+        """Return counts and sums as `m_step` takes them, in a form without the old parameters.
+
+        In this form those of a prior are added to them.
+        """
+        return count, sums
+
+    def joined(self, count: Array, sums: Any, prior: PseudoObservations) -> tuple[Array, Any]:
+        """Return the counts and sums of observations and of pseudo-observations together."""
+        return count + prior.count, tree_map(add, sums, prior.sums)
+
+    def log_prior(self, params: Any, prior: Any) -> Array:
+        """Return the log prior density of each component, but constants.
+
+        ``(*lead)``, of standardised parameters; a density that components share is cut into equal
+        parts.
+        """
+        first: Array = params[0]  # of a family that has no prior
+        return array_namespace(first).zeros_like(first)
 
 
 def params_type(name: str, module: str, fields: tuple[str, ...]) -> Any:

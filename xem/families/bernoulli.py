@@ -13,6 +13,7 @@ from xem._special import log_or_inf
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.given import Given
+from xem.families.prior import BetaPrior
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Bernoulli(ExponentialFamily):
     """Zeros and ones; ``probs`` are the probabilities of a one, and can be exactly 0 or 1."""
 
     fields: ClassVar = {"probs": Field("unit")}
+    Prior: ClassVar[Any] = BetaPrior
+    prior_fields: ClassVar = {"concentration1": Field("from 1"), "concentration0": Field("from 1")}
 
     def support(self, x: Array) -> Array:
         """Return whether observations are 0 or 1."""
@@ -49,6 +52,11 @@ class Bernoulli(ExponentialFamily):
         """Return the share of ones."""
         ones, zeros = means[..., 0], means[..., 1]
         return self.Params(ones / (ones + zeros))
+
+    def pseudo_observations(self, prior: BetaPrior) -> tuple[Array, Array]:
+        """Return so many ones and zeros as the concentrations are, less 1 each."""
+        ones, zeros = prior.concentration1 - 1, prior.concentration0 - 1
+        return ones + zeros, array_namespace(ones).stack([ones, zeros], axis=-1)
 
     def sample(
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator

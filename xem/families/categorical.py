@@ -14,6 +14,7 @@ from xem.families.base import params_type
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.given import Given
+from xem.families.prior import DirichletPrior
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ class Categorical(ExponentialFamily):
             msg = f"n_categories is {self.n_categories!r}; pass a whole number of at least 1"
             raise ValueError(msg)
         object.__setattr__(self, "n_categories", int(number))
+
+    Prior: ClassVar[Any] = DirichletPrior
+
+    @property
+    def prior_fields(self) -> Mapping[str, Field]:  # type: ignore[override]
+        """The concentration of each category."""
+        return {"concentration": Field("from 1", None, (self.n_categories,))}
 
     @property
     def fields(self) -> Mapping[str, Field]:  # type: ignore[override]
@@ -76,6 +84,11 @@ class Categorical(ExponentialFamily):
     def from_means(self, means: Array, count: Array, params: Any, given: Given) -> Any:
         """Return the shares of the categories."""
         return self.Params(means / array_namespace(means).sum(means, axis=-1, keepdims=True))
+
+    def pseudo_observations(self, prior: DirichletPrior) -> tuple[Array, Array]:
+        """Return so many of each category as the concentrations are, less 1 each."""
+        sums = prior.concentration - 1
+        return array_namespace(sums).sum(sums, axis=-1), sums
 
     def from_user(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
         """Return probabilities that sum to 1."""

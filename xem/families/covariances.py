@@ -9,6 +9,7 @@ Recognition* 28, 781; Scrucca et al. 2016, *R Journal* 8, 289, table 3.
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 from xem._arrays import Array, aligned, array_namespace, detached
 from xem._linalg import (
@@ -23,10 +24,35 @@ from xem._linalg import (
     with_eigenvalues,
 )
 from xem.families.axes import iterated, with_common_axes
-from xem.families.priors import Pull
 
 NEWTON = 12
 """So many steps, at the most, lead to the volumes of components of one shape."""
+
+
+class Moments(NamedTuple):
+    """What the M-step of Normal components needs of their observations.
+
+    Means are ``(..., K, d)``, or ``(..., K)`` of numbers.
+    """
+
+    mean: Array
+    scatter: Array
+    """About the mean: squares, or squares and products, summed."""
+    count: Array
+    """How many observations the scatter is divided by, ``(..., K)``."""
+
+    def about(self, loc: Array, count: Array) -> Array:
+        """Return the scatter about ``loc`` of so many observations as have the mean."""
+        return self.scatter + outer(self.mean - loc, self.scatter) * aligned(count, self.scatter)
+
+    def joined(self, count: Array, more: Array, other: Moments) -> tuple[Array, Moments]:
+        """Return how many observations these, of ``count``, and ``more`` others are; and theirs."""
+        both, wide = count + more, aligned(count, self.mean)
+        mean = (wide * self.mean + aligned(more, other.mean) * other.mean) / aligned(both, wide)
+        between = outer(self.mean - other.mean, self.scatter)
+        weight = aligned(count / both * more, self.scatter)
+        scatter = self.scatter + other.scatter + between * weight
+        return both, Moments(mean, scatter, self.count + other.count)
 
 
 class Covariance:
@@ -62,18 +88,13 @@ class Covariance:
         sizes = zip(self._letters, (1, d - 1, d * (d - 1) // 2), strict=True)
         return sum({"E": 1, "V": n_components, "I": 0}[letter] * size for letter, size in sizes)
 
-    def estimate(
-        self, scatter: Array, counts: Array, pull: Pull | None, old: Array | None = None
-    ) -> Array:
+    def estimate(self, scatter: Array, counts: Array, old: Array | None = None) -> Array:
         """Return the covariances that maximise the likelihood of scatters of ``counts``.
 
-        With a prior, if the model is conjugate, those that maximise the posterior. Where the
-        maximum is found by iteration it begins at the old covariances, or without these at the
-        scatters themselves.
+        Where the maximum is found by iteration it begins at the old covariances, or without these
+        at the scatters themselves.
         """
         volume, shape, orientation = tuple(self._letters)
-        if pull is not None:
-            scatter, counts = self._with_prior(scatter, counts, pull)
         old = scatter if old is None else old
         if shape + orientation == "EV":
 
@@ -87,14 +108,6 @@ class Covariance:
             change = partial(self._scaled, counts=counts, old=old)
             return with_common_axes(scatter, counts, old, power, change)
         return self._scaled(_ball(scatter) if shape == "I" else scatter, counts, old)
-
-    def _with_prior(self, scatter: Array, counts: Array, pull: Pull) -> tuple[Array, Array]:
-        """Return scatters and counts of which the mode of the posterior is made as the maximum."""
-        d, shared = scatter.shape[-1], counts.shape[-1] if self.one_for_all else 1
-        shared = shared * d if self._letters[1] == "I" else shared
-        extra = 2 if self.is_diagonal else d + 1
-        scale = array_namespace(scatter).expand_dims(pull.scale, axis=counts.ndim - 1)
-        return scatter + scale / shared, counts + 1 + (pull.df[..., None] + extra) / shared
 
     def _scaled(self, scatter: Array, counts: Array, old: Array) -> Array:
         """Return what volume and shape make of scatters whose axes are known."""
@@ -168,6 +181,11 @@ class Diagonal(Covariance):
     def from_user(self, covariance: Array, n_components: int, d: int) -> Array:
         """Return the variances ``(..., K, d)``."""
         return covariance
+
+
+def outer(x: Array, like: Array) -> Array:
+    """Return x xᵀ for ``like`` ``(..., d, d)``, x² for ``like`` of the shape of x."""
+    return x * x if like.ndim == x.ndim else x[..., :, None] * x[..., None, :]
 
 
 def _equal(scatter: Array, counts: Array) -> Array:

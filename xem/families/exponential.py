@@ -13,6 +13,7 @@ from xem.families.base import checked_floor, gain_of
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.given import Given
+from xem.families.prior import GammaPrior
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Exponential(ExponentialFamily):
 
     fields: ClassVar = {"rate": Field("positive", "1/x")}
     floor_option: ClassVar[str] = "mean_floor"
+    Prior: ClassVar[Any] = GammaPrior
+    prior_fields: ClassVar = {"concentration": Field("from 1"), "rate": Field("positive", "dx")}
     needs_scale: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -70,6 +73,10 @@ class Exponential(ExponentialFamily):
         xp, mean = array_namespace(means), means[..., 0]
         least = float(xp.finfo(mean.dtype).smallest_normal)
         return self.Params(1 / xp.where(mean > least, mean, least))
+
+    def pseudo_observations(self, prior: GammaPrior) -> tuple[Array, Array]:
+        """Return the concentration of the prior less 1, of which the sum is its rate."""
+        return prior.concentration - 1, prior.rate[..., None]
 
     def clamp(self, params: Any, given: Given) -> Any:
         """Return the parameters with the means held up by the floor."""

@@ -12,7 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 from xem._arrays import Array, Space, array_namespace, overwrite
 from xem._linalg import cross_sums, matmul, total
 from xem.families.base import Family
+from xem.families.fields import Field
 from xem.families.given import Given
+from xem.families.prior import Conjugate, ConjugateOfStatistics, PseudoObservations
 
 MOST_LOST = {32: 1e-2, 64: 1e-8}
 """By how much the rounding of a log density may be off, in the dtype of so many bits."""
@@ -34,15 +36,17 @@ class ExponentialFamily(Family):
     """A distribution with density ``exp(η(θ) · T(x) - A(θ)) h(x)``.
 
     Implement `statistics`, `natural`, `from_means`, `broad` and `sample`, and `log_carrier` where
-    h is not 1. The log densities of all components are one product of matrices with the
-    statistics, and all sums are another (Dempster, Laird and Rubin 1977, *JRSS B* 39, 1,
-    section 2).
+    h is not 1; `Prior`, `prior_fields` and `pseudo_observations` where there is a conjugate prior.
+    The log densities of all components are one product of matrices with the statistics, and all
+    sums are another (Dempster, Laird and Rubin 1977, *JRSS B* 39, 1, section 2).
 
     Problems whose terms are so large beside their sum that rounding could show make them one by
     one, in the accumulating dtype.
     """
 
     has_exact_form: ClassVar[bool] = True
+    prior_fields: ClassVar[Mapping[str, Field]] = {}
+    """The parameters of the conjugate prior, if `Prior` is one, by name."""
     most_lost: ClassVar[Mapping[int, float]] = MOST_LOST
     """By how much rounding may move a log density of the fast form, by bits of the dtype."""
 
@@ -65,6 +69,13 @@ class ExponentialFamily(Family):
         for tied parameters. A fixed parameter has its value in ``params``, and the others are
         to be best beside it.
         """
+
+    def pseudo_observations(self, prior: Any) -> tuple[Array, Array]:
+        """Return how many observations a prior stands for, ``(...)``, and their sums ``(..., p)``.
+
+        The density of the prior is ``exp(η(θ) · sums - A(θ) count)``, but for a constant.
+        """
+        raise NotImplementedError
 
     @property
     def in_accumulator(self) -> bool:  # type: ignore[override]
@@ -118,6 +129,26 @@ class ExponentialFamily(Family):
     def m_step(self, params: Any, count: Array, sums: Array, given: Given) -> Any:
         """Return the parameters under which the statistics have the means that they have."""
         return self.from_means(sums / count[..., None], count, params, given)
+
+    def conjugate(self, tied: frozenset[str]) -> Conjugate:
+        """Return pseudo-observations of the statistics, or raise where there are none."""
+        if self.Prior is None:
+            return super().conjugate(tied)
+        if tied:
+            msg = (
+                f"prior goes with parameters of {type(self).__name__} of each component, and this "
+                f"model ties {sorted(tied)}: leave the prior out"
+            )
+            raise ValueError(msg)
+        return ConjugateOfStatistics(self)
+
+    def log_prior(self, params: Any, prior: PseudoObservations) -> Array:
+        """Return ``η · sums - A count``, in which what is not there has no term."""
+        xp, (eta, normalizer) = array_namespace(prior.count), self.natural(params)
+        sums, count = prior.sums, prior.count
+        terms = xp.where(sums == 0, 0.0, xp.where(sums == 0, 1.0, sums) * eta)
+        rest = xp.where(count == 0, 0.0, xp.where(count == 0, 1.0, count) * normalizer)
+        return xp.sum(terms, axis=-1) - rest
 
     def strained(self, params: Any, coefficients: Any, given: Given, space: Space) -> Array | None:
         """Return where rounding could show: the terms' absolute sum at the ends of the data."""

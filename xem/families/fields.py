@@ -19,9 +19,11 @@ class Field(NamedTuple):
     numbers are free, and how they move with the data.
     """
 
-    constraint: Literal["real", "positive", "nonnegative", "unit", "simplex", "spd"] = "real"
-    """``"unit"`` is for numbers in [0, 1], ``"simplex"`` for those along the last axis that sum
-    to 1, ``"spd"`` for symmetric, positive definite matrices."""
+    constraint: Literal["real", "positive", "nonnegative", "from 1", "unit", "simplex", "spd"] = (
+        "real"
+    )
+    """``"from 1"`` is for numbers of 1 or more, ``"unit"`` for those in [0, 1], ``"simplex"`` for
+    such along the last axis that sum to 1, ``"spd"`` for symmetric, positive definite matrices."""
     unit: Literal["x", "dx", "dx²", "1/x"] | None = None
     """How the parameter moves with the data: a place, a length, its square, its inverse; None
     for one that does not."""
@@ -52,6 +54,8 @@ class Field(NamedTuple):
             fine = fine & (value > 0)
         elif self.constraint == "nonnegative":
             fine = fine & (value >= 0)
+        elif self.constraint == "from 1":
+            fine = fine & (value >= 1)
         elif self.constraint in ("unit", "simplex"):
             fine = fine & (value >= 0) & (value <= 1)
         return xp.all(fine, axis=self._axes) if self.shape else fine

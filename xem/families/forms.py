@@ -40,7 +40,7 @@ from xem._linalg import (
     vecdot,
 )
 from xem.families.base import DIFFERENCE
-from xem.families.covariances import Covariance
+from xem.families.covariances import Covariance, outer
 from xem.families.exponential_family import MOST_LOST
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -400,11 +400,6 @@ def form(structure: Covariance, *, exact: bool) -> type[Coefficients]:
 def _rounding(mean: Array, counts: Array, epsilon: Array) -> Array:
     """Return what the difference to the squared mean does not resolve, ``(..., K, d)``."""
     return DIFFERENCE * epsilon[..., None] * counts[..., None] * mean * mean
-
-
-def outer(x: Array, like: Array) -> Array:
-    """Return x xᵀ for ``like`` ``(..., d, d)``, x² for ``like`` of the shape of x."""
-    return x * x if like.ndim == x.ndim else x[..., :, None] * x[..., None, :]
 
 
 def diagonal_mask(matrices: Array) -> Array:

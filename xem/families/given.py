@@ -70,7 +70,7 @@ class Context(NamedTuple):
     carrier: Array | None = None
     """The sum over the observations of what no parameter is in, ``(*batch,)``; None for 0."""
     prior: Any = None
-    """What the model made of a prior, in standardised units; None without one."""
+    """The pseudo-observations of a prior, in standardised units; None without one."""
     origin: Origin | None = None
     """Of integers that the working dtype does not hold: ``centre`` counts from it."""
     weight_unit: Array | None = None
@@ -101,7 +101,7 @@ class Given(NamedTuple):
     depth: int = 1
     """How many axes of components the parameters have behind those of the problems."""
     prior: Any = None
-    """Of the components, in standardised units; None without one."""
+    """The pseudo-observations of a prior, in standardised units; None without one."""
     fixed: frozenset[str] = frozenset()
     """The parameters that keep their values."""
     tied: frozenset[str] = frozenset()

@@ -15,6 +15,7 @@ from xem._tree import tree_map
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.given import Given
+from xem.families.prior import PseudoObservations
 
 
 def of_family(name: str) -> Any:
@@ -50,11 +51,18 @@ class Independent(ExponentialFamily):
             )
             raise TypeError(msg)
         object.__setattr__(self, "Params", self.family.Params)
+        object.__setattr__(self, "Prior", self.family.Prior)
 
     @property
     def fields(self) -> Mapping[str, Field]:  # type: ignore[override]
         """Those of the family, with an axis for the columns."""
         own = self.family.fields.items()
+        return {name: field._replace(shape=(None, *field.shape)) for name, field in own}
+
+    @property
+    def prior_fields(self) -> Mapping[str, Field]:  # type: ignore[override]
+        """Those of the family, with an axis for the columns."""
+        own = self.family.prior_fields.items()
         return {name: field._replace(shape=(None, *field.shape)) for name, field in own}
 
     spread = of_family("spread")
@@ -68,6 +76,8 @@ class Independent(ExponentialFamily):
     support = of_family("support")
     mean = of_family("mean")
     broad = of_family("broad")
+    from_means = of_family("from_means")
+    pseudo_observations = of_family("pseudo_observations")
     from_user = of_family("from_user")
     clamp = of_family("clamp")
 
@@ -92,11 +102,15 @@ class Independent(ExponentialFamily):
         own = self.family.log_carrier(x)
         return None if own is None else array_namespace(own).sum(own, axis=-2)
 
-    def from_means(self, means: Array, count: Array, params: Any, given: Given) -> Any:
-        """Return the parameters of each column."""
-        d = params[0].shape[len(count.shape)]
-        means = array_namespace(means).reshape(means, (*count.shape, -1, d))
-        return self.family.from_means(transposed(means), count[..., None], params, given)
+    def moments(self, params: Any, count: Array, sums: Array, given: Given) -> tuple[Array, Array]:
+        """Return counts ``(*lead, 1)`` and sums ``(*lead, d, p)`` of each column."""
+        shape = (*count.shape, -1, params[0].shape[count.ndim])
+        return count[..., None], transposed(array_namespace(sums).reshape(sums, shape))
+
+    def log_prior(self, params: Any, prior: PseudoObservations) -> Array:
+        """Return the sum of the log prior densities of the columns."""
+        own = self.family.log_prior(params, prior)
+        return array_namespace(own).sum(own, axis=-1)
 
     def at_bound(self, params: Any, given: Given) -> Array:
         """Return which components have a column where the likelihood ends."""

@@ -24,11 +24,11 @@ from xem._linalg import (
 from xem._special import root
 from xem.families import forms
 from xem.families.base import Family, checked_floor, gain_of
-from xem.families.conjugate import Conjugate
-from xem.families.covariances import COVARIANCES, Covariance
+from xem.families.covariances import COVARIANCES, Covariance, Moments, outer
 from xem.families.fields import Field, is_definite
 from xem.families.given import Given, loses_digits
-from xem.families.priors import NormalInverseWishart, Pull, pulled
+from xem.families.normal_inverse_wishart import ConjugateOfNormals, NormalInverseWishart
+from xem.families.prior import PseudoObservations
 
 
 class MultivariateNormalParams(NamedTuple):
@@ -239,25 +239,33 @@ class MultivariateNormal(Family):
             return strained
         return strained | self._below(own, self._metric(given), self.covariance_floor)
 
-    def m_step(
+    def moments(
         self, params: MultivariateNormalParams, count: Array, sums: Any, given: Given
+    ) -> tuple[Array, Moments]:
+        """Return the means and scatters that the form's sums are of."""
+        epsilon = given.beside(given.context.epsilon)
+        mean, scatter = sums.scatter(params.loc, params.covariance, count, epsilon)
+        return count, Moments(mean, scatter, count)
+
+    def joined(
+        self, count: Array, sums: Moments, prior: PseudoObservations
+    ) -> tuple[Array, Moments]:
+        """Return the moments of observations and of pseudo-observations together."""
+        return sums.joined(count, prior.count, prior.sums)
+
+    def m_step(
+        self, params: MultivariateNormalParams, count: Array, sums: Moments, given: Given
     ) -> MultivariateNormalParams:
         """Return means, and the covariances that the structure makes of the scatters."""
-        prior, epsilon = given.prior, given.beside(given.context.epsilon)
-        mean, scatter = sums.scatter(params.loc, params.covariance, count, epsilon)
-        free = mean if prior is None else pulled(mean, count, prior)
-        loc = params.loc if "loc" in given.fixed else free
-        if loc is not mean:
-            scatter = scatter + forms.outer(mean - loc, scatter) * aligned(count, scatter)
-        if prior is not None:
-            away = forms.outer(loc - prior.loc[..., None, :], scatter)
-            scatter = scatter + away * aligned(prior.shrinkage[..., None], scatter)
+        loc, scatter = sums.mean, sums.scatter
+        if "loc" in given.fixed:
+            loc, scatter = params.loc, sums.about(params.loc, count)
         if "covariance" in given.fixed:
             return MultivariateNormalParams(loc, params.covariance)
         if self.structure.coupled:
             own = self._coupled(params.covariance, scatter, count, given)
         else:
-            own = self.structure.estimate(scatter, count, prior)
+            own = self.structure.estimate(scatter, sums.count)
         return MultivariateNormalParams(loc, own)
 
     def _coupled(self, old: Array, scatter: Array, count: Array, given: Given) -> Array:
@@ -270,16 +278,17 @@ class MultivariateNormal(Family):
         xp, weight = array_namespace(scatter), aligned(count, scatter)
         each = MultivariateNormalParams(None, scatter / weight)
         lifted = self.clamp(each, given)
-        own = self.structure.estimate(lifted.covariance * weight, count, None, old)
+        own = self.structure.estimate(lifted.covariance * weight, count, old)
         new = self.clamp(MultivariateNormalParams(None, own), given).covariance
         components = tuple(range(count.ndim - 1, own.ndim))
         held = (lifted.covariance != each.covariance) | (new != own)
-        gain = self._expected(new, scatter, count) - self._expected(old, scatter, count)
+        gain = xp.sum(self._expected(new, scatter, count), axis=-1)
+        gain = gain - xp.sum(self._expected(old, scatter, count), axis=-1)
         worse = (gain < 0) & xp.any(held, axis=components)
         return xp.where(aligned(worse[..., None], new), old, new)
 
     def _expected(self, covariance: Array, scatter: Array, counts: Array) -> Array:
-        """Return the part of the expected log likelihood that depends on covariances, (...)."""
+        """Return the part of the log likelihood that depends on covariances, ``(..., K)``."""
         xp = array_namespace(covariance)
         if self.structure.is_diagonal:
             log_det = xp.sum(xp.log(covariance), axis=-1)
@@ -289,9 +298,9 @@ class MultivariateNormal(Family):
             log_det = -2 * xp.sum(xp.log(diagonal(inverse)), axis=-1)
             precision = matmul(transposed(inverse), inverse)
             trace = xp.sum(precision * scatter, axis=(-2, -1))
-        return -0.5 * xp.sum(counts * log_det + trace, axis=-1)
+        return -0.5 * (counts * log_det + trace)
 
-    def conjugate(self, tied: frozenset[str]) -> Conjugate:
+    def conjugate(self, tied: frozenset[str]) -> ConjugateOfNormals:
         """Return the conjugate prior at work."""
         if not self.structure.conjugate:
             known = [name for name, kind in COVARIANCES.items() if kind.conjugate]
@@ -300,13 +309,12 @@ class MultivariateNormal(Family):
                 f"and this is {self.covariance!r}: choose one of them, or leave the prior out"
             )
             raise ValueError(msg)
-        return Conjugate(self.structure, is_scalar=False)
+        return ConjugateOfNormals(self.structure, is_scalar=False)
 
-    def log_prior(
-        self, params: MultivariateNormalParams, pull: Pull, tied: frozenset[str]
-    ) -> Array:
-        """Return the log prior density ``(...)`` of standardised parameters, but constants."""
-        return self.conjugate(tied).log_density(params.loc, params.covariance, pull)
+    def log_prior(self, params: MultivariateNormalParams, prior: PseudoObservations) -> Array:
+        """Return the log prior density of each component, but constants."""
+        scatter = prior.sums.about(params.loc, prior.count)
+        return self._expected(params.covariance, scatter, prior.sums.count)
 
     def projected(
         self, params: MultivariateNormalParams, weights: Array
@@ -314,7 +322,7 @@ class MultivariateNormal(Family):
         """Return the covariances that the structure makes of any."""
         own = params.covariance
         scatter = own * aligned(weights, own)
-        return params._replace(covariance=self.structure.estimate(scatter, weights, None))
+        return params._replace(covariance=self.structure.estimate(scatter, weights))
 
     def clamp(self, params: MultivariateNormalParams, given: Given) -> MultivariateNormalParams:
         """Return the parameters with the covariances held up by the floor."""
@@ -330,8 +338,8 @@ class MultivariateNormal(Family):
         low = (low & xp.all(xp.isfinite(own), axis=(-2, -1)))[..., None, None]
         sd = root(metric)
         unit = xp.where(sd > 0, sd, 1.0)  # of a column without spread, none is left in the end
-        held = xp.where(low, own, identity_like(own[..., 0])) / forms.outer(unit, own)
-        lifted = with_eigenvalues(held, self._held_up) * forms.outer(sd, own)
+        held = xp.where(low, own, identity_like(own[..., 0])) / outer(unit, own)
+        lifted = with_eigenvalues(held, self._held_up) * outer(sd, own)
         return params._replace(covariance=xp.where(low, lifted, own))
 
     def _held_up(self, values: Array) -> tuple[Array, Array]:

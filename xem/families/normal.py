@@ -12,12 +12,12 @@ from xem._arrays import Array, array_namespace, compute, overwrite
 from xem._linalg import vecdot
 from xem._special import root
 from xem.families.base import DIFFERENCE, pooled
-from xem.families.conjugate import Conjugate
-from xem.families.covariances import COVARIANCES
+from xem.families.covariances import COVARIANCES, Moments
 from xem.families.fields import Field
 from xem.families.given import Given
 from xem.families.location_scale import VARIANCE_FLOOR, LocationScale
-from xem.families.priors import NormalInverseWishart, Pull, pulled
+from xem.families.normal_inverse_wishart import ConjugateOfNormals, NormalInverseWishart
+from xem.families.prior import PseudoObservations
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)
@@ -113,42 +113,49 @@ class Normal(LocationScale):
         weighted = overwrite(responsibilities, "multiply", responsibilities, kept)
         return NormalSums(u, vecdot(weighted, kept))
 
-    def m_step(
+    def moments(
         self, params: NormalParams, count: Array, sums: NormalSums, given: Given
-    ) -> NormalParams:
-        """Return weighted means and standard deviations."""
-        xp, prior = array_namespace(count), given.prior
-        mean = sums.u / count
+    ) -> tuple[Array, Moments]:
+        """Return the means and scatters that the sums are of."""
+        xp, mean = array_namespace(count), sums.u / count
         square = sums.uu / count - mean * mean
         epsilon = given.beside(given.context.epsilon)
         square = xp.maximum(square, DIFFERENCE * epsilon * mean * mean)
         width = params.scale / _SQRT_HALF
-        mean = params.loc + mean * width
-        variance = square * width * width
-        loc = mean if prior is None else pulled(mean[..., None], count, prior)[..., 0]
+        return count, Moments(params.loc + mean * width, square * width * width * count, count)
+
+    def joined(
+        self, count: Array, sums: Moments, prior: PseudoObservations
+    ) -> tuple[Array, Moments]:
+        """Return the moments of observations and of pseudo-observations together."""
+        return sums.joined(count, prior.count, prior.sums)
+
+    def m_step(
+        self, params: NormalParams, count: Array, sums: Moments, given: Given
+    ) -> NormalParams:
+        """Return weighted means and standard deviations."""
+        loc, scatter = sums.mean, sums.scatter
         if "loc" in given.fixed or "loc" in given.tied:
-            loc = params.loc if "loc" in given.fixed else pooled(mean, count / params.scale**2)
-        if loc is not mean:
-            variance = variance + (mean - loc) ** 2
-        if prior is not None:
-            scatter = count * variance + prior.shrinkage[..., None] * (loc - prior.loc) ** 2
-            structure = self.conjugate(given.tied).structure
-            variance = structure.estimate(scatter[..., None], count, prior)[..., 0]
-        elif "scale" in given.tied:
-            variance = pooled(variance, count)
+            fixed = "loc" in given.fixed
+            loc = params.loc if fixed else pooled(loc, count / params.scale**2)
+            scatter = sums.about(loc, count)
+        variance = scatter / sums.count
+        if "scale" in given.tied:
+            variance = pooled(variance, sums.count)
         return NormalParams(loc, root(variance))
 
-    def conjugate(self, tied: frozenset[str]) -> Conjugate:
+    def conjugate(self, tied: frozenset[str]) -> ConjugateOfNormals:
         """Return the conjugate prior at work."""
         if "loc" in tied:
             msg = "prior goes with a mean for each component, and this model ties components.loc"
             raise ValueError(msg)
-        return Conjugate(COVARIANCES["EEI" if "scale" in tied else "VVI"], is_scalar=True)
+        return ConjugateOfNormals(COVARIANCES["EEI" if "scale" in tied else "VVI"], is_scalar=True)
 
-    def log_prior(self, params: NormalParams, pull: Pull, tied: frozenset[str]) -> Array:
-        """Return the log prior density ``(...)`` of standardised parameters, but constants."""
-        loc, variance = params.loc[..., None], (params.scale**2)[..., None]
-        return self.conjugate(tied).log_density(loc, variance, pull)
+    def log_prior(self, params: NormalParams, prior: PseudoObservations) -> Array:
+        """Return the log prior density of each component, but constants."""
+        xp, variance = array_namespace(params.scale), params.scale**2
+        scatter = prior.sums.about(params.loc, prior.count)
+        return -0.5 * (prior.sums.count * xp.log(variance) + scatter / variance)
 
     def sample(
         self, params: NormalParams, labels: np.ndarray[Any, Any], rng: np.random.Generator

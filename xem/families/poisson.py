@@ -12,6 +12,7 @@ from xem._special import log_or_inf
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.given import Given
+from xem.families.prior import GammaPrior
 from xem.special import log_gamma
 
 
@@ -23,6 +24,8 @@ class Poisson(ExponentialFamily):
     """
 
     fields: ClassVar = {"rate": Field("nonnegative")}
+    Prior: ClassVar[Any] = GammaPrior
+    prior_fields: ClassVar = {"concentration": Field("from 1"), "rate": Field("positive")}
 
     def support(self, x: Array) -> Array:
         """Return whether observations are whole numbers from 0 on."""
@@ -57,6 +60,10 @@ class Poisson(ExponentialFamily):
     def from_means(self, means: Array, count: Array, params: Any, given: Given) -> Any:
         """Return the mean."""
         return self.Params(means[..., 0])
+
+    def pseudo_observations(self, prior: GammaPrior) -> tuple[Array, Array]:
+        """Return the ``rate`` of the prior, of which the sum is its concentration less 1."""
+        return prior.rate, (prior.concentration - 1)[..., None]
 
     def sample(
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator

@@ -32,9 +32,12 @@ def as_blocks(component: Any) -> Blocks:
         raise TypeError(msg)
     for family, _ in pairs:
         check_component(family)
-    ranks = {family.event_rank for family, _ in pairs}
-    if len(ranks) > 1:
-        msg = f"component is {component!r}, of numbers and of vectors; expected all of one kind"
+    layouts = {family.layout for family, _ in pairs}
+    if len(layouts) > 1:
+        msg = (
+            f"component is {component!r}, of numbers and of vectors, or of different arrays; "
+            "expected all of one kind"
+        )
         raise ValueError(msg)
     return tuple((family, as_count(count)) for family, count in pairs)
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from itertools import accumulate, pairwise
 from operator import or_
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from xem._arrays import Array, array_namespace
 from xem.families.base import Family
+from xem.families.columns import Columns, joined, packed
+from xem.families.composite import Composite
 from xem.models.arguments import Blocks, as_blocks, as_count, as_names, check_total
-
-STANDARDIZATIONS = ("none", "scale", "location-scale")
 
 
 @dataclass(frozen=True)
-class Components(Family):
+class Components(Composite):
     """What follows from the families of the components, and how these are told apart."""
 
     component: Any
@@ -47,9 +47,10 @@ class Components(Family):
                 )
                 raise ValueError(msg)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the fields alone: the state is the same before and after use."""
-        return {own.name: getattr(self, own.name) for own in fields(self)}
+    @cached_property
+    def members(self) -> tuple[Family, ...]:
+        """The families of the components."""
+        return tuple(family for family, _ in self.blocks)
 
     @cached_property
     def is_in_blocks(self) -> bool:
@@ -77,6 +78,43 @@ class Components(Family):
             for name in family.parameter_names
             if name in family.tieable
         ]
+
+    @cached_property
+    def fixed_names(self) -> frozenset[str]:
+        """The parameters that are held fixed, here or by a component."""
+        inside = (
+            self._path(j) + name
+            for j, (family, _) in enumerate(self.blocks)
+            for name in family.fixed_names
+        )
+        return self.fixed.union(inside)
+
+    @cached_property
+    def layout(self) -> Any:
+        """How many axes of an array belong to one observation, or what arrays there are."""
+        return self.blocks[0][0].layout
+
+    @cached_property
+    def columns(self) -> tuple[Columns, ...]:
+        """What holds of the columns of an observation, of all components."""
+        each = [
+            [own._replace(spread=self._free(j, own.spread)) for own in family.columns]
+            for j, (family, _) in enumerate(self.blocks)
+        ]
+        return tuple(reduce(joined, own) for own in zip(*each, strict=True))
+
+    def _free(self, j: int, names: frozenset[str]) -> frozenset[str]:
+        """Return the parameters of a block, by the names of the mixture, that are not fixed."""
+        return frozenset(self._path(j) + name for name in names) - self.fixed
+
+    def shapes(self, n_components: int, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each parameter of so many mixtures, as callers give it."""
+        found: dict[str, tuple[int, ...]] = {"weights": (n_components, self.n_components)}
+        for j, (family, count) in enumerate(self.blocks):
+            for name, shape in family.shapes(count, event).items():
+                own = shape[1:] if name in self.hidden(j) else shape
+                found[self._path(j) + name] = (n_components, *own)
+        return found
 
     def within(self, names: frozenset[str], j: int) -> frozenset[str]:
         """Return the names of a block's parameters among some of the mixture's."""
@@ -136,74 +174,21 @@ class Components(Family):
         return max(sum(family.n_distinct * count for family, count in self.blocks), 1)
 
     @cached_property
-    def monotone(self) -> bool:  # type: ignore[override]
-        """Whether the objective never falls; a fall is then rounding, and ends a fit."""
-        return all(family.monotone for family, _ in self.blocks)
-
-    @cached_property
-    def floored(self) -> bool:
-        """Whether a floor keeps the likelihood bounded."""
-        return all(family.floored for family, _ in self.blocks)
-
-    @cached_property
-    def leaves_floor(self) -> bool:
-        """Whether this form of the step leaves a floor to the exact one."""
-        return any(family.leaves_floor for family, _ in self.blocks)
-
-    @cached_property
     def spread(self) -> frozenset[str]:
         """Parameters that cannot be estimated from equal values."""
-        own = {
-            self._path(j) + name
-            for j, (family, _) in enumerate(self.blocks)
-            for name in family.spread
-        }
-        return frozenset(own) - self.fixed
-
-    @cached_property
-    def needs_scale(self) -> bool:  # type: ignore[override]
-        """Whether some component cannot be estimated from zeros alone."""
-        return any(family.needs_scale for family, _ in self.blocks)
-
-    @cached_property
-    def standardization(self) -> Literal["location-scale", "scale", "none"]:
-        """Under which changes of the data all components go over into themselves."""
-        own: list[Any] = [family.standardization for family, _ in self.blocks]
-        kind: Literal["location-scale", "scale", "none"] = min(own, key=STANDARDIZATIONS.index)
-        return kind
-
-    @cached_property
-    def isotropic(self) -> bool:
-        """Whether the columns of a vector must keep one common scale."""
-        return any(family.isotropic for family, _ in self.blocks)
-
-    @cached_property
-    def least_spread(self) -> float:
-        """The standard deviation that no component is below, in the units of the data."""
-        return max(family.least_spread for family, _ in self.blocks)
+        return reduce(or_, (own.spread for own in self.columns))
 
     @cached_property
     def filler(self) -> float:  # type: ignore[override]
         """A number that the first component can have."""
         return self.blocks[0][0].filler
 
-    @cached_property
-    def in_accumulator(self) -> bool:  # type: ignore[override]
-        """Whether densities are computed in the accumulating dtype."""
-        return any(family.in_accumulator for family, _ in self.blocks)
+    def filled(self, x: Array, there: Array) -> Array:
+        """Return observations with what the first component can have elsewhere."""
+        return self.blocks[0][0].filled(x, there)
 
-    @cached_property
-    def exact(self) -> Self:
-        """The mixture in the form of the step that keeps all digits."""
-        return self._of_families([family.exact for family, _ in self.blocks])
-
-    def bounded(self) -> Self:
-        """Return the mixture with components whose likelihood is bounded."""
-        return self._of_families([family.bounded() for family, _ in self.blocks])
-
-    def _of_families(self, families: list[Family]) -> Self:
-        if all(new is old for new, (old, _) in zip(families, self.blocks, strict=True)):
-            return self
+    def of_members(self, families: list[Any]) -> Self:
+        """Return a mixture of other families, as many components of each."""
         if not self.is_in_blocks:
             return replace(self, component=families[0])
         pairs = zip(families, self.blocks, strict=True)
@@ -233,9 +218,17 @@ class Components(Family):
                 sizes[path] = 0 if path in self.fixed else free
         return {name: n_components * size for name, size in sizes.items()}
 
-    def n_parameters(self, event: tuple[int, ...] = ()) -> int:
-        """Return the number of free parameters, for observations of shape ``event``."""
-        return sum(self.parameter_sizes(1, event).values())
+    def n_parameters(self, event: Any = ()) -> int:
+        """Return the number of free parameters, for observations of shape ``event``.
+
+        Of a model of several arrays, a tuple of their shapes; those of numbers need none.
+        """
+        own = self.bound(event) if event != packed(event) else self
+        return sum(own.parameter_sizes(1, packed(event)).values())
+
+    def unpacked(self, x: Array) -> Any:
+        """Return observations ``(..., n, *event)`` as callers have them."""
+        return self.members[0].unpacked(x)
 
     def support(self, x: Array) -> Array | None:
         """Return which finite observations some component can have; None for all."""
@@ -248,6 +241,11 @@ class Components(Family):
         placed = [family for family, _ in self.blocks if family.n_clusters]
         alike = placed and all(type(family) is type(placed[0]) for family in placed)
         return placed[0] if alike else None
+
+    @cached_property
+    def has_one_unit(self) -> bool:
+        """Whether starts look at all columns of a vector in one unit."""
+        return self.isotropic or (self._embedding is not None and self._embedding.has_one_unit)
 
     @cached_property
     def embeds(self) -> bool:

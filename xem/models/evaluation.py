@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 from xem._arrays import Array, Space, array_namespace
 from xem._special import log_of_share, logsumexp, magnitude, power_of_two, shrinkage
 from xem._tree import leaves
 from xem.families.base import Family
+from xem.models.product import Product
 
 if TYPE_CHECKING:
     from xem.models.mixture import Mixture
@@ -42,6 +45,8 @@ def log_joint(model: Mixture, params: Any, x: Array) -> tuple[Array, Array, Arra
 
 def _of_block(family: Family, components: Any, log_weights: Array, x: Array) -> tuple[Array, Array]:
     """Return the log joint densities of a block below their largest, and that."""
+    if isinstance(family, Product):
+        return _of_product(family, components, log_weights, x)
     if hasattr(family, "blocks"):
         own: Any = family
         return _below_largest(log_density(own, components, x) + log_weights[..., None])
@@ -62,6 +67,19 @@ def _of_block(family: Family, components: Any, log_weights: Array, x: Array) -> 
     peak = top[..., None, :]
     nothing = xp.where(unknown, math.nan, xp.full_like(peak, -math.inf))
     return xp.where(inside, away, nothing), xp.where(inside, peak, nothing)[..., 0, :]
+
+
+def _of_product(
+    family: Product, components: Any, log_weights: Array, x: Array
+) -> tuple[Array, Array]:
+    """Return the log joint densities of products below their largest, and that."""
+    zero = array_namespace(log_weights).zeros_like(log_weights)
+    parts = [
+        _of_block(inner, own, zero, part)
+        for (inner, own), part in zip(family.parts(components), family.cut(x, 1), strict=True)
+    ]
+    away, top = _below_largest(reduce(add, (own for own, _ in parts)) + log_weights[..., None])
+    return away, reduce(add, (peak for _, peak in parts)) + top
 
 
 def _log_joint(

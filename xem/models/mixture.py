@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from operator import or_
+from operator import add, or_
 from typing import Any
 
 import numpy as np
@@ -23,20 +23,21 @@ from xem._arrays import (
 )
 from xem._linalg import total
 from xem._special import log_of_share, logsumexp, posterior, responsibilities, shares
-from xem._tree import tree_map
+from xem._tree import named_leaves, tree_map
 from xem.families.base import Family
-from xem.families.categorical import drawn_categories
-from xem.families.given import Context, Given, Tile
+from xem.families.categorical import Categorical, drawn_categories
+from xem.families.columns import packed
+from xem.families.given import Given, Tile
+from xem.families.prior import DirichletPrior
 from xem.models.evaluation import log_density, log_joint
 from xem.models.parametrized import Parametrized
 from xem.models.trees import (
     MixtureCoefficients,
     MixtureParams,
     MixturePrior,
-    MixturePull,
+    MixturePseudoObservations,
     MixtureSums,
 )
-from xem.special import log_gamma
 
 
 @dataclass(frozen=True)
@@ -167,45 +168,47 @@ class Mixture(Parametrized):
         return MixtureSums(counts, tree_map(joined, *first), log_map), log_likelihood
 
     def sums_from_labels(
-        self, coefficients: MixtureCoefficients, x: Array, assigned: Array
-    ) -> MixtureSums:
-        """Return the sums over observations that are assigned to clusters outright.
+        self, coefficients: MixtureCoefficients, x: Array, assigned: Array, centres: Array
+    ) -> tuple[Array, MixtureSums]:
+        """Return the summed weights and the sums of observations that are assigned to clusters.
 
-        ``assigned`` ``(*lead, clusters, n)`` holds the observation weight at the assigned cluster
-        and 0 elsewhere, and may be overwritten. Components that have no place get nothing.
+        Components that have no place get nothing.
         """
-        inner, start = self.beside(x), 0
+        xp, inner = array_namespace(x), self.beside(x)
+        shares, places = self._clusters_of(assigned, 1), self._clusters_of(centres, self.event_rank)
+        parts = iter(zip(shares, places, strict=True))
 
-        def of(family: Family, j: int, own: Any) -> tuple[Array, Any]:
-            nonlocal start
-            each, count = family.n_clusters, self.blocks[j][1]
-            part = assigned[..., start : start + each * count, :]
-            start += each * count
-            if isinstance(family, Mixture):
-                part = array_namespace(part).reshape(
-                    part, (*part.shape[:-2], count, each, part.shape[-1])
-                )
-                sums = family.sums_from_labels(own, inner, part)
-                return array_namespace(part).sum(sums.counts, axis=-1), sums
-            _, kept = family.log_prob(own, inner)
-            if not each:
-                part = array_namespace(part).zeros_like(assigned[..., :1, :])
-                part = array_namespace(part).broadcast_to(
-                    part, (*part.shape[:-2], count, part.shape[-1])
-                )
-            counts = total(part)
-            return counts, family.sums(own, kept, part)
+        def of(family: Family, _: int, own: Any) -> tuple[Array, Any]:
+            mine, middles = next(parts)
+            mine = mine if family.n_clusters else xp.zeros_like(mine)
+            return family.sums_from_labels(own, inner, mine, middles)
 
         pairs = self.each(of, coefficients.components)
-        if not self.is_in_blocks:
+        if self.is_in_blocks:
+            counts = self._joined([count for count, _ in pairs], -1)
+            own = tuple(sums for _, sums in pairs)
+        else:
             counts, own = pairs
-            return MixtureSums(counts, own, self._no_log_map(counts))
-        counts = self._joined([pair[0] for pair in pairs], -1)
-        return MixtureSums(counts, tuple(pair[1] for pair in pairs), self._no_log_map(counts))
+        whole = xp.sum(counts, axis=-1)
+        return whole, MixtureSums(counts, own, xp.zeros_like(whole))
 
-    @staticmethod
-    def _no_log_map(counts: Array) -> Array:
-        return array_namespace(counts).zeros_like(counts[..., 0])
+    def _clusters_of(self, a: Array, behind: int) -> list[Array]:
+        """Return the clusters of each block's components, ``(*lead, components, clusters, …)``.
+
+        ``a`` ``(*lead, clusters, …)`` has some axes behind them. Components without a place get
+        one of the clusters, whichever it is.
+        """
+        xp, axis, start, parts = array_namespace(a), a.ndim - behind - 1, 0, []
+        lead, rest = tuple(a.shape[:axis]), tuple(a.shape[axis + 1 :])
+        before = (slice(None),) * axis
+        for family, count in self.blocks:
+            each = family.n_clusters
+            part = a[(*before, slice(start, start + each * count), ...)]
+            if not each:
+                part = xp.broadcast_to(a[(*before, slice(0, 1), ...)], (*lead, count, *rest))
+            parts.append(xp.reshape(part, (*lead, count, max(each, 1), *rest)))
+            start += each * count
+        return parts
 
     def strained(
         self, params: MixtureParams, coefficients: Any, given: Given, space: Space
@@ -250,8 +253,6 @@ class Mixture(Parametrized):
         least = float(xp.finfo(sums.counts.dtype).smallest_normal)
         alive = sums.counts > least
         counts = xp.maximum(sums.counts, operand(least, sums.counts))  # CuPy's clip asks the device
-        if prior is not None and prior.components is not None:
-            alive = alive | True
         components = self.each(
             lambda f, j, p, *own: f.update(p, *own, self._given_to(j, given)),
             params.components,
@@ -262,13 +263,30 @@ class Mixture(Parametrized):
         if "weights" in self.fixed or "weights" in given.fixed:
             return MixtureParams(params.weights, components)
         mass = sums.counts
-        if prior is not None and prior.concentration is not None:
-            mass = mass + prior.concentration - 1
+        if prior is not None and prior.weights is not None:
+            mass = mass + prior.weights.sums
         return MixtureParams(_shares(mass), components)
+
+    def update(
+        self, params: MixtureParams, count: Array, alive: Array, sums: MixtureSums, given: Given
+    ) -> MixtureParams:
+        """Return the parameters of the M-step, with the old ones where they stay.
+
+        Without mass the sums of a mixture are not 0 but unknown, and so would be the modes of
+        its prior.
+        """
+        xp = array_namespace(alive)
+        if given.prior is not None:
+            sums = tree_map(lambda own: xp.where(aligned(alive, own), own, 0.0), sums)
+        new = self.m_step(params, count, sums, given)
+        if given.prior is not None and given.prior.weights is not None:
+            alive = alive | (given.prior.weights.count > 0)
+        return new._replace(weights=xp.where(alive[..., None], new.weights, params.weights))
 
     def _given_to(self, j: int, given: Given) -> Given:
         """Return what the M-step of a block has to go by."""
         prior = None if given.prior is None else given.prior.components
+        prior = prior[j] if prior is not None and self.is_in_blocks else prior
         fixed, tied = self._options[j]
         if given.fixed:
             fixed = fixed | self.within(given.fixed, j)
@@ -287,44 +305,61 @@ class Mixture(Parametrized):
 
     # priors
 
-    def conjugate(self, tied: frozenset[str]) -> Any:
-        """Return the components' conjugate prior at work, or raise where there is none."""
-        if self.is_in_blocks:
-            msg = "prior of components goes with components of one family: leave it out"
-            raise ValueError(msg)
-        return self.component.conjugate(self.within(tied, 0))
+    @property
+    def _numbers(self) -> Categorical:
+        """The distribution of the components' numbers."""
+        return Categorical(self.n_components)
 
-    def pull(
-        self, prior: MixturePrior, context: Context, covariance: Callable[[], Array]
-    ) -> MixturePull:
-        """Return the prior of each problem in standardised units.
+    def prior_of_data(self) -> MixturePrior:
+        """Return the prior that follows from the data; in blocks, of components with a place."""
 
-        ``covariance`` returns that of the standardised observations.
-        """
-        (alpha, own), k, constant = prior, self.n_components, 0 * context.total_weight
-        if alpha is not None:
-            xp = array_namespace(alpha)
-            constant = log_gamma(xp.sum(alpha, axis=-1)) - xp.sum(log_gamma(alpha), axis=-1)
-        if own is None:
-            return MixturePull(alpha, None, constant)
-        conjugate = self.conjugate(self.tied)
-        pull = conjugate.pull(own, k, context, covariance)
-        return MixturePull(alpha, pull, constant + conjugate.constant(pull, k, context))
+        def of(family: Family, _: int) -> Any:
+            noise = self.is_in_blocks and not family.n_clusters
+            return None if noise else family.prior_of_data()
 
-    def log_prior(
-        self, params: Any, pull: MixturePull, tied: frozenset[str] = frozenset()
-    ) -> Array:
-        """Return the log prior density ``(...)`` of standardised parameters, but constants."""
+        return MixturePrior(None, self.each(of))
+
+    def prepared_prior(
+        self,
+        prior: MixturePrior,
+        n_components: int,
+        given: Given,
+        n_clusters: int,
+        covariance: Callable[[], Array],
+    ) -> MixturePseudoObservations:
+        """Return what a prior of so many mixtures of each problem stands for."""
+        weights, inner, constants = None, given.inside(), [0 * given.context.total_weight]
+        if prior.concentration is not None:
+            kind, own = self._numbers.conjugate(frozenset()), DirichletPrior(prior.concentration)
+            weights = kind.prepared(own, 1, given, n_clusters, covariance)
+            constants.append(weights.constant)
+
+        def of(family: Family, j: int, own: Any) -> Any:
+            if own is None:
+                return None
+            go = inner._replace(tied=self._options[j][1])
+            made = family.prepared_prior(own, self.blocks[j][1], go, n_clusters, covariance)
+            constants.append(made.constant)
+            return made
+
+        components = self.each(of, prior.components)
+        constant = n_components * reduce(add, constants)
+        return MixturePseudoObservations(weights, components, constant)
+
+    def log_prior(self, params: MixtureParams, prior: Any) -> Array:
+        """Return the log prior density ``(*lead)`` of standardised parameters, but constants."""
         xp = array_namespace(params.weights)
-        value = xp.zeros_like(params.weights[..., 0])
-        if pull.concentration is not None:
-            more = pull.concentration - 1
-            logs = xp.log(xp.where(more > 0, params.weights, 1.0))
-            value = value + xp.sum(more * logs, axis=-1)
-        if pull.components is not None:
-            own = self.component.log_prior(params.components, pull.components, self.tied_components)
-            value = value + own
-        return value
+        values = [xp.zeros_like(params.weights[..., 0])]
+        if prior.weights is not None:
+            own = Categorical.Params(params.weights)
+            values.append(self._numbers.log_prior(own, prior.weights))
+
+        def of(family: Family, _: int, own: Any, part: Any) -> None:
+            if part is not None:
+                values.append(xp.sum(family.log_prior(own, part), axis=-1))
+
+        self.each(of, params.components, prior.components)
+        return reduce(add, values)
 
     # starts
 
@@ -346,55 +381,37 @@ class Mixture(Parametrized):
 
         Components that have no cluster cover the data.
         """
-        xp, rank = array_namespace(centres), self.event_rank
-        first = centres[..., 0] if rank else centres
+        xp, inner = array_namespace(centres), given.inside()
+        first = centres[..., 0] if self.event_rank else centres
         lead = tuple(first.shape[:-1])
-        inner, start = given.inside(), 0
-
-        def of(family: Family, j: int) -> Any:
-            nonlocal start
-            each, count = family.n_clusters, self.blocks[j][1]
-            event = tuple(centres.shape[len(lead) + 1 :])
-            rest = (slice(None),) * rank
-            part = centres[(..., slice(start, start + each * count), *rest)]
-            start += each * count
-            if each == 0:
-                middle = given.beside(given.context.mean)[(..., None, *rest)]
-                part = xp.broadcast_to(middle, (*lead, count, *event))
-            elif isinstance(family, Mixture):
-                part = xp.reshape(part, (*lead, count, each, *event))
-            return family.around(part, inner)
-
-        components = self.each(of)
+        parts = iter(self._clusters_of(centres, self.event_rank))
+        components = self.each(lambda family, _: family.around(next(parts), inner))
         weights = xp.full_like(first[..., :1], 1 / self.n_components)
         weights = xp.broadcast_to(weights, (*lead, self.n_components))
         return MixtureParams(weights, self._alike(components))
 
-    def lifted(self, params: MixtureParams, fallback: MixtureParams, given: Given) -> MixtureParams:
+    def lifted(
+        self, params: MixtureParams, fallback: MixtureParams, counts: Array, given: Given
+    ) -> tuple[MixtureParams, Array]:
         """Return ``params``, with the components of ``fallback`` where they have collapsed.
 
-        So it is with those that have had no cluster.
+        So it is with those that have had no cluster. No mixture collapses as a whole.
         """
         xp, inner = array_namespace(params.weights), given.inside()
-
-        def of(family: Family, _: int, own: Any, other: Any, share: Array) -> tuple[Any, Array]:
-            if isinstance(family, Mixture):
-                return family.lifted(own, other, inner), xp.zeros_like(share, dtype=xp.bool)
-            bound = xp.ones_like(share, dtype=xp.bool)
-            if family.n_clusters:
-                bound = family.collapsed(own, inner)
-            lifted = tree_map(lambda a, b: xp.where(aligned(bound, a), b, a), own, other)
-            return lifted, bound
-
-        parts = (params.components, fallback.components, self._cut(params.weights))
-        pairs = self.each(of, *parts)
+        pairs = self.each(
+            lambda f, _, *own: f.lifted(*own, inner),
+            params.components,
+            fallback.components,
+            self._cut(params.weights),
+        )
         if self.is_in_blocks:
             components, bound = tuple(p for p, _ in pairs), self._joined([b for _, b in pairs], -1)
         else:
             components, bound = pairs
         weights = xp.where(bound, fallback.weights, params.weights)
         weights = weights / xp.sum(weights, axis=-1, keepdims=True)
-        return MixtureParams(weights, self._alike(components))
+        lifted = MixtureParams(weights, self._alike(components))
+        return lifted, xp.zeros_like(counts, dtype=xp.bool)
 
     def clamp(self, params: MixtureParams, given: Given) -> MixtureParams:
         """Return the nearest parameters that the floors allow; fixed ones are left alone."""
@@ -411,16 +428,17 @@ class Mixture(Parametrized):
 
     def at_bound(self, params: MixtureParams, given: Given) -> Array:
         """Return which mixtures have a component, not held fixed, where the likelihood ends."""
-        xp, inner = array_namespace(params.weights), given.inside()
+        xp = array_namespace(params.weights)
 
         def of(family: Family, j: int, own: Any) -> Array:
-            bound = family.at_bound(own, inner)
-            bounded = family.spread or frozenset(family.parameter_names)
-            needed = bounded - self._options[j][0]
-            return bound if needed or isinstance(family, Mixture) else xp.zeros_like(bound)
+            return family.ends(own, self._given_to(j, given))
 
         bound = self._of_components(of, params, unless=False)
         return xp.any(bound & (params.weights > 0), axis=-1)
+
+    def ends(self, params: MixtureParams, given: Given) -> Array:
+        """Return which mixtures have such a component."""
+        return self.at_bound(params, given)
 
     def floor_gain(self, params: MixtureParams, given: Given) -> Array:
         """Return what the floors add to the log density of an observation, ``(*lead)``."""
@@ -533,6 +551,12 @@ class Alone(Mixture):
         """Return that all parameters come without an axis of components."""
         return frozenset(self.component.parameter_names)
 
+    def parts(self, params: Any) -> list[tuple[Family, Any]]:
+        """Return the family with its parameters, also where these come without a mixture."""
+        if isinstance(params, MixtureParams):
+            return super().parts(params)
+        return [(self.component, params)]
+
     def to_user(self, params: MixtureParams) -> Any:
         """Return the parameters of the family."""
         return super().to_user(params).components
@@ -543,11 +567,10 @@ class Alone(Mixture):
         """Return parameters of the family as those of a mixture of one."""
         if isinstance(params, MixtureParams):
             return super().from_user(params, n_components, event)
-        event = self.event_of(MixtureParams(None, params))
+        event = packed(self.event_of(MixtureParams(None, params)))
         own = super().from_user(MixtureParams(None, params), n_components, event)
-        shapes = self.component.shapes(1, event)
-        name, value = next(iter(own.components._asdict().items()))
-        lead = value.shape[: value.ndim - len(shapes[name])]
+        name, value = next(named_leaves(own.components))
+        lead = value.shape[: value.ndim - len(self.component.shapes(1, event)[name])]
         return own._replace(weights=Space.of(value).full((*lead, 1), 1.0, value.dtype))
 
 
@@ -573,7 +596,7 @@ def _within_support(family: Family, coefficients: Any, x: Array) -> tuple[Array,
     """Return log densities with the carrier, minus infinity where the family can have none."""
     xp, inside = array_namespace(x), family.support(x)
     if inside is not None:
-        x = xp.where(inside, x, family.filler)
+        x = family.filled(x, inside)
         inside = xp.all(inside, axis=-2) if family.event_rank else inside
     logs, kept = family.log_prob(coefficients, x)
     if family.has_carrier:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from xem._arrays import Array, aligned, array_namespace
-from xem._tree import tree_map
+from xem._tree import at, named_leaves, replaced, tree_map
 from xem.families.base import Family, pooled
+from xem.families.columns import packed
 from xem.models.components import Components
 from xem.models.trees import MixtureParams, MixturePrior
 
@@ -42,22 +43,27 @@ class Parametrized(Components):
             If a name is unknown or given in both ways.
         """
         if not self.is_in_blocks:
-            known = _keywords(self.component)
+            known = self.component.Params._fields
             given = self._named("parameters", known, components, parameters)
             return MixtureParams(weights, self.component.params(**given))
+        mappings = self._of_blocks(components, parameters)
+        own = (f.params(**given) for (f, _), given in zip(self.blocks, mappings, strict=True))
+        return MixtureParams(weights, tuple(own))
+
+    def _of_blocks(self, components: Any, parameters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return the parameters given of each block by name: none where there is None."""
         n_blocks = len(self.blocks)
-        mappings = [{}] * n_blocks if components is None else components
+        mappings = [None] * n_blocks if components is None else components
         several = isinstance(mappings, Iterable) and not isinstance(mappings, Mapping | str)
-        if parameters or not several or len(mappings := list(mappings)) != n_blocks:
+        mappings = list(mappings) if several else []
+        sound = all(isinstance(own, Mapping | None) for own in mappings)
+        if parameters or len(mappings) != n_blocks or not sound:
             msg = (
                 f"components is {components!r}, with keywords {sorted(parameters)}; this model has "
                 f"{n_blocks} blocks: pass components=[…] with a mapping for each of them"
             )
             raise TypeError(msg)
-        own = (
-            f.params(**(given or {})) for (f, _), given in zip(self.blocks, mappings, strict=True)
-        )
-        return MixtureParams(weights, tuple(own))
+        return [own or {} for own in mappings]
 
     def prior(
         self, concentration: Any = None, components: Any = None, **parameters: Any
@@ -67,23 +73,50 @@ class Parametrized(Components):
         Parameters
         ----------
         concentration : float, array (K,) or (*batch, K), optional
-            Of the symmetric or general Dirichlet prior of the weights, at least 1.
+            Of the symmetric or general Dirichlet prior of the weights, at least 1. A
+            ``concentration`` of the components' prior is given in ``components``.
         components : mapping of str to array, optional
-            Parameters of the components' prior by name, as an alternative to keywords.
+            Parameters of the components' prior by name, as an alternative to keywords. For
+            components in blocks, a sequence of one mapping for each block, with None for a block
+            without a prior; for those that are mixtures, what their own `prior` takes.
         **parameters : array or (*batch, …)
-            Of the components' prior, by keyword: ``loc``, ``shrinkage``, ``df``, ``scale`` for
-            Normal ones, see `xem.families.priors.NormalInverseWishart`. If there is one, those
-            left out follow from the data, as Fraley and Raftery (2007) chose them.
+            Of the components' prior, by keyword, one for all components:
+
+            - Normal ones have ``loc``, ``shrinkage``, ``df`` and ``scale``, see
+              `xem.families.normal_inverse_wishart.NormalInverseWishart`. If there is one, those
+              left out follow from the data, as Fraley and Raftery (2007) chose them.
+            - `Poisson` and `Exponential` have ``concentration`` and ``rate`` of a gamma
+              distribution, see `xem.families.prior.GammaPrior`.
+            - `Bernoulli` has ``concentration1`` and ``concentration0`` of a beta distribution, see
+              `xem.families.prior.BetaPrior`.
+            - `Categorical` has ``concentration`` of a Dirichlet distribution, see
+              `xem.families.prior.DirichletPrior`.
+            - `Independent` has those of its family, of each column or the same for all.
 
         Raises
         ------
         TypeError
-            If a name is unknown or given in both ways.
+            If a name is unknown or given in both ways, or one is missing that nothing in the data
+            tells.
+
+        Examples
+        --------
+        >>> import xem
+        >>> counts = xem.Mixture(xem.Poisson(), 3)
+        >>> counts.prior(2.0, components={"concentration": 3.0, "rate": 0.5})
+        MixturePrior(concentration=2.0, components=GammaPrior(concentration=3.0, rate=0.5))
+        >>> noisy = xem.Mixture([(xem.Normal(), 2), (xem.Uniform(), 1)])
+        >>> noisy.prior(components=[{"df": 5.0}, None]).components[0].df
+        5.0
         """
-        kind = None if self.is_in_blocks else self.component.Prior
-        known = () if kind is None else kind._fields
-        given = self._named("prior parameters", known, components, parameters)
-        return MixturePrior(concentration, kind(**given) if kind is not None and given else None)
+        if not self.is_in_blocks:
+            known = _prior_keywords(self.component)
+            given = self._named("prior parameters", known, components, parameters)
+            return MixturePrior(concentration, self.component.prior(**given) if given else None)
+        mappings = self._of_blocks(components, parameters)
+        pairs = zip(self.blocks, mappings, strict=True)
+        own = (f.prior(**given) if given else None for (f, _), given in pairs)
+        return MixturePrior(concentration, tuple(own))
 
     def _named(
         self, what: str, known: tuple[str, ...], components: Any, parameters: Mapping[str, Any]
@@ -103,6 +136,11 @@ class Parametrized(Components):
             )
             raise TypeError(msg)
         return given
+
+    def parts(self, params: MixtureParams) -> list[tuple[Family, Any]]:
+        """Return the families of the components, each with its parameters."""
+        own = params.components if self.is_in_blocks else (params.components,)
+        return [(family, mine) for (family, _), mine in zip(self.blocks, own, strict=True)]
 
     def valid(self, params: MixtureParams) -> Array:
         """Return which mixtures have parameters that the model allows, bool ``(*lead)``."""
@@ -142,37 +180,20 @@ class Parametrized(Components):
         own = self.each(lambda f, _, p: f.unstandardize(p, centre, scale), params.components)
         return MixtureParams(params.weights, own)
 
-    def holds(self, name: str) -> bool:
-        """Return whether a parameter with a dotted name is fixed, here or in a component."""
-        if name in self.fixed:
-            return True
-        for j, (family, _) in enumerate(self.blocks):
-            path = self._path(j)
-            if name.startswith(path) and isinstance(family, Parametrized):
-                return family.holds(name.removeprefix(path))
-        return False
-
-    def held(self, params: MixtureParams, fixed: frozenset[str] = frozenset()) -> MixtureParams:
+    def held(self, params: MixtureParams) -> MixtureParams:
         """Return the fixed parameters alone, None for the others."""
-        fixed = self.fixed | fixed
-
-        def of(family: Family, j: int, own: Any) -> Any:
-            names = self.within(fixed, j)
-            if isinstance(family, Parametrized):
-                return family.held(own, names)
-            return own._replace(**dict.fromkeys(set(own._fields) - names))
-
-        weights = params.weights if "weights" in fixed else None
-        return MixtureParams(weights, self.each(of, params.components))
+        fixed = self.fixed_names
+        free: dict[str, Any] = {name: None for name, _ in named_leaves(params) if name not in fixed}
+        held: MixtureParams = replaced(params, free)
+        return held
 
     def to_user(self, params: MixtureParams) -> MixtureParams:
         """Return parameters as callers see them: a tied one has no K axis."""
 
         def of(family: Family, j: int, own: Any) -> Any:
             seen, axis = family.to_user(own), params.weights.ndim - 1
-            names = self.hidden(j) & set(seen._fields)
-            tied = {n: _first_along(getattr(seen, n), axis) for n in names}
-            return seen._replace(**tied) if tied else seen
+            names = self.hidden(j)
+            return replaced(seen, {n: _first_along(at(seen, n), axis) for n in names})
 
         return MixtureParams(params.weights, self.each(of, params.components))
 
@@ -180,23 +201,26 @@ class Parametrized(Components):
         self, params: MixtureParams, n_components: int = 1, event: tuple[int, ...] | None = None
     ) -> MixtureParams:
         """Return callers' parameters as the steps see them: all with an axis of components."""
-        event = self.event_of(params) if event is None else event
+        event = packed(self.event_of(params)) if event is None else event
 
         def of(family: Family, j: int, own: Any) -> Any:
             count, full = self.blocks[j][1], {}
-            for name in self.hidden(j) & set(own._fields):
-                value = getattr(own, name)
+            shapes = family.shapes(count, event)
+            for name in self.hidden(j):
+                value = at(own, name)
                 if value is not None:
-                    axis = value.ndim - len(family.shapes(count, event)[name]) + 1
+                    axis = value.ndim - len(shapes[name]) + 1
                     full[name] = _repeated(value, axis, count)
-            return family.from_user(own._replace(**full) if full else own, count, event)
+            return family.from_user(replaced(own, full), count, event)
 
         return MixtureParams(params.weights, self.each(of, params.components))
 
-    def event_of(self, params: MixtureParams) -> tuple[int, ...]:
-        """Return the shape of one observation, from parameters of which one at least is given."""
-        parts = params.components if self.is_in_blocks else (params.components,)
-        found = (f.event_of(own) for (f, _), own in zip(self.blocks, parts, strict=True))
+    def event_of(self, params: MixtureParams) -> Any:
+        """Return the shape of one observation, from parameters of which one at least is given.
+
+        Of a family of several arrays, a tuple of their shapes.
+        """
+        found = (family.event_of(own) for family, own in self.parts(params))
         return next((event for event in found if event), ())
 
     def centres(self, params: MixtureParams) -> Array | None:
@@ -235,7 +259,7 @@ class Parametrized(Components):
         axis = params.weights.ndim - 1
 
         def of(family: Family, _: int, own: Any, share: Array) -> tuple[Array, Any]:
-            own = family.in_order(own) if isinstance(family, Parametrized) else own
+            own = family.in_order(own)
             means = family.mean(own)
             if means is None:
                 return share, own
@@ -252,9 +276,9 @@ class Parametrized(Components):
         """Return the components with the tied parameters equal."""
 
         def of(_: Family, j: int, own: Any) -> Any:
-            tied = {name: getattr(own, name) for name in self.within(self.tied, j)}
+            tied = {name: at(own, name) for name in self.within(self.tied, j)}
             alike = {name: pooled(value, value * 0 + 1) for name, value in tied.items()}
-            return own._replace(**alike) if alike else own
+            return replaced(own, alike)
 
         return self.each(of, components)
 
@@ -266,9 +290,11 @@ class Parametrized(Components):
         return MixtureParams(params.weights, own)
 
 
-def _keywords(family: Family) -> tuple[str, ...]:
-    """Return what `params` of a family takes."""
-    return ("weights", "components") if isinstance(family, Parametrized) else tuple(family.fields)
+def _prior_keywords(family: Family) -> tuple[str, ...]:
+    """Return what `prior` of a family takes."""
+    if isinstance(family, Parametrized):
+        return "concentration", "components"
+    return () if family.Prior is None else family.Prior._fields
 
 
 def _sorted_by(key: Array, a: Array) -> Array:

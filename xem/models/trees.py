@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from xem._arrays import Array
+from xem.families.prior import PseudoObservations
 
 
 class MixtureCoefficients(NamedTuple):
@@ -44,15 +45,24 @@ class MixturePrior(NamedTuple):
     concentration: Array | None
     """Of the Dirichlet prior of the component weights, at least 1, ``(*batch, K)``."""
     components: Any
-    """The family's prior."""
+    """The family's prior, or a tuple of that of each block."""
 
 
-class MixturePull(NamedTuple):
-    """A prior of each problem, in standardised units."""
+class MixturePseudoObservations(NamedTuple):
+    """What the prior of a mixture stands for, in standardised units; None where there is none."""
 
-    concentration: Array | None
-    """``(..., K)``."""
+    weights: PseudoObservations | None
+    """Those of the components' numbers."""
     components: Any
-    """Of the one family, or None."""
+    """Those of the family, or of each block."""
     constant: Array
-    """The terms of the log prior that depend on it alone, in data units, ``(...)``."""
+    """The terms of the log density that no parameter is in, ``(*batch)``."""
+
+
+class ProductPseudoObservations(NamedTuple):
+    """What the prior of a product stands for, in standardised units."""
+
+    parts: tuple[Any, ...]
+    """Those of the families; None where there is none."""
+    constant: Array
+    """The terms of the log density that no parameter is in, ``(*batch)``."""

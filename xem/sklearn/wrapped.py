@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from xem._arrays import Array, to_numpy
+from xem._arrays import Array, array_namespace, to_numpy
 from xem.distribution import Distribution
 from xem.em import fit
 from xem.models.mixture import Mixture as Model
@@ -32,7 +32,8 @@ class Mixture(FittedEstimator):
     Parameters
     ----------
     model : xem.Mixture
-        What to fit. Of scalar families X has one column.
+        What to fit. Of scalar families X has one column; of products those of their arrays, by
+        the names of a frame's columns if they are the same, else in order.
     init, n_init, max_iter, tol, prior
         As in `xem.fit`.
     random_state : int, RandomState instance or None
@@ -102,10 +103,12 @@ class Mixture(FittedEstimator):
                 tol=self.tol,
             )
         )
-        return self.predict(X)
+        return self.fit_.predict(self._event(X))
 
     def _event(self, X: Array) -> Array:
-        """Return the observations as the model has them: numbers or vectors."""
+        """Return the observations as the model has them: numbers, vectors, or several arrays."""
+        if isinstance(self.model.layout, tuple):
+            return self.model.for_columns(X.shape[-1]).unpacked(self._in_order(X))
         if self.model.event_rank:
             return X
         if X.shape[-1] != 1:
@@ -115,6 +118,30 @@ class Mixture(FittedEstimator):
             )
             raise ValueError(msg)
         return X[..., 0]
+
+    def _in_order(self, X: Array) -> Array:
+        """Return the columns in the order of the model, where a frame has them by its names."""
+        names, own = [name for name, _ in self.model.layout], self._names()
+        return _taken(X, [own.index(name) for name in names]) if _same(names, own) else X
+
+    def _names(self) -> list[str]:
+        """Return the names of the columns, if they have some."""
+        return list(getattr(self, "feature_names_in_", ()))
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
+        """Draw observations, those of the first component first, with the columns as in `fit`.
+
+        Returns
+        -------
+        X : array (*batch, n_samples, n_features)
+        y : integer array (*batch, n_samples)
+            Their components.
+        """
+        X, y = super().sample(n_samples)
+        if not isinstance(self.model.layout, tuple):
+            return X, y
+        names, own = [name for name, _ in self.model.layout], self._names()
+        return _taken(X, [names.index(name) for name in own]) if _same(names, own) else X, y
 
     def _keep(self, made: Any) -> None:
         """Set the attributes; complain where a problem has no fit or has not converged."""
@@ -132,3 +159,13 @@ class Mixture(FittedEstimator):
         if self.max_iter > 0 and np.any(status == int(Status.MAX_ITER)):
             msg = f"The fit did not converge. {Status.MAX_ITER.advice}"
             warnings.warn(msg, ConvergenceWarning, stacklevel=3)
+
+
+def _same(names: list[str], others: list[str]) -> bool:
+    """Whether the names are the same, in any order."""
+    return sorted(names) == sorted(others)
+
+
+def _taken(X: Array, columns: list[int]) -> Array:
+    """Return some columns in another order."""
+    return array_namespace(X).stack([X[..., i] for i in columns], axis=-1)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xem._arrays import to_numpy
+from xem.boundary import Data
 from xem.models.mixture import Alone
 from xem.result import Fit
 from xem.status import Status
@@ -39,7 +40,7 @@ def _fits(subject: Subject) -> tuple[Fit, Host]:
 
 def _log_density(subject: Subject, fitted: Fit) -> Callable[[Host], Host]:
     def density(x: Host) -> Host:
-        values = to_numpy(fitted.log_prob(subject.array(x)))
+        values = to_numpy(fitted.log_prob(subject.observations(x)))
         return np.asarray(values, dtype=np.float64)
 
     return density
@@ -110,7 +111,9 @@ def sample_is_of_density(subject: Subject) -> None:
     if not isinstance(subject.mixture, Alone):
         _compare_labels(fitted, to_numpy(drawn[1]))
         drawn = drawn[0]
-    logs, drawn = np.asarray(to_numpy(fitted.log_prob(drawn))), to_numpy(drawn)
+    logs = np.asarray(to_numpy(fitted.log_prob(drawn)))
+    data = Data.of(subject.mixture, drawn)
+    drawn = to_numpy(data.whole)
     impossible = np.sum(~np.isfinite(logs), axis=-1)
     compare_all(fitted, Value("draws without density", impossible, 0 * impossible))
     if kind.is_mixed:
@@ -214,7 +217,7 @@ def compare_scores(
     converged = np.flatnonzero(to_numpy(fitted.converged))
     found: dict[str, list[Any]] = {}
     for i in converged:
-        for name, value in scores(subject.model, fitted[int(i)], x[i], names).items():
+        for name, value in scores(subject.mixture, fitted[int(i)], x[i], names).items():
             found.setdefault(name, []).append(value)
     atol = 30 * math.sqrt(tol)
     for name, values in found.items():

@@ -97,8 +97,8 @@ def checks_are_alike(subject: Subject) -> None:
 @law
 def equivariant(subject: Subject) -> None:
     """Other units, and another origin where the family knows none, give the same fit in them."""
-    kind = subject.mixture.standardization
-    if kind == "none" or subject.fixed:
+    kinds = {own.standardization for own in subject.mixture.columns}
+    if kinds == {"none"} or subject.fixed:
         return
     x = np.ceil(subject.data() * 64) / 64  # what is positive stays so
     factor, offset = _units(subject.mixture, x.shape[2:])
@@ -115,11 +115,19 @@ def equivariant(subject: Subject) -> None:
 def _units(model: Mixture, event: tuple[int, ...]) -> tuple[Array, Array]:
     """Return by what observations are multiplied and what is added to them.
 
-    It is another number for each column where the columns need not keep one common scale.
+    It is another number for each column where the columns need not keep one common scale, and
+    1 and 0 for those of a family that knows no units.
     """
-    column = np.zeros(event) if model.isotropic or not event else np.arange(event[0])
-    origin = 1024.0 if model.standardization == "location-scale" else 0.0
-    return 0.5 * 4.0**column, origin * (-0.5) ** column
+    factor, offset = np.ones(event), np.zeros(event)
+    for own in model.columns:
+        if own.standardization == "none":
+            continue
+        place = ... if own.place is None else own.place
+        column = np.zeros(event) if own.isotropic or not event else np.arange(event[0])
+        factor[place] = (0.5 * 4.0**column)[place]
+        if own.standardization == "location-scale":
+            offset[place] = (1024.0 * (-0.5) ** column)[place]
+    return factor, offset
 
 
 @law
@@ -152,7 +160,7 @@ def pure(subject: Subject) -> None:
     host = subject.data()
     ones = np.ones_like(host, shape=host.shape[:2])
     x, weights = subject.array(host), subject.array(ones)
-    fitted = subject.fit_arrays(x, weights=weights)
+    fitted = subject.fit_arrays(subject.mixture.unpacked(x), weights=weights)
     compare_all(fitted, Value("x after the fit", to_numpy(x), host))
     compare_all(fitted, Value("weights after the fit", to_numpy(weights), ones))
     here = (array_namespace(x), x.dtype, Space.of(x).device)
@@ -168,7 +176,7 @@ def step_is_fit(subject: Subject) -> None:
     """One `em_step` from the parameters of a fit is what the fit's next iteration does."""
     x = subject.data()
     before, after = subject.fit(x, max_iter=4), subject.fit(x, max_iter=5)
-    params, log_likelihood = em_step(subject.mixture, before.params, subject.array(x))
+    params, log_likelihood = em_step(subject.mixture, before.params, subject.observations(x))
     assert_same(replace(after, params=params), after, subject.rtol)
     assert_same(replace(before, log_likelihood=log_likelihood), before, subject.rtol)
 
@@ -177,7 +185,7 @@ def step_is_fit(subject: Subject) -> None:
 def posterior_is_bayes(subject: Subject) -> None:
     """Posterior probabilities sum to 1, densities to the likelihood, in any cut of lengths."""
     x, fitted, inside = subject.data(), subject.cut, np.arange(N) < CUT
-    x, lengths = subject.array(x), subject.array(np.full(BATCH, CUT))
+    x, lengths = subject.observations(x), subject.array(np.full(BATCH, CUT))
     total = to_numpy(fitted.log_prob(x, lengths=lengths)).sum(-1)
     log_likelihood = to_numpy(fitted.log_likelihood)
     compare_all(fitted, Value("summed log density", total, log_likelihood, 10 * subject.rtol))
@@ -205,8 +213,9 @@ def converged_is_at_rest(subject: Subject) -> None:
     x, tol = subject.data(batch=2), 1e-6
     fitted = subject.fit(x, tol=tol, max_iter=100)
     params = tree_map(lambda p: to_numpy(p).astype(np.float64), fitted.params)
-    after, before = em_step(subject.mixture, params, x.astype(np.float64))
-    _, later = em_step(subject.mixture, after, x.astype(np.float64))
+    x = subject.mixture.unpacked(x.astype(np.float64))
+    after, before = em_step(subject.mixture, params, x)
+    _, later = em_step(subject.mixture, after, x)
     most = np.full(before.shape, 2 * tol * N)
     if Space.of(fitted.status).accumulator == subject.xp.float32:
         most = np.maximum(most, np.finfo(np.float32).eps * np.abs(before))

@@ -112,7 +112,7 @@ def _compare_name(fitted: Fit, value: Value) -> None:
 
 def _compare_likelihood(subject: Subject, fitted: Fit, x: Any, what: str) -> None:
     """Raise unless the log likelihood is that of the parameters that came back."""
-    total = to_numpy(fitted.log_prob(subject.array(x))).sum(-1)
+    total = to_numpy(fitted.log_prob(subject.observations(x))).sum(-1)
     value = Value(
         f"log likelihood, {what}", to_numpy(fitted.log_likelihood), total, 10 * subject.rtol
     )

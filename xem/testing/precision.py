@@ -52,7 +52,7 @@ def _variants(subject: Subject) -> Iterator[tuple[str, Host]]:
     if subject.mixture.standardization == "location-scale":
         mean, size = x.mean(axis=1, keepdims=True), x.std(axis=1, keepdims=True)
         yield ", about 10⁴", (x - mean) / size + _FAR
-    many = np.full((1,) * (subject.mixture.event_rank + 1), _MANY)
+    many = np.full((*x.shape[2:], 1), _MANY)
     inside = subject.mixture.support(many)
     if kind_of(subject.mixture).is_discrete and inside is not None and np.all(inside):
         mean, size = x.mean(axis=1, keepdims=True), x.std(axis=1, keepdims=True)
@@ -67,7 +67,11 @@ def _figures(mixture: Mixture, fitted: Any, x: Host) -> dict[str, Host]:
     if mixture.isotropic:
         size = np.broadcast_to(size.max(axis=-1, keepdims=True), size.shape)
     means = mixture.centres(full)
-    origin = centre if mixture.standardization == "location-scale" else 0 * centre
+    origin = 0 * centre
+    for own in mixture.columns:
+        if own.standardization == "location-scale":
+            place = (..., slice(None) if own.place is None else own.place)
+            origin[place] = centre[place]
     found = dict(named_leaves(mixture.standardize(full, origin, size)))
     if means is not None:
         found["mean"] = (means - centre[:, None]) / size[:, None]

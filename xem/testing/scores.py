@@ -12,9 +12,9 @@ from xem._tree import named_leaves, tree_map
 from xem.distribution import Distribution
 from xem.families.base import Family
 from xem.families.fields import Field
-from xem.models.mixture import Mixture, as_mixture
+from xem.models.mixture import Alone, Mixture, as_mixture
 from xem.result import Fit
-from xem.testing.subject import fields_of
+from xem.testing.subject import columns_of, fields_of
 
 Host = np.ndarray[Any, Any]
 
@@ -42,21 +42,26 @@ def scores(
     dict of str to array (coordinates,)
         0 where a coordinate is at a boundary.
     """
-    mixture, fields, x = as_mixture(model), fields_of(model), x.astype(np.float64)
+    mixture, fields, x = as_mixture(model), _fields(model), x.astype(np.float64)
     params = tree_map(lambda p: np.asarray(to_numpy(p), dtype=np.float64), fitted.params)
     places = dict(named_leaves(params))
     found = {}
     for name, value in places.items():
-        free = fields[name].is_estimated and not mixture.holds(name)
+        free = fields[name].is_estimated and name not in mixture.fixed_names
         if not free or (names is not None and name not in names):
             continue
         ends = [
             _log_likelihood(mixture, params, name, each, x)
-            for each in _moved(fields[name], value, x)
+            for each in _moved(fields[name], value, columns_of(model, name, x))
         ]
         slope = (ends[0] - ends[1]) / (2 * _STEP * len(x))
         found[name] = np.where(np.isfinite(slope), slope, np.inf)
     return found
+
+
+def _fields(model: Family) -> dict[str, Field]:
+    """Return the fields of the parameters that a fit of a model has, by dotted name."""
+    return fields_of(model.component if isinstance(model, Alone) else model)
 
 
 def _log_likelihood(mixture: Mixture, params: Any, name: str, values: Host, x: Host) -> Host:
@@ -77,7 +82,7 @@ def _log_likelihood(mixture: Mixture, params: Any, name: str, values: Host, x: H
     full = mixture.from_user(put(params))
     full = mixture.projected(full, full.weights)
     own = Distribution(mixture, mixture.to_user(full))
-    total: Host = np.asarray(own.log_prob(x)).sum(-1)
+    total: Host = np.asarray(own.log_prob(mixture.unpacked(x))).sum(-1)
     return total
 
 

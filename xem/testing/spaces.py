@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem.families.base import Family
-from xem.models.mixture import Mixture
+from xem.families.composite import Composite
 
 Host = np.ndarray[Any, Any]
 Density = Callable[[Host], Host]
@@ -42,7 +42,8 @@ class Kind(NamedTuple):
 
 def kind_of(model: Family) -> Kind:
     """Return what values the observations of a model have, from its support."""
-    inside = _supported(model, _BETWEEN)
+    columns = [_supported(model, _BETWEEN, j) for j in range(_n_columns(model))]
+    inside = np.any(columns, axis=0)
     discrete = not inside.any()
     leaves = [not _supported(leaf, _BETWEEN).any() for leaf in _leaves(model)]
     positive = not discrete and not inside[_BETWEEN < 0].any()
@@ -50,16 +51,27 @@ def kind_of(model: Family) -> Kind:
 
 
 def _leaves(model: Family) -> list[Family]:
-    if not isinstance(model, Mixture):
+    if not isinstance(model, Composite):
         return [model]
-    return [leaf for family, _ in model.blocks for leaf in _leaves(family)]
+    return [leaf for family in model.members for leaf in _leaves(family)]
 
 
-def _supported(model: Family, values: Host) -> Host:
+def _n_columns(model: Family) -> int:
+    """Return how many kinds of columns observations may have."""
+    *_, last = model.columns
+    return 1 if last.place is None or last.place.stop is None else int(last.place.stop)
+
+
+def _supported(model: Family, values: Host, column: int = 0) -> Host:
     """Return which numbers a column can have, bool ``(m,)``."""
-    x = values if model.event_rank == 0 else values[None, :]
+    if model.event_rank == 0:
+        inside = model.support(values)
+        return np.ones(values.shape, bool) if inside is None else np.asarray(inside)
+    x = np.zeros((_n_columns(model), len(values)))
+    x = np.array(model.filled(x, np.zeros(x.shape, bool)))
+    x[column] = values
     inside = model.support(x)
-    return np.ones(values.shape, bool) if inside is None else np.asarray(inside).reshape(-1)
+    return np.ones(values.shape, bool) if inside is None else np.asarray(inside)[column]
 
 
 class Lattice(NamedTuple):
@@ -71,7 +83,10 @@ class Lattice(NamedTuple):
     def about(cls, model: Family, x: Host) -> Lattice | None:
         """Return all values near observations ``(batch, n, *event)``; None if they are too many."""
         columns = x.reshape(-1, x.shape[2] if x.ndim > 2 else 1).T
-        values = tuple(_whole_numbers(model, column) for column in columns)
+        several = _n_columns(model) > 1
+        values = tuple(
+            _whole_numbers(model, column, j if several else 0) for j, column in enumerate(columns)
+        )
         count = math.prod(len(v) for v in values)
         return cls(values) if len(values) == 1 or count <= _MOST_POINTS else None
 
@@ -91,12 +106,12 @@ class Lattice(NamedTuple):
         return np.where(known, place, -1)
 
 
-def _whole_numbers(model: Family, column: Host) -> Host:
+def _whole_numbers(model: Family, column: Host, place: int) -> Host:
     """Return the whole numbers of the support, as far as a count may lie from some others."""
     low, high = float(column.min()), float(column.max())
     reach = high - low + 12 * math.sqrt(max(abs(low), abs(high))) + 50
     values = np.arange(math.floor(low - reach), math.ceil(high + reach) + 1, dtype=np.float64)
-    inside: Host = values[_supported(model, values)]
+    inside: Host = values[_supported(model, values, place)]
     return inside
 
 

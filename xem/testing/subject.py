@@ -12,13 +12,15 @@ import numpy as np
 
 from xem._arrays import Array, Space, to_numpy
 from xem._tree import named_leaves
+from xem.boundary import Data
 from xem.em import fit
 from xem.families.base import Family
 from xem.families.fields import Field
 from xem.models.mixture import Mixture, as_mixture
+from xem.models.product import Product
 from xem.result import Fit
 
-Draw = Callable[[np.random.Generator, tuple[int, ...]], "np.ndarray[Any, Any]"]
+Draw = Callable[[np.random.Generator, tuple[int, ...]], Any]
 
 BATCH, N = 6, 60
 """How many problems the laws draw, and of how many observations each."""
@@ -52,7 +54,7 @@ class Subject:
         The model: a mixture, or any other family.
     draw : callable
         ``draw(rng, (batch, n))`` returns host observations that the model can have, of that
-        shape; for vectors ``(batch, n, d)``.
+        shape; for vectors ``(batch, n, d)``; of products a mapping of such arrays.
     xp : module
         The array namespace to run in.
     device : device
@@ -91,7 +93,12 @@ class Subject:
     @property
     def mixture(self) -> Mixture:
         """The model as a mixture: a family by itself is one of one component."""
-        return as_mixture(self.model)
+        return as_mixture(self.model).bound(self._shape)
+
+    @cached_property
+    def _shape(self) -> Any:
+        """The shape of one observation, as `Family.event_of` has it."""
+        return Data.of(self.model, self.draw(np.random.default_rng(0), (1, 1))).shape
 
     @property
     def rtol(self) -> float:
@@ -99,8 +106,9 @@ class Subject:
         return 1e-8 if self.dtype == "float64" else 2e-3
 
     def data(self, seed: int = 0, batch: int = BATCH, n: int = N) -> np.ndarray[Any, Any]:
-        """Return host observations, in the subject's dtype."""
-        return self.draw(np.random.default_rng(seed), (batch, n)).astype(self.dtype)
+        """Return host observations, in the subject's dtype: of products in one array."""
+        drawn = self.draw(np.random.default_rng(seed), (batch, n))
+        return np.asarray(Data.of(self.model, drawn).whole.astype(self.dtype))
 
     def array(self, host: Any) -> Array:
         """Return a host array where the subject runs."""
@@ -109,14 +117,18 @@ class Subject:
         space = Space.of(self.xp.asarray([0.0], dtype=self.xp.float32, device=self.device))
         return space.array(host.astype(kind), getattr(space.xp, kind))
 
+    def observations(self, host: Any) -> Any:
+        """Return host observations where the subject runs, as callers have them."""
+        return self.mixture.unpacked(self.array(host))
+
     def fit(self, x: Any, **options: Any) -> Fit:
         """Fit host observations for a fixed number of iterations."""
         for name in ("weights", "lengths"):
             if options.get(name) is not None:
                 options[name] = self.array(options[name])
-        return self.fit_arrays(self.array(x), **options)
+        return self.fit_arrays(self.observations(x), **options)
 
-    def fit_arrays(self, x: Array, **options: Any) -> Fit:
+    def fit_arrays(self, x: Any, **options: Any) -> Fit:
         """Fit observations that are where the subject runs."""
         given: dict[str, Any] = {name: list(values) for name, values in self.fixed}
         if given:
@@ -127,6 +139,9 @@ class Subject:
 
 def fields_of(model: Family) -> dict[str, Field]:
     """Return the fields of all parameters by dotted name."""
+    if isinstance(model, Product):
+        parts = model.options().items()
+        return {f"{n}.{own}": field for n, f in parts for own, field in fields_of(f).items()}
     if not isinstance(model, Mixture):
         return dict(model.fields)
     found = {"weights": Field("simplex", None, (model.n_components,))}
@@ -134,6 +149,19 @@ def fields_of(model: Family) -> dict[str, Field]:
         path = f"components.{j}." if model.is_in_blocks else "components."
         found |= {path + name: field for name, field in fields_of(family).items()}
     return found
+
+
+def columns_of(model: Family, name: str, x: Any) -> Any:
+    """Return the columns of host observations that a parameter with a dotted name is about."""
+    first, _, rest = name.partition(".")
+    if isinstance(model, Product):
+        return columns_of(model.options()[first], rest, model.unpacked(x)[first])
+    if not isinstance(model, Mixture) or first == "weights":
+        return x
+    if model.is_in_blocks:
+        number, _, rest = rest.partition(".")
+        return columns_of(model.members[int(number)], rest, x)
+    return columns_of(model.component, rest if first == "components" else name, x)
 
 
 def is_rounded(subject: Subject) -> bool:

@@ -1,0 +1,199 @@
+"""Conjugate priors of Normal components, in any dimension.
+
+A component's mean is Normal around ``loc`` with the component's own covariance divided by
+``shrinkage``; its covariance is inverse Wishart with ``df`` degrees of freedom and the matrix
+``scale``. Along the axes, each variance is scaled inverse chi-squared, which is the same in
+one dimension; the one variance of a ball stands for all of its columns (Fraley and Raftery
+2007, *Journal of Classification* 24, 155, sections 3 and 4).
+
+It stands for ``shrinkage`` observations with the mean ``loc`` and the scatter ``scale``, which the
+covariance is divided by more of than the mean is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xem._arrays import Array, array_namespace
+from xem._linalg import cholesky, diagonal, from_diagonal
+from xem.families.covariances import Covariance, Moments
+from xem.families.given import Context
+from xem.families.prior import Conjugate, PseudoObservations
+from xem.special import log_gamma
+
+_SHRINKAGE = 0.01
+
+
+class NormalInverseWishart(NamedTuple):
+    """The parameters of the prior; what is None follows from the data of each problem.
+
+    The values that follow are those of Fraley and Raftery (2007).
+    """
+
+    loc: Array | None = None
+    """Where means are drawn to, ``(*batch, *event)``; the data's mean."""
+    shrinkage: Array | None = None
+    """How many observations that counts for, ``(*batch,)``; 0.01."""
+    df: Array | None = None
+    """Degrees of freedom of the covariances, ``(*batch,)``; d + 2."""
+    scale: Array | None = None
+    """Their matrix, like one covariance; the data's covariance divided by ``K^(2/d)``, or for
+    covariances along the axes the mean of its variances, divided likewise. K is how many
+    components of the model have a place."""
+
+
+def usual(
+    loc: Array, covariance: Array, n_clusters: int, total_weight: Array, d: int
+) -> NormalInverseWishart:
+    """Return Fraley and Raftery's prior, from the mean and the covariance of the data."""
+    xp = array_namespace(total_weight)
+    unbiased = total_weight / xp.where(total_weight > 1, total_weight - 1, 1.0)
+    share = unbiased * float(n_clusters) ** (-2 / d)
+    share = share[(..., *(None,) * (covariance.ndim - share.ndim))]
+    shrinkage = xp.full_like(total_weight, _SHRINKAGE)
+    return NormalInverseWishart(
+        loc, shrinkage, xp.full_like(shrinkage, d + 2.0), covariance * share
+    )
+
+
+@dataclass(frozen=True)
+class ConjugateOfNormals(Conjugate):
+    """The prior of components with one covariance model.
+
+    Attributes
+    ----------
+    structure : Covariance
+        A conjugate one. Scalars have variances ``(..., K, 1)``.
+    is_scalar : bool
+        Whether it is of numbers, not of vectors.
+    """
+
+    structure: Covariance
+    is_scalar: bool
+
+    def shapes(self, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each parameter of the prior of one problem."""
+        scale = event if self.structure.is_diagonal else (*event, *event)
+        scale = () if self.structure.isotropic else scale
+        return {"loc": event, "shrinkage": (), "df": (), "scale": scale}
+
+    def check(self, path: str, given: Any, host: Any, event: tuple[int, ...]) -> None:
+        """Raise unless the host parameters of a prior are ones that it can have."""
+        is_matrix = not self.structure.is_diagonal
+        least = math.prod(event) - 1 if is_matrix else 0
+        wanted: dict[str, tuple[str, Callable[[Any], Any]]] = {
+            "loc": ("finite numbers", np.isfinite),
+            "shrinkage": ("finite numbers above 0", _above(0)),
+            "df": (f"finite numbers above {least}", _above(least)),
+            "scale": ("a symmetric, positive definite matrix", _definite)
+            if is_matrix
+            else ("finite numbers above 0", _above(0)),
+        }
+        for name, (words, sound) in wanted.items():
+            values = getattr(host, name)
+            if values is not None and not np.all(sound(values)):
+                msg = f"{path}{name} is {values.tolist()!r:.80}; expected {words}"
+                raise ValueError(msg)
+
+    def standardized(
+        self,
+        prior: NormalInverseWishart,
+        context: Context,
+        n_clusters: int,
+        covariance: Callable[[], Array],
+    ) -> NormalInverseWishart:
+        """Return a prior in standardised units, with what its parameters lack.
+
+        ``loc`` is ``(*batch, d)``, of numbers d is 1; ``scale`` like one covariance of the steps.
+        """
+        loc, own, unit = prior.loc, prior.scale, self._columns(context.scale)
+        if loc is not None:
+            loc = loc if context.origin is None else loc - context.origin.value
+            loc = (self._columns(loc) - self._columns(context.centre)) / unit
+        if own is not None:
+            own = self._rescaled(own, unit)
+        spread = own
+        if own is None:
+            spread = self._spread(context, unit)
+            spread = spread if self.structure.is_diagonal else _regular(covariance(), context)
+        middle, d = self._columns(context.mean), unit.shape[-1]
+        default = usual(middle, spread, n_clusters, context.total_weight, d)
+        pairs = zip((loc, prior.shrinkage, prior.df, own), default, strict=True)
+        return NormalInverseWishart(*(other if own is None else own for own, other in pairs))
+
+    def pseudo_observations(
+        self, prior: Any, n_components: int, context: Context
+    ) -> PseudoObservations:
+        """Return observations of which the mode of the posterior is made as the maximum.
+
+        Of a covariance that several components or columns share, each has its part.
+        """
+        loc, shrinkage, df, scale = prior
+        d = loc.shape[-1]
+        shared = n_components if self.structure.one_for_all else 1
+        shared = shared * d if self.structure.isotropic else shared
+        extra = 2 if self.structure.is_diagonal else d + 1
+        moments = Moments(loc, scale / shared, 1 + (df + extra) / shared)
+        if self.is_scalar:
+            moments = Moments(loc[..., 0], moments.scatter[..., 0], moments.count)
+        return PseudoObservations(shrinkage, moments, self._constant(prior, n_components, context))
+
+    def _constant(self, prior: Any, n_components: int, context: Context) -> Array:
+        """Return the terms of the log prior, in data units, that depend on it alone, ``(...)``."""
+        unit, (_, shrinkage, df, scale) = self._columns(context.scale), prior
+        xp, d = array_namespace(unit), unit.shape[-1]
+        log_unit = xp.sum(xp.log(unit), axis=-1)
+        of_mean = 0.5 * d * xp.log(shrinkage / (2 * math.pi)) - log_unit
+        if self.structure.is_diagonal:
+            free = 1 / d if self.structure.isotropic else 1.0
+            logs = xp.sum(xp.log(scale / 2), axis=-1)
+            of_one = free * (0.5 * df * logs - 2 * log_unit)
+        else:
+            log_det = 2 * xp.sum(xp.log(diagonal(cholesky(scale))), axis=-1)
+            of_one = 0.5 * df * (log_det - d * math.log(2)) - (d + 1) * log_unit
+        count = 1 if self.structure.one_for_all else n_components
+        return n_components * of_mean + count * (of_one - self._log_gammas(df, d))
+
+    def _log_gammas(self, df: Array, d: int) -> Array:
+        """Return the log of the gamma function of the degrees of freedom of one covariance."""
+        if not self.structure.is_diagonal:
+            terms = [log_gamma((df - j) / 2) for j in range(d)]
+            return d * (d - 1) / 4 * math.log(math.pi) + sum(terms)
+        return log_gamma(df / 2) * (1 if self.structure.isotropic else d)
+
+    def _columns(self, x: Array) -> Array:
+        return x[..., None] if self.is_scalar else x
+
+    def _rescaled(self, scale: Array, unit: Array) -> Array:
+        """Return a given scale in standardised units, like one covariance of the steps."""
+        if not self.structure.is_diagonal:
+            return scale / unit[..., :, None] / unit[..., None, :]
+        if self.structure.isotropic or self.is_scalar:
+            scale = scale[..., None]
+        return scale / unit / unit
+
+    def _spread(self, context: Context, unit: Array) -> Array:
+        """Return the mean variance of the data's columns, in the unit of each, ``(..., d)``."""
+        xp = array_namespace(unit)
+        ratio = unit[..., None, :] / unit[..., :, None]
+        return xp.mean(self._columns(context.metric)[..., None, :] * ratio * ratio, axis=-1)
+
+
+def _regular(covariance: Array, context: Context) -> Array:
+    """Return a covariance with the metric of the columns that have no spread."""
+    xp = array_namespace(covariance)
+    return covariance + from_diagonal(xp.where(context.variance > 0, 0.0, context.metric))
+
+
+def _above(least: float) -> Callable[[Any], Any]:
+    return lambda values: np.isfinite(values) & (values > least)
+
+
+def _definite(values: Any) -> Any:
+    symmetric = np.allclose(values, np.swapaxes(values, -1, -2), rtol=1e-6, atol=0)
+    return symmetric and np.all(np.isfinite(values)) and np.all(np.linalg.eigvalsh(values) > 0)

@@ -1,0 +1,653 @@
+"""Products of families: an observation is made of several independent ones."""
+
+from __future__ import annotations
+
+import keyword
+import math
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial, reduce
+from itertools import accumulate, pairwise
+from operator import add, and_, or_
+from typing import Any, Self
+
+import numpy as np
+
+from xem._arrays import Array, Space, aligned, array_namespace
+from xem._linalg import total
+from xem._tree import named_leaves, tree_map
+from xem.families.base import Family
+from xem.families.columns import Columns, n_columns
+from xem.families.composite import Composite, combined
+from xem.families.given import Given
+from xem.models.trees import ProductPseudoObservations
+
+
+def _n_clusters(each: Iterable[int]) -> int:
+    """Return how many clusters a start makes: one for each choice of a cluster of each family."""
+    found = [count for count in each if count]
+    return math.prod(found) if found else 0
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Product(Composite):
+    """Observations of several kinds, each with a family of its own, independent of one another.
+
+    Data are a mapping with an array for each of them. In a mixture of products, what belongs
+    together is independent within a component: a mixture of a count and a length, say.
+
+    Parameters
+    ----------
+    **families : Family
+        The families by the names of their arrays. A product among them has a mapping for its
+        array.
+
+    Notes
+    -----
+    The columns of the arrays stand side by side in one array of vectors when steps are made; each
+    is standardised as its own family allows. Integers among them are fitted as floating numbers.
+
+    Examples
+    --------
+    >>> import xem
+    >>> model = xem.Mixture(xem.Product(delay=xem.Normal(), stops=xem.Poisson()), 2)
+    >>> model.n_parameters()
+    7
+    """
+
+    names: tuple[str, ...]
+    families: tuple[Family, ...]
+    widths: tuple[int | None, ...] = field(default=(), init=False)
+    """How many columns each family has; None until the data are known."""
+
+    event_rank = 1
+
+    def __init__(self, **families: Family) -> None:
+        wrong = [name for name, own in families.items() if not isinstance(own, Family)]
+        if wrong or not families:
+            given = f"{wrong[0]} is {families[wrong[0]]!r}" if wrong else "it has no families"
+            msg = f"{given}; pass families by name: xem.Product(delay=xem.Normal(), …)"
+            raise TypeError(msg)
+        odd = [
+            n for n in families if not n.isidentifier() or keyword.iskeyword(n) or n.startswith("_")
+        ]
+        if odd:
+            msg = f"{odd[0]!r} is no name of a parameter; expected a word that starts with a letter"
+            raise ValueError(msg)
+        object.__setattr__(self, "names", tuple(families))
+        object.__setattr__(self, "families", tuple(families.values()))
+        object.__setattr__(self, "widths", tuple(map(_width, families.values())))
+
+    def __repr__(self) -> str:
+        """Return how it is made."""
+        own = zip(self.names, self.families, strict=True)
+        return f"Product({', '.join(f'{name}={family!r}' for name, family in own)})"
+
+    def options(self) -> dict[str, Any]:
+        """Return what it is made with."""
+        return dict(zip(self.names, self.families, strict=True))
+
+    @property
+    def Params(self) -> Any:  # noqa: N802
+        """The named tuple of the parameters of the families."""
+        return product_type(self.names)
+
+    @property
+    def members(self) -> tuple[Family, ...]:
+        """The families."""
+        return self.families
+
+    def of_members(self, families: list[Any]) -> Self:
+        """Return the product of other families of the same columns."""
+        return self._with(families, self.widths)
+
+    def _with(self, families: Iterable[Any], widths: tuple[int | None, ...]) -> Self:
+        twin = type(self)(**dict(zip(self.names, families, strict=True)))
+        object.__setattr__(twin, "widths", widths)
+        return twin
+
+    # where the columns are
+
+    @property
+    def layout(self) -> Any:
+        """The names of the arrays, each with its layout."""
+        return tuple((name, own.layout) for name, own in self.options().items())
+
+    def bound(self, event: Any) -> Self:
+        """Return the product for observations of a shape."""
+        inner = [family.bound(own) for family, own in zip(self.families, event, strict=True)]
+        return self._with(inner, tuple(map(n_columns, event)))
+
+    def for_columns(self, count: int) -> Self:
+        """Return the product for so many columns in all; those of one family follow from it."""
+        lacking = [i for i, width in enumerate(self.widths) if width is None]
+        known = sum(width for width in self.widths if width is not None)
+        if len(lacking) > 1 or known + len(lacking) > count or (not lacking and known < count):
+            wanted = f"{known}, and vectors of {len(lacking)} families" if lacking else str(known)
+            msg = f"there are {count} columns; {self} has {wanted}"
+            raise ValueError(msg)
+        if not lacking:
+            return self
+        rest, families, widths = count - known, list(self.families), list(self.widths)
+        families[lacking[0]], widths[lacking[0]] = families[lacking[0]].for_columns(rest), rest
+        return self._with(families, tuple(widths))
+
+    def event_of(self, params: Any) -> tuple[Any, ...]:
+        """Return the shapes of one observation."""
+        return tuple(family.event_of(own) for family, own in self.parts(params))
+
+    @property
+    def _places(self) -> list[slice]:
+        """Where the columns of each family are."""
+        if None in self.widths:
+            pairs = zip(self.names, self.widths, strict=True)
+            lacking = [name for name, width in pairs if width is None]
+            msg = (
+                f"the lengths of the vectors {lacking} are not known: give the shape of each, such "
+                "as ((), (3,))"
+            )
+            raise ValueError(msg)
+        ends: Any = accumulate(self.widths, initial=0)
+        return [slice(*pair) for pair in pairwise(ends)]
+
+    def events(self) -> list[tuple[int, ...]]:
+        """Return the shape of an observation of each family, in one array."""
+        pairs = zip(self.families, self._places, strict=True)
+        return [(own.stop - own.start,) if family.event_rank else () for family, own in pairs]
+
+    def cut(self, a: Array, behind: int = 0) -> list[Array]:
+        """Return the columns of each family of an array with some axes behind the columns."""
+        rest = (slice(None),) * behind
+        return [
+            a[(..., place if family.event_rank else place.start, *rest)]
+            for family, place in zip(self.families, self._places, strict=True)
+        ]
+
+    def _joined(self, parts: list[Array], behind: int = 0) -> Array:
+        """Return what `cut` cuts in one array."""
+        rest = (slice(None),) * behind
+        whole = [
+            own if family.event_rank else own[(..., None, *rest)]
+            for family, own in zip(self.families, parts, strict=True)
+        ]
+        return array_namespace(*whole).concat(whole, axis=-1 - behind)
+
+    def each(self, function: Callable[..., Any], *trees: Any) -> Any:
+        """Return the tree of ``function(family, *its parts of trees)``."""
+        parts = zip(self.families, *trees, strict=True)
+        return self.Params(*(function(*own) for own in parts))
+
+    def _given(self, given: Given) -> list[Given]:
+        """Return what the M-step of each family has to go by."""
+        context = given.context
+        priors = (None,) * len(self.names) if given.prior is None else given.prior.parts
+        cuts = {name: self.cut(getattr(context, name)) for name in _OF_COLUMNS}
+        return [
+            Given(
+                context._replace(**{k: own[i] for k, own in cuts.items()}, prior=None, origin=None),
+                given.depth,
+                priors[i],
+                within(given.fixed, name),
+                within(given.tied, name),
+            )
+            for i, name in enumerate(self.names)
+        ]
+
+    @property
+    def columns(self) -> tuple[Columns, ...]:
+        """What holds of the columns of each family."""
+        found = []
+        for name, family, place in zip(self.names, self.families, self._places, strict=True):
+            for own in family.columns:
+                first, last, _ = (own.place or slice(None)).indices(place.stop - place.start)
+                where = slice(place.start + first, place.start + last)
+                spread = frozenset(f"{name}.{parameter}" for parameter in own.spread)
+                found.append(own._replace(place=where, spread=spread))
+        return tuple(found)
+
+    # what follows from the families
+
+    def _dotted(self, name: str) -> frozenset[str]:
+        """Return the parameters that a property of each family names."""
+        own = self.options().items()
+        return frozenset(f"{n}.{inner}" for n, family in own for inner in getattr(family, name))
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The parameters by dotted name."""
+        return tuple(f"{n}.{own}" for n, f in self.options().items() for own in f.parameter_names)
+
+    @property
+    def tieable(self) -> frozenset[str]:  # type: ignore[override]
+        """Parameters that components can share by name."""
+        return self._dotted("tieable")
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """The parameters of which a family makes one for all components."""
+        return self._dotted("shared")
+
+    @property
+    def spread(self) -> frozenset[str]:
+        """Parameters that cannot be estimated from equal values."""
+        return self._dotted("spread")
+
+    @property
+    def fixed_names(self) -> frozenset[str]:
+        """The parameters that a model inside holds fixed."""
+        return self._dotted("fixed_names")
+
+    has_one_unit = False
+    n_clusters = combined("n_clusters", _n_clusters)
+    n_distinct = combined("n_distinct", max)
+    embeds = combined("embeds", any)
+    has_carrier = combined("has_carrier", any)
+
+    def alone(self) -> Self:
+        """Return the product for problems of one component."""
+        return self._made_of([family.alone() for family in self.families])
+
+    def shapes(self, n_components: int, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each parameter of one problem, as callers give it."""
+        parts = zip(self.options().items(), self.events(), strict=True)
+        return {
+            f"{n}.{own}": shape
+            for (n, family), inner in parts
+            for own, shape in family.shapes(n_components, inner).items()
+        }
+
+    def parameter_sizes(self, n_components: int, event: tuple[int, ...]) -> dict[str, int]:
+        """Return how many free numbers each parameter of all components holds."""
+        parts = zip(self.options().items(), self.events(), strict=True)
+        return {
+            f"{n}.{own}": size
+            for (n, family), inner in parts
+            for own, size in family.parameter_sizes(n_components, inner).items()
+        }
+
+    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+        """Return how many numbers an observation takes in a tile, at the peak of a step."""
+        parts = zip(self.families, self.events(), strict=True)
+        return sum(own.footprint(n_components, inner, on_host=on_host) for own, inner in parts)
+
+    def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
+        """Whether a compiler makes one loop of a step: not of several families."""
+        return False
+
+    def varentropy(self, event: tuple[int, ...]) -> float | None:
+        """Return the sum of those of the families, where all have one."""
+        parts = zip(self.families, self.events(), strict=True)
+        found = [family.varentropy(inner) for family, inner in parts]
+        return None if None in found else sum(found)  # type: ignore[arg-type]
+
+    # observations
+
+    def support(self, x: Array) -> Array | None:
+        """Return which finite observations the families can have, column by column."""
+        parts = list(zip(self.families, self.cut(x, 1), strict=True))
+        found = [family.support(own) for family, own in parts]
+        if all(own is None for own in found):
+            return None
+        xp = array_namespace(x)
+        inside = [
+            xp.ones_like(own, dtype=xp.bool) if mask is None else mask
+            for mask, (_, own) in zip(found, parts, strict=True)
+        ]
+        return self._joined(inside, 1)
+
+    def filled(self, x: Array, there: Array) -> Array:
+        """Return observations with what the families can have elsewhere."""
+        there = array_namespace(x).broadcast_to(there, x.shape)
+        parts = zip(self.families, self.cut(x, 1), self.cut(there, 1), strict=True)
+        return self._joined([family.filled(*own) for family, *own in parts], 1)
+
+    def log_carrier(self, x: Array) -> Array | None:
+        """Return the sum of those of the families that have one."""
+        parts = zip(self.families, self.cut(x, 1), strict=True)
+        found = [family.log_carrier(own) for family, own in parts if family.has_carrier]
+        return reduce(add, found) if found else None
+
+    def embed(self, x: Array) -> Array:
+        """Return what starts cluster of observations: of each column, what its family says."""
+        parts = zip(self.families, self.cut(x, 1), strict=True)
+        return self._joined([family.embed(own) for family, own in parts], 1)
+
+    # the E-step
+
+    def precompute(self, params: Any, offset: Array) -> Any:
+        """Return what a pass over the observations needs of each family."""
+        nothing = array_namespace(offset).zeros_like(offset)
+        offsets = [offset] + [nothing] * (len(self.names) - 1)
+        return self.each(lambda f, own, more: f.precompute(own, more), params, offsets)
+
+    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
+        """Return the sum of the log densities ``(*lead, n)``, and what the families keep."""
+        parts = zip(self.families, coefficients, self.cut(x, 1), strict=True)
+        pairs = [family.log_prob(own, part) for family, own, part in parts]
+        return reduce(add, (logs for logs, _ in pairs)), tuple(kept for _, kept in pairs)
+
+    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> Any:
+        """Return the sums of each family."""
+        *others, _ = self.names
+        mine = [responsibilities + 0.0 for _ in others]  # each may overwrite its own
+        return self.each(
+            lambda f, *own: f.sums(*own), coefficients, kept, [*mine, responsibilities]
+        )
+
+    def sums_from_labels(
+        self, coefficients: Any, x: Array, assigned: Array, centres: Array
+    ) -> tuple[Array, Any]:
+        """Return the summed weights and the sums of observations that are assigned to clusters."""
+        xp, parts = array_namespace(assigned), iter(self.cut(centres))
+
+        def of(family: Family, own: Any, mine: Array) -> Any:
+            middles = next(parts)
+            joined = _grouped(assigned, middles, family, 1)
+            means = _grouped(middles, middles, family, family.event_rank, mean=True)
+            return family.sums_from_labels(own, mine, joined, means)[1]
+
+        whole = xp.sum(total(assigned), axis=-1)
+        return whole, self.each(of, coefficients, self.cut(x, 1))
+
+    def strained(self, params: Any, coefficients: Any, given: Given, space: Space) -> Array | None:
+        """Return which components a family's fast form of the step is not for.
+
+        All columns stay centred, whatever it costs the digits of one: others may need it.
+        """
+        parts = zip(self.families, params, coefficients, self._given(given), strict=True)
+        found = [f.strained(own, mine, go, space) for f, own, mine, go in parts if f is not f.exact]
+        each = [own for own in found if own is not None]
+        return reduce(or_, each) if each else None
+
+    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Any) -> Array | None:
+        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood."""
+        parts = zip(self.families, full, ready, sums, strict=True)
+        found = [f.rounded_off(own, rounded, counts, mine) for f, own, rounded, mine in parts]
+        each = [own for own in found if own is not None]
+        return reduce(add, each) if each else None
+
+    # parameters
+
+    def params(self, **parameters: Any) -> Any:
+        """Return parameters of this product, as a start or to hold fixed.
+
+        Parameters
+        ----------
+        **parameters : mapping of str to array, or parameters of the family
+            Of each family, by its name; what is left out is started by `xem.fit`.
+
+        Raises
+        ------
+        TypeError
+            If a name is unknown, or has no mapping.
+        """
+        self._check_names(parameters)
+        return self.each(
+            lambda family, name: _params_of(family, name, parameters.get(name)), self.names
+        )
+
+    def _check_names(self, parameters: Mapping[str, Any]) -> None:
+        """Raise where something is not of the families."""
+        unknown = sorted(set(parameters) - set(self.names))
+        if unknown:
+            msg = f"unknown families {unknown}; this product has {list(self.names)}"
+            raise TypeError(msg)
+
+    def parts(self, params: Any) -> list[tuple[Family, Any]]:
+        """Return the families, each with its parameters."""
+        return list(zip(self.families, params, strict=True))
+
+    def valid(self, params: Any) -> Array:
+        """Return which components have parameters that all families allow."""
+        parts = self.parts(params)
+        return reduce(and_, (f.valid(own) for f, own in parts if _is_given(own)))
+
+    def representable(self, params: Any) -> Array:
+        """Return which components' parameters the dtype can hold."""
+        parts = self.parts(params)
+        return reduce(and_, (f.representable(own) for f, own in parts if f.parameter_names))
+
+    def standardize(self, params: Any, centre: Array, scale: Array) -> Any:
+        """Return the parameters of ``(x - centre) / scale``; fields of None stay None."""
+        own = self.cut(centre), self.cut(scale)
+        return self.each(lambda f, p, *unit: f.standardize(p, *unit), params, *own)
+
+    def unstandardize(self, params: Any, centre: Array, scale: Array) -> Any:
+        """Return the parameters of ``x`` from those of ``(x - centre) / scale``."""
+        own = self.cut(centre), self.cut(scale)
+        return self.each(lambda f, p, *unit: f.unstandardize(p, *unit), params, *own)
+
+    def to_user(self, params: Any) -> Any:
+        """Return parameters as callers see them."""
+        return self.each(lambda f, own: f.to_user(own), params)
+
+    def from_user(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
+        """Return callers' parameters as the steps see them."""
+        return self.each(
+            lambda f, own, inner: f.from_user(own, n_components, inner), params, self.events()
+        )
+
+    def in_order(self, params: Any) -> Any:
+        """Return the parameters with the components inside in canonical order."""
+        return self.each(lambda f, own: f.in_order(own), params)
+
+    def projected(self, params: Any, weights: Array) -> Any:
+        """Return parameters that the families have, from given ones that may be too general."""
+        return self.each(lambda f, own: f.projected(own, weights), params)
+
+    def mean(self, params: Any) -> Array | None:
+        """Return the means of the columns; None where a family has none."""
+        means = [family.mean(own) for family, own in self.parts(params)]
+        return None if any(own is None for own in means) else self._joined(means)
+
+    # priors
+
+    @property
+    def Prior(self) -> Any:  # noqa: N802
+        """The named tuple of the priors of the families."""
+        return self.Params
+
+    def prior(self, **parameters: Any) -> Any:
+        """Return a prior of this product's parameters.
+
+        Parameters
+        ----------
+        **parameters : mapping of str to array
+            What `prior` of a family takes, by the family's name; one that is left out has none.
+
+        Raises
+        ------
+        TypeError
+            If a name is unknown, or has no mapping.
+        """
+        self._check_names(parameters)
+        for name, given in parameters.items():
+            if not isinstance(given, Mapping | None):
+                msg = f"{name} is {given!r}; pass a mapping, such as {name}=dict(concentration=…)"
+                raise TypeError(msg)
+        return self.each(
+            lambda family, name: family.prior(**own) if (own := parameters.get(name)) else None,
+            self.names,
+        )
+
+    def prior_of_data(self) -> Any:
+        """Return the prior that follows from the data, or raise where a family has none."""
+        return self.each(lambda family: family.prior_of_data())
+
+    def prepared_prior(
+        self,
+        prior: Any,
+        n_components: int,
+        given: Given,
+        n_clusters: int,
+        covariance: Callable[[], Array],
+    ) -> ProductPseudoObservations:
+        """Return what a prior of so many components of each problem stands for."""
+        parts: list[Any] = []
+        constants = [0 * given.context.total_weight]
+        inner = zip(self.families, prior, self._given(given), self._places, strict=True)
+        for family, own, go, place in inner:
+            if own is None:
+                parts.append(None)
+                continue
+            mine = partial(_of_columns, covariance, place)
+            made = family.prepared_prior(own, n_components, go, n_clusters, mine)
+            parts.append(made)
+            constants.append(made.constant)
+        return ProductPseudoObservations(tuple(parts), reduce(add, constants))
+
+    def log_prior(self, params: Any, prior: ProductPseudoObservations) -> Array:
+        """Return the log prior density of each component, but constants."""
+        pairs = zip(self.parts(params), prior.parts, strict=True)
+        return reduce(add, (f.log_prior(own, mine) for (f, own), mine in pairs if mine is not None))
+
+    # the M-step, starts and limits
+
+    def m_step(self, params: Any, count: Array, sums: Any, given: Given) -> Any:
+        """Return the parameters that maximise the expected log likelihood of each family."""
+        inner = self._given(given)
+        return self.each(
+            lambda f, own, mine, go: f.m_step(own, count, mine, go), params, sums, inner
+        )
+
+    def update(self, params: Any, count: Array, alive: Array, sums: Any, given: Given) -> Any:
+        """Return those of the M-step above the floors, with the old ones where they stay."""
+        return self.each(
+            lambda f, own, mine, go: f.update(own, count, alive, mine, go),
+            params,
+            sums,
+            self._given(given),
+        )
+
+    def kept(self, old: Any, new: Any, alive: Array, given: Given) -> Any:
+        """Return new parameters, with the old ones where they are fixed, or without mass."""
+        inner = self._given(given)
+        return self.each(lambda f, a, b, go: f.kept(a, b, alive, go), old, new, inner)
+
+    def broad(self, given: Given) -> Any:
+        """Return distributions that cover the data."""
+        return self.each(lambda f, go: f.broad(go), self._given(given))
+
+    def around(self, centres: Array, given: Given) -> Any:
+        """Return the `broad` distributions, moved to centres ``(*lead, clusters, *event)``."""
+
+        def of(family: Family, own: Array, inner: Given) -> Any:
+            return family.around(_grouped(own, own, family, family.event_rank, mean=True), inner)
+
+        return self.each(of, self.cut(centres), self._given(given))
+
+    def clamp(self, params: Any, given: Given) -> Any:
+        """Return the nearest parameters that the floors allow."""
+        return self.each(lambda f, own, go: f.clamp(own, go), params, self._given(given))
+
+    def _any(self, what: str, params: Any, given: Given) -> Array:
+        """Return which components have a family of which something holds."""
+        parts = zip(self.families, params, self._given(given), strict=True)
+        found = [getattr(f, what)(own, go) for f, own, go in parts if f.parameter_names]
+        return reduce(or_, found)
+
+    def at_bound(self, params: Any, given: Given) -> Array:
+        """Return which components lie where the likelihood of a family ends."""
+        return self._any("at_bound", params, given)
+
+    def ends(self, params: Any, given: Given) -> Array:
+        """Return which components lie there with what is not fixed."""
+        return self._any("ends", params, given)
+
+    def collapsed(self, params: Any, given: Given) -> Array:
+        """Return which components lie there though the data have spread."""
+        return self._any("collapsed", params, given)
+
+    def lifted(self, params: Any, fallback: Any, counts: Array, given: Given) -> tuple[Any, Array]:
+        """Return ``params``, or ``fallback`` where a family has collapsed, and where that is."""
+        parts = zip(self.families, params, fallback, self._given(given), strict=True)
+        pairs = [family.lifted(own, other, counts, go) for family, own, other, go in parts]
+        placed = zip(self.families, pairs, strict=True)
+        found = [bound for family, (_, bound) in placed if family.n_clusters]
+        xp = array_namespace(counts)
+        bound = reduce(or_, found) if found else xp.ones_like(counts, dtype=xp.bool)
+        own = self.Params(*(lifted for lifted, _ in pairs))
+        return tree_map(lambda a, b: xp.where(aligned(bound, a), b, a), own, fallback), bound
+
+    def floor_gain(self, params: Any, given: Given) -> Array:
+        """Return what the floors add to the log density of a component's observations."""
+        parts = zip(self.families, params, self._given(given), strict=True)
+        return reduce(add, (f.floor_gain(own, go) for f, own, go in parts if f.parameter_names))
+
+    def sample(
+        self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
+    ) -> np.ndarray[Any, Any]:
+        """Draw the columns of one observation for each label ``(..., n)``."""
+        drawn = [family.sample(own, labels, rng) for family, own in self.parts(params)]
+        return np.asarray(self._joined(drawn))
+
+    def unpacked(self, x: Array) -> dict[str, Any]:
+        """Return the arrays of observations ``(..., n, columns)``, by name."""
+        parts = zip(self.options().items(), self.cut(x), strict=True)
+        return {name: family.unpacked(own) for (name, family), own in parts}
+
+
+_OF_COLUMNS = ("centre", "scale", "variance", "metric", "mean", "low", "high", "resolution")
+"""What a `Context` has of each column."""
+
+
+def _width(family: Family) -> int | None:
+    """Return how many columns a family has, if that does not depend on the data."""
+    if isinstance(family, Product):
+        return None if None in family.widths else sum(family.widths)  # type: ignore[arg-type]
+    return None if family.event_rank else 1
+
+
+def _grouped(a: Array, centres: Array, family: Family, behind: int, *, mean: bool = False) -> Array:
+    """Return what clusters have, ``(*lead, clusters, …)``, summed to as many as a family makes.
+
+    There are some axes behind that of the clusters. Those with neighbouring ``centres``
+    ``(*lead, clusters, *event)``, by the first column of the family, are joined.
+    """
+    xp, axis = array_namespace(a), a.ndim - 1 - behind
+    most, count = a.shape[axis], max(family.n_clusters, 1)
+    if count == most:
+        return a + 0.0  # it may be overwritten
+    key = centres[..., 0] if family.event_rank else centres
+    order = aligned(xp.argsort(key, axis=-1, stable=True), a)
+    a = xp.take_along_axis(a, xp.broadcast_to(order, a.shape), axis=axis)
+    a = xp.reshape(a, (*a.shape[:axis], count, most // count, *a.shape[axis + 1 :]))
+    return xp.mean(a, axis=axis + 1) if mean else xp.sum(a, axis=axis + 1)
+
+
+def within(names: frozenset[str], name: str) -> frozenset[str]:
+    """Return the names of the parameters of one family."""
+    return frozenset(own.removeprefix(f"{name}.") for own in names if own.startswith(f"{name}."))
+
+
+def _of_columns(covariance: Callable[[], Array], place: slice) -> Array:
+    """Return the covariance of some of the columns."""
+    return covariance()[..., place, place]
+
+
+def _is_given(params: Any) -> bool:
+    return any(value is not None for _, value in named_leaves(params))
+
+
+def _params_of(family: Family, name: str, given: Any) -> Any:
+    """Return the parameters of a family, given as a mapping or as themselves."""
+    if type(given) is family.Params:
+        return given
+    if not isinstance(given, Mapping | None):
+        msg = f"{name} is {given!r}; pass a mapping, such as {name}=dict(loc=…, scale=…)"
+        raise TypeError(msg)
+    return family.params(**(given or {}))
+
+
+@lru_cache(maxsize=1024)
+def product_type(names: tuple[str, ...]) -> Any:
+    """Return the named tuple of what belongs to families of some names."""
+    kind: Any = namedtuple
+    made = kind("ProductParams", names)
+    made.__reduce__ = lambda self: (_unpickled, (names, tuple(self)))
+    return made
+
+
+def _unpickled(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+    return product_type(names)(*values)
