@@ -9,26 +9,39 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace, operand, plain
+from xem._arrays import Array, Space, aligned, array_namespace, compute, operand, plain
 from xem._linalg import (
+    axis_products,
     cholesky,
+    cross_sums,
     definite,
     diagonal,
     from_diagonal,
     identity_like,
     inverse_factor,
     matmul,
+    packed,
+    products,
     transposed,
+    unpacked,
     with_eigenvalues,
 )
 from xem._special import root
-from xem.families import forms
-from xem.families.base import Family, checked_floor, gain_of
+from xem.families.base import checked_floor, gain_of
 from xem.families.conjugate import Conjugate
 from xem.families.covariances import COVARIANCES, Covariance
+from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field, is_definite
 from xem.families.given import Given, loses_digits
 from xem.families.priors import NormalInverseWishart, Pull, pulled
+from xem.families.whitened import (
+    CommonSums,
+    Whitened,
+    WhitenedSums,
+    applied,
+    outer,
+    whitening,
+)
 
 
 class MultivariateNormalParams(NamedTuple):
@@ -43,10 +56,12 @@ class MultivariateNormalParams(NamedTuple):
 
 _MOST_TERMS = 64
 """From more terms on, all components together, sums are faster as products of matrices."""
+_FAR = 3.0
+"""So many standard deviations around its mean lie the observations that matter to a component."""
 
 
 @dataclass(frozen=True)
-class MultivariateNormal(Family):
+class MultivariateNormal(ExponentialFamily):
     """Multivariate Normal components.
 
     Parameters
@@ -63,9 +78,10 @@ class MultivariateNormal(Family):
 
     Notes
     -----
-    The fast form of the step sums products of observations; where a component is so narrow, or
-    so far from round, that this would cost digits, a problem goes on in the components' own
-    whitened coordinates.
+    The statistics are products of an observation's numbers, along the axes their squares. Where
+    all components have one covariance, they are taken in the coordinates that it makes round, in
+    which one square is enough. The exact form is that of the components' own `Whitened`
+    coordinates.
     """
 
     covariance: str = "full"
@@ -74,6 +90,7 @@ class MultivariateNormal(Family):
     event_rank: ClassVar[int] = 1
     Params: ClassVar[Any] = MultivariateNormalParams
     needs_distinct: ClassVar[bool] = True
+    in_accumulator: ClassVar[bool] = False
     Prior: ClassVar[Any] = NormalInverseWishart
 
     def __post_init__(self) -> None:
@@ -163,59 +180,114 @@ class MultivariateNormal(Family):
     def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
         """Return how many numbers an observation takes in a tile."""
         (d,) = event
-        statistics = self.form.footprint(n_components, d)
-        joining = 0 if on_host else 2 * statistics + d
-        return max(statistics + 2 * n_components + 2 * d + 4, joining)
+        rows = self._n_statistics(d) + 1
+        if self._in_common:
+            rows += 2 * d
+        if self._is_exact:
+            rows = 2 * n_components * d
+        joining = 0 if on_host else 2 * rows + d
+        return max(rows + 2 * n_components + 2 * d + 4, joining)
 
     def varentropy(self, event: tuple[int, ...]) -> float:
         """Return half the dimension, the variance of half a chi-squared number."""
         return event[0] / 2
 
-    @property
-    def form(self) -> type[forms.Coefficients]:
-        """The form of the step."""
-        return forms.form(self.structure, exact=self._is_exact)
-
-    @property
-    def exact(self) -> MultivariateNormal:
-        """The family in the form of whitened coordinates."""
-        return self if self._is_exact else self._exactly()
-
     def alone(self) -> MultivariateNormal:
         """Return the family for problems of one component."""
         return replace(self, covariance="full") if self.covariance == "tied" else self
 
-    def precompute(self, params: MultivariateNormalParams, offset: Array) -> forms.Coefficients:
-        """Return the components' densities in the form of the step."""
-        return self.form.precompute(params.loc, params.covariance, offset)
+    @property
+    def _in_common(self) -> bool:
+        """Whether statistics are taken in coordinates that make all components round."""
+        return self.structure.one_for_all and not (self.structure.is_diagonal or self._is_exact)
+
+    def _n_statistics(self, d: int) -> int:
+        """Return how many statistics vectors of length d have."""
+        if self._in_common:
+            return d + 1
+        return 2 * d if self.structure.is_diagonal else d * (d + 1) // 2 + d
+
+    def statistics(self, x: Array) -> Array:
+        """Return products or squares of x, or the sum of the squares; then x, and 1."""
+        if not self._in_common:
+            return axis_products(x) if self.structure.is_diagonal else products(x)
+        xp = array_namespace(x)
+        square = xp.sum(x * x, axis=-2, keepdims=True)
+        return xp.concat([square, x, xp.ones_like(square)], axis=-2)
+
+    def rows(self, x: Array) -> list[Array]:
+        """Return them one by one, each made of rows of x."""
+        if self._in_common:
+            return super().rows(x)
+        d, own = x.shape[-2], [x[..., i, :] for i in range(x.shape[-2])]
+        last = [i + 1 if self.structure.is_diagonal else d for i in range(d)]
+        pairs = [own[i] * own[j] for i in range(d) for j in range(i, last[i])]
+        return [*pairs, *own, array_namespace(x).ones_like(own[0])]
+
+    def coordinate(self, params: MultivariateNormalParams) -> Array | None:
+        """Return L⁻¹ of the covariance L Lᵀ that all components have, ``(..., 1, d, d)``."""
+        return self._whitening(params)[0] if self._in_common else None
+
+    def _whitening(self, params: MultivariateNormalParams) -> tuple[Array, Array]:
+        own = params.covariance[..., :1, :, :] if self._in_common else params.covariance
+        return whitening(own, is_diagonal=self.structure.is_diagonal)
+
+    def natural(self, params: MultivariateNormalParams) -> tuple[Array, Array]:
+        """Return what stands before the statistics, made of the precisions."""
+        xp = array_namespace(params.loc)
+        inverse, peak = self._whitening(params)
+        centre = applied(inverse, params.loc)
+        normalizer = 0.5 * xp.sum(centre * centre, axis=-1) - peak
+        if self._in_common:
+            return xp.concat([xp.full_like(centre[..., :1], -0.5), centre], axis=-1), normalizer
+        if self.structure.is_diagonal:
+            return xp.concat([-0.5 * inverse * inverse, inverse * centre], axis=-1), normalizer
+        back = transposed(inverse)
+        precision = matmul(back, inverse)
+        halved = 0.5 * precision * identity_like(params.loc) - precision
+        return xp.concat([packed(halved), applied(back, centre)], axis=-1), normalizer
+
+    def precompute(self, params: MultivariateNormalParams, offset: Array) -> Any:
+        """Return the coefficients; in the exact form, the components' own coordinates."""
+        if not self._is_exact:
+            return super().precompute(params, offset)
+        inverse, peak = self._whitening(params)
+        return Whitened((offset + peak)[..., None], params.loc, inverse)
 
     def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
         """Whether a compiler makes one loop of a step; more terms are faster as products."""
-        terms = n_components * self.form.footprint(n_components, *event)
-        return self.form in (forms.Products, forms.AxisProducts) and terms <= _MOST_TERMS
+        n_terms = n_components * (self._n_statistics(*event) + 1)
+        return not (self._is_exact or self._in_common) and n_terms <= _MOST_TERMS
 
-    def unrolled(self, coefficients: Any, k: int) -> forms.Terms:
-        """Return of products what concerns one component."""
-        own: forms.Terms = coefficients.unrolled(k)
-        return own
+    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
+        """Return the log densities ``(*lead, n)``, and statistics or whitened observations."""
+        if not self._is_exact:
+            return super().log_prob(coefficients, x)
+        found: tuple[Array, Array] = coefficients.log_prob(x)
+        return found
 
-    def log_prob(self, coefficients: forms.Coefficients, x: Array) -> tuple[Array, Any]:
-        """Return the log densities ``(*lead, n)``, and what the form makes of observations."""
-        return coefficients.log_prob(x)
-
-    def scaled_log_prob(self, coefficients: forms.Exact, x: Array, shrink: Array) -> Array:
+    def scaled_log_prob(self, coefficients: Whitened, x: Array, shrink: Array) -> Array:
         """Return ``shrink²`` times the log densities, ``(*lead, n)``."""
         return coefficients.scaled_log_prob(x, shrink)
 
-    def sums(self, coefficients: forms.Coefficients, kept: Any, responsibilities: Array) -> Any:
-        """Return the form's sums over the observations."""
-        return coefficients.sums(kept, responsibilities)
+    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> Any:
+        """Return the weighted sums of the statistics, or of whitened observations.
 
-    def rounded_off(
-        self, full: forms.Coefficients, ready: forms.Coefficients, counts: Array, sums: Any
-    ) -> Array:
-        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood."""
-        return full.rounded_off(ready, counts, sums)
+        Products of coordinates that all components have in common are summed once for all.
+        """
+        if self._is_exact:
+            return coefficients.sums(kept, responsibilities)
+        own = super().sums(coefficients, kept, responsibilities)
+        if not self._in_common:
+            return own
+        y = kept[..., 1:-1, :]
+        mass = array_namespace(kept).sum(responsibilities, axis=-2, keepdims=True)
+        return CommonSums(own, cross_sums(compute("multiply", y, mass[..., None, :]), y))
+
+    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Any) -> Array:
+        """Return what the rounding of the coefficients takes from the log likelihood."""
+        own = sums.own if isinstance(sums, WhitenedSums | CommonSums) else sums
+        return super().rounded_off(full, ready, counts, own)
 
     @property
     def leaves_floor(self) -> bool:
@@ -225,32 +297,66 @@ class MultivariateNormal(Family):
     def strained(
         self,
         params: MultivariateNormalParams,
-        coefficients: forms.Coefficients,
+        coefficients: Any,
         given: Given,
         space: Space,
     ) -> Array | None:
         """Return which components the form costs digits or, if it is fast, are to be lifted."""
-        if isinstance(coefficients, forms.Exact):
+        if self._is_exact:
             return loses_digits(coefficients.reach(params.loc), params.loc, given, space, 1)
-        own = params.covariance
-        variances = own if self.structure.is_diagonal else diagonal(own)
-        strained = coefficients.strained(params.loc, variances, space)
-        if not self.leaves_floor:
+        strained = super().strained(params, coefficients, given, space)
+        if strained is None or not self.leaves_floor:
             return strained
-        return strained | self._below(own, self._metric(given), self.covariance_floor)
+        return strained | self._below(params.covariance, self._metric(given), self.covariance_floor)
+
+    def farthest(self, params: MultivariateNormalParams, coefficients: Any, given: Given) -> Array:
+        """Return the farthest corner of a box about each mean, ``(*lead, d, 1)``."""
+        xp, own, width = array_namespace(params.loc), params.covariance, 1.0
+        if self._in_common:
+            loc = coefficients.coefficients[..., 1:-1]
+        else:
+            loc, width = params.loc, xp.sqrt(own if self.structure.is_diagonal else diagonal(own))
+        return (xp.abs(loc) + _FAR * width)[..., None]
 
     def m_step(
         self, params: MultivariateNormalParams, count: Array, sums: Any, given: Given
     ) -> MultivariateNormalParams:
+        """Return means and covariances, from the sums of either form."""
+        if isinstance(sums, WhitenedSums | CommonSums):
+            epsilon = given.beside(given.context.epsilon)
+            moments = sums.moments(params.loc, params.covariance, count, epsilon)
+            return self._maximum(*moments, count, params, given)
+        found: MultivariateNormalParams = super().m_step(params, count, sums, given)
+        return found
+
+    def from_means(
+        self, means: Array, count: Array, params: MultivariateNormalParams, given: Given
+    ) -> MultivariateNormalParams:
+        """Return the means, and the covariances about them in the model."""
+        d = params.loc.shape[-1]
+        mean, second = means[..., -1 - d : -1], means[..., : -1 - d]
+        second = second if self.structure.is_diagonal else unpacked(second, d)
+        scatter = (second - outer(mean, second)) * aligned(count, second)
+        if self.structure.is_diagonal:
+            scatter = array_namespace(scatter).where(scatter > 0, scatter, 0.0)
+        return self._maximum(mean, scatter, count, params, given)
+
+    def _maximum(
+        self,
+        mean: Array,
+        scatter: Array,
+        count: Array,
+        params: MultivariateNormalParams,
+        given: Given,
+    ) -> MultivariateNormalParams:
         """Return means, and the covariances that the structure makes of the scatters."""
-        prior, epsilon = given.prior, given.beside(given.context.epsilon)
-        mean, scatter = sums.scatter(params.loc, params.covariance, count, epsilon)
+        prior = given.prior
         free = mean if prior is None else pulled(mean, count, prior)
         loc = params.loc if "loc" in given.fixed else free
         if loc is not mean:
-            scatter = scatter + forms.outer(mean - loc, scatter) * aligned(count, scatter)
+            scatter = scatter + outer(mean - loc, scatter) * aligned(count, scatter)
         if prior is not None:
-            away = forms.outer(loc - prior.loc[..., None, :], scatter)
+            away = outer(loc - prior.loc[..., None, :], scatter)
             scatter = scatter + away * aligned(prior.shrinkage[..., None], scatter)
         if "covariance" in given.fixed:
             return MultivariateNormalParams(loc, params.covariance)
@@ -330,8 +436,8 @@ class MultivariateNormal(Family):
         low = (low & xp.all(xp.isfinite(own), axis=(-2, -1)))[..., None, None]
         sd = root(metric)
         unit = xp.where(sd > 0, sd, 1.0)  # of a column without spread, none is left in the end
-        held = xp.where(low, own, identity_like(own[..., 0])) / forms.outer(unit, own)
-        lifted = with_eigenvalues(held, self._held_up) * forms.outer(sd, own)
+        held = xp.where(low, own, identity_like(own[..., 0])) / outer(unit, own)
+        lifted = with_eigenvalues(held, self._held_up) * outer(sd, own)
         return params._replace(covariance=xp.where(low, lifted, own))
 
     def _held_up(self, values: Array) -> tuple[Array, Array]:
