@@ -73,16 +73,16 @@ class ExponentialFamily(Family):
         """
 
     def rows(self, x: Array) -> list[Array]:
-        """Return the rows of the statistics ``(*lead, n)``, as a compiler fuses them best."""
+        """Return the p statistics one by one, ``(*lead, n)``, as a compiler fuses them best."""
         kept = self.statistics(x)
         return [kept[..., i, :] for i in range(kept.shape[-2])]
 
     def coordinate(self, params: Any) -> Array | None:
         """Return the matrices by which observations are multiplied before `statistics` sees them.
 
-        With them the statistics depend on parameters: on those that components share, so that
-        the matrices have length 1 along these, ``(*lead, d, d)``. None, as here, where they do
-        not.
+        With them the statistics of vectors depend on parameters: on those that components share,
+        so that the matrices ``(*lead, d, d)`` have length 1 along these. Implement `farthest` then
+        too. None, as here, where they do not.
         """
         return None
 
@@ -123,14 +123,14 @@ class ExponentialFamily(Family):
     def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
         """Return the log densities less the carrier, and T: ``(*lead, p, n)``, or its rows."""
         own, coordinate = coefficients
-        if self._is_exact:
-            return self._term_by_term(own, self.statistics(Space.of(x).sums(x)))
+        x = Space.of(x).sums(x) if self._is_exact else x
         x = x if coordinate is None else matmul(coordinate, x)
+        if self._is_exact:
+            return self._term_by_term(own, self.statistics(x))
         if isinstance(coefficients, Terms):
             rows = self.rows(x)
-            n = len(rows)
-            logs = reduce(add, (own[..., i, None] * row for i, row in enumerate(rows)))
-            return logs if n == own.shape[-1] else logs + own[..., n:], rows
+            terms = [own[..., i, None] * row for i, row in enumerate(rows)]
+            return reduce(add, terms) + own[..., -1:], rows
         kept = self.statistics(x)
         n = kept.shape[-2]
         logs = matmul(own[..., :n], kept[..., 0, :, :])
@@ -141,7 +141,7 @@ class ExponentialFamily(Family):
         """Return log densities in which what is not there has no term, be it infinite."""
         xp = array_namespace(own)
         logs = own[..., -1:]
-        for i in range(kept.shape[-2]):
+        for i in range(own.shape[-1] - 1):
             row, eta = kept[..., i, :], own[..., i, None]
             logs = logs + xp.where(row == 0, 0.0, eta * xp.where(row == 0, 1.0, row))
         return logs, kept
@@ -151,7 +151,8 @@ class ExponentialFamily(Family):
         if isinstance(coefficients, Terms):
             sums = [total(responsibilities * row) for row in kept]
             return array_namespace(*sums).stack(sums, axis=-1)
-        return cross_sums(responsibilities, kept[..., 0, :, :])
+        p = coefficients.coefficients.shape[-1] - 1
+        return cross_sums(responsibilities, kept[..., 0, :, :])[..., :p]
 
     def m_step(self, params: Any, count: Array, sums: Array, given: Given) -> Any:
         """Return the parameters under which the statistics have the means that they have."""
@@ -174,11 +175,13 @@ class ExponentialFamily(Family):
     def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Array) -> Array:
         """Return what the rounding of the coefficients takes from the log likelihood.
 
+        Sums can be of the first statistics alone: the coefficients of the others are exact then.
         Where a component has no weight, what is lost of its infinite one counts for nothing.
         """
-        xp, p = array_namespace(counts), full.coefficients.shape[-1] - 1
-        lost = full.coefficients - ready.coefficients
-        sums = xp.concat([sums[..., :p], counts[..., None]], axis=-1)
+        xp, lost = array_namespace(counts), full.coefficients - ready.coefficients
+        n = min(sums.shape[-1], lost.shape[-1] - 1)
+        lost = xp.concat([lost[..., :n], lost[..., -1:]], axis=-1)
+        sums = xp.concat([sums[..., :n], counts[..., None]], axis=-1)
         return xp.sum(xp.where(sums == 0, 0.0, lost * sums), axis=(-2, -1))
 
     def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:

@@ -20,6 +20,7 @@ from xem._linalg import (
     identity_like,
     inverse_factor,
     matmul,
+    n_products,
     packed,
     products,
     transposed,
@@ -180,13 +181,17 @@ class MultivariateNormal(ExponentialFamily):
     def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
         """Return how many numbers an observation takes in a tile."""
         (d,) = event
-        rows = self._n_statistics(d) + 1
-        if self._in_common:
-            rows += 2 * d
+        kept = self._n_kept(n_components, d)
+        joining = 0 if on_host else 2 * kept + d
+        return max(kept + 2 * n_components + 2 * d + 4, joining)
+
+    def _n_kept(self, n_components: int, d: int) -> int:
+        """Return how many numbers of an observation a pass keeps, with those of coordinates."""
         if self._is_exact:
-            rows = 2 * n_components * d
-        joining = 0 if on_host else 2 * rows + d
-        return max(rows + 2 * n_components + 2 * d + 4, joining)
+            return 2 * n_components * d
+        if self._in_common:
+            return 3 * d + 2
+        return 2 * d + 1 if self.structure.is_diagonal else n_products(d)
 
     def varentropy(self, event: tuple[int, ...]) -> float:
         """Return half the dimension, the variance of half a chi-squared number."""
@@ -201,19 +206,13 @@ class MultivariateNormal(ExponentialFamily):
         """Whether statistics are taken in coordinates that make all components round."""
         return self.structure.one_for_all and not (self.structure.is_diagonal or self._is_exact)
 
-    def _n_statistics(self, d: int) -> int:
-        """Return how many statistics vectors of length d have."""
-        if self._in_common:
-            return d + 1
-        return 2 * d if self.structure.is_diagonal else d * (d + 1) // 2 + d
-
     def statistics(self, x: Array) -> Array:
-        """Return products or squares of x, or the sum of the squares; then x, and 1."""
+        """Return products or squares of x, then x; or x, then the sum of the squares; then 1."""
         if not self._in_common:
             return axis_products(x) if self.structure.is_diagonal else products(x)
         xp = array_namespace(x)
         square = xp.sum(x * x, axis=-2, keepdims=True)
-        return xp.concat([square, x, xp.ones_like(square)], axis=-2)
+        return xp.concat([x, square, xp.ones_like(square)], axis=-2)
 
     def rows(self, x: Array) -> list[Array]:
         """Return them one by one, each made of rows of x."""
@@ -222,7 +221,7 @@ class MultivariateNormal(ExponentialFamily):
         d, own = x.shape[-2], [x[..., i, :] for i in range(x.shape[-2])]
         last = [i + 1 if self.structure.is_diagonal else d for i in range(d)]
         pairs = [own[i] * own[j] for i in range(d) for j in range(i, last[i])]
-        return [*pairs, *own, array_namespace(x).ones_like(own[0])]
+        return pairs + own
 
     def coordinate(self, params: MultivariateNormalParams) -> Array | None:
         """Return L⁻¹ of the covariance L Lᵀ that all components have, ``(..., 1, d, d)``."""
@@ -234,18 +233,20 @@ class MultivariateNormal(ExponentialFamily):
 
     def natural(self, params: MultivariateNormalParams) -> tuple[Array, Array]:
         """Return what stands before the statistics, made of the precisions."""
-        xp = array_namespace(params.loc)
+        xp, loc = array_namespace(params.loc), params.loc
         inverse, peak = self._whitening(params)
-        centre = applied(inverse, params.loc)
-        normalizer = 0.5 * xp.sum(centre * centre, axis=-1) - peak
         if self._in_common:
-            return xp.concat([xp.full_like(centre[..., :1], -0.5), centre], axis=-1), normalizer
-        if self.structure.is_diagonal:
-            return xp.concat([-0.5 * inverse * inverse, inverse * centre], axis=-1), normalizer
-        back = transposed(inverse)
-        precision = matmul(back, inverse)
-        halved = 0.5 * precision * identity_like(params.loc) - precision
-        return xp.concat([packed(halved), applied(back, centre)], axis=-1), normalizer
+            linear = loc = applied(inverse, loc)
+            eta = [linear, xp.full_like(loc[..., :1], -0.5)]
+        elif self.structure.is_diagonal:
+            precision = inverse * inverse
+            linear = precision * loc
+            eta = [-0.5 * precision, linear]
+        else:
+            precision = matmul(transposed(inverse), inverse)
+            linear = applied(precision, loc)
+            eta = [packed(0.5 * precision * identity_like(loc) - precision), linear]
+        return xp.concat(eta, axis=-1), 0.5 * xp.sum(linear * loc, axis=-1) - peak
 
     def precompute(self, params: MultivariateNormalParams, offset: Array) -> Any:
         """Return the coefficients; in the exact form, the components' own coordinates."""
@@ -256,7 +257,7 @@ class MultivariateNormal(ExponentialFamily):
 
     def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
         """Whether a compiler makes one loop of a step; more terms are faster as products."""
-        n_terms = n_components * (self._n_statistics(*event) + 1)
+        n_terms = n_components * self._n_kept(n_components, *event)
         return not (self._is_exact or self._in_common) and n_terms <= _MOST_TERMS
 
     def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
@@ -277,10 +278,10 @@ class MultivariateNormal(ExponentialFamily):
         """
         if self._is_exact:
             return coefficients.sums(kept, responsibilities)
-        own = super().sums(coefficients, kept, responsibilities)
         if not self._in_common:
-            return own
-        y = kept[..., 1:-1, :]
+            return super().sums(coefficients, kept, responsibilities)
+        y = kept[..., :-2, :]
+        own = super().sums(coefficients, y, responsibilities)
         mass = array_namespace(kept).sum(responsibilities, axis=-2, keepdims=True)
         return CommonSums(own, cross_sums(compute("multiply", y, mass[..., None, :]), y))
 
@@ -313,7 +314,7 @@ class MultivariateNormal(ExponentialFamily):
         """Return the farthest corner of a box about each mean, ``(*lead, d, 1)``."""
         xp, own, width = array_namespace(params.loc), params.covariance, 1.0
         if self._in_common:
-            loc = coefficients.coefficients[..., 1:-1]
+            loc = coefficients.coefficients[..., :-2]
         else:
             loc, width = params.loc, xp.sqrt(own if self.structure.is_diagonal else diagonal(own))
         return (xp.abs(loc) + _FAR * width)[..., None]
@@ -334,7 +335,7 @@ class MultivariateNormal(ExponentialFamily):
     ) -> MultivariateNormalParams:
         """Return the means, and the covariances about them in the model."""
         d = params.loc.shape[-1]
-        mean, second = means[..., -1 - d : -1], means[..., : -1 - d]
+        mean, second = means[..., -d:], means[..., :-d]
         second = second if self.structure.is_diagonal else unpacked(second, d)
         scatter = (second - outer(mean, second)) * aligned(count, second)
         if self.structure.is_diagonal:

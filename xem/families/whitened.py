@@ -96,7 +96,7 @@ class CommonSums(NamedTuple):
     """Weighted sums in coordinates that all components have in common."""
 
     own: Array
-    """Of |y|², y and 1, ``(..., K, d + 2)``."""
+    """Of y, ``(..., K, d)``."""
     products: Array
     """Of y yᵀ over all components, ``(..., 1, d, d)``."""
 
@@ -104,7 +104,7 @@ class CommonSums(NamedTuple):
         self, loc: Array, covariance: Array, counts: Array, epsilon: Array
     ) -> tuple[Array, Array]:
         """Return means, and scatters of which only the sum over the components counts."""
-        mean, share = self.own[..., 1:-1] / counts[..., None], self.products / counts.shape[-1]
+        mean, share = self.own / counts[..., None], self.products / counts.shape[-1]
         scatter = share - outer(mean, covariance) * aligned(counts, covariance)
         return _in_data(mean, scatter, covariance[..., :1, :, :])
 
