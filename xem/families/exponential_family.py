@@ -123,10 +123,11 @@ class ExponentialFamily(Family):
     def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
         """Return the log densities less the carrier, and T: ``(*lead, p, n)``, or its rows."""
         own, coordinate = coefficients
+        p = own.shape[-1] - 1
         x = Space.of(x).sums(x) if self._is_exact else x
         x = x if coordinate is None else matmul(coordinate, x)
         if self._is_exact:
-            return self._term_by_term(own, self.statistics(x))
+            return self._term_by_term(own, self.statistics(x)[..., :p, :])
         if isinstance(coefficients, Terms):
             rows = self.rows(x)
             terms = [own[..., i, None] * row for i, row in enumerate(rows)]
@@ -134,14 +135,15 @@ class ExponentialFamily(Family):
         kept = self.statistics(x)
         n = kept.shape[-2]
         logs = matmul(own[..., :n], kept[..., 0, :, :])
-        return logs if n == own.shape[-1] else overwrite(logs, "add", logs, own[..., n:]), kept
+        logs = overwrite(logs, "add", logs, own[..., p:]) if n == p else logs
+        return logs, kept[..., :p, :]
 
     @staticmethod
     def _term_by_term(own: Array, kept: Array) -> tuple[Array, Array]:
         """Return log densities in which what is not there has no term, be it infinite."""
         xp = array_namespace(own)
         logs = own[..., -1:]
-        for i in range(own.shape[-1] - 1):
+        for i in range(kept.shape[-2]):
             row, eta = kept[..., i, :], own[..., i, None]
             logs = logs + xp.where(row == 0, 0.0, eta * xp.where(row == 0, 1.0, row))
         return logs, kept
@@ -151,8 +153,7 @@ class ExponentialFamily(Family):
         if isinstance(coefficients, Terms):
             sums = [total(responsibilities * row) for row in kept]
             return array_namespace(*sums).stack(sums, axis=-1)
-        p = coefficients.coefficients.shape[-1] - 1
-        return cross_sums(responsibilities, kept[..., 0, :, :])[..., :p]
+        return cross_sums(responsibilities, kept[..., 0, :, :])
 
     def m_step(self, params: Any, count: Array, sums: Array, given: Given) -> Any:
         """Return the parameters under which the statistics have the means that they have."""

@@ -280,7 +280,7 @@ class MultivariateNormal(ExponentialFamily):
             return coefficients.sums(kept, responsibilities)
         if not self._in_common:
             return super().sums(coefficients, kept, responsibilities)
-        y = kept[..., :-2, :]
+        y = kept[..., :-1, :]
         own = super().sums(coefficients, y, responsibilities)
         mass = array_namespace(kept).sum(responsibilities, axis=-2, keepdims=True)
         return CommonSums(own, cross_sums(compute("multiply", y, mass[..., None, :]), y))
