@@ -366,20 +366,6 @@ def products(x: Array) -> Array:
     return out
 
 
-def product_rows(x: Array) -> list[Array]:
-    """Return what `products` does row by row, ``(..., n)`` each."""
-    d, one = x.shape[-2], array_namespace(x).ones_like(x[..., 0, :])
-    rows = [x[..., i, :] for i in range(d)]
-    return [rows[i] * rows[j] for i in range(d) for j in range(i, d)] + rows + [one]
-
-
-def axis_product_rows(x: Array) -> list[Array]:
-    """Return what `axis_products` does row by row, ``(..., n)`` each."""
-    one = array_namespace(x).ones_like(x[..., 0, :])
-    rows = [x[..., i, :] for i in range(x.shape[-2])]
-    return [row * row for row in rows] + rows + [one]
-
-
 def axis_products(x: Array) -> Array:
     """Return the squares of x, then x, then 1: ``(..., 2 d + 1, n)`` for x ``(..., d, n)``."""
     d, n = x.shape[-2], x.shape[-1]
@@ -429,7 +415,6 @@ def _sent(name: Any, host: np.ndarray[Any, Any], like: Array) -> Array:
 
 
 __all__ = [
-    "axis_product_rows",
     "axis_products",
     "cholesky",
     "cross_sums",
@@ -443,7 +428,6 @@ __all__ = [
     "matmul",
     "n_products",
     "packed",
-    "product_rows",
     "products",
     "total",
     "transposed",

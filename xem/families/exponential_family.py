@@ -21,15 +21,19 @@ MOST_LOST = {32: 1e-2, 64: 1e-8}
 
 
 class Natural(NamedTuple):
-    """Coefficients of the statistics and of 1 in the log densities, ``(*lead, p + 1)``."""
+    """What a pass over the observations needs: one product with their statistics."""
 
     coefficients: Array
+    """Of the statistics and of 1 in the log densities, ``(*lead, p + 1)``."""
+    coordinate: Array | None = None
+    """What observations are multiplied by first: see `ExponentialFamily.coordinate`."""
 
 
 class Terms(NamedTuple):
-    """Those of one component, ``(..., 1, p + 1)``: for a compiler to fuse term by term."""
+    """The same of one component, ``(..., 1, p + 1)``: for a compiler to fuse term by term."""
 
     coefficients: Array
+    coordinate: Array | None = None
 
 
 class ExponentialFamily(Family):
@@ -52,7 +56,10 @@ class ExponentialFamily(Family):
 
     @abstractmethod
     def statistics(self, x: Array) -> Array:
-        """Return the statistics T ``(*lead, p, n)`` of observations ``(*lead, *event, n)``."""
+        """Return the statistics T ``(*lead, p, n)`` of observations ``(*lead, *event, n)``.
+
+        A row of ones may follow: the log normalizers are then part of the product.
+        """
 
     @abstractmethod
     def natural(self, params: Any) -> tuple[Array, Array]:
@@ -75,7 +82,30 @@ class ExponentialFamily(Family):
 
         The density of the prior is ``exp(η(θ) · sums - A(θ) count)``, but for a constant.
         """
-        raise NotImplementedError
+        msg = f"{type(self).__name__} has a Prior; expected `pseudo_observations` beside it"
+        raise TypeError(msg)
+
+    def rows(self, x: Array) -> list[Array]:
+        """Return the p statistics one by one, ``(*lead, n)``, as a compiler fuses them best."""
+        kept = self.statistics(x)
+        return [kept[..., i, :] for i in range(kept.shape[-2])]
+
+    def coordinate(self, params: Any) -> Array | None:
+        """Return the matrices by which observations are multiplied before `statistics` sees them.
+
+        With them the statistics of vectors depend on parameters: on those that components share,
+        so that the matrices ``(*lead, d, d)`` have length 1 along these. Implement `farthest` then
+        too. None, as here, where they do not.
+        """
+        return None
+
+    def farthest(self, params: Any, coefficients: Any, given: Given) -> Array:
+        """Return where terms are largest among the observations that matter to a component.
+
+        As `statistics` takes them, ``(*lead, *event, m)``: here the ends of the data.
+        """
+        ends = [given.beside(given.context.low), given.beside(given.context.high)]
+        return array_namespace(*ends).stack(ends, axis=-1)
 
     @property
     def in_accumulator(self) -> bool:  # type: ignore[override]
@@ -89,24 +119,31 @@ class ExponentialFamily(Family):
         if not self._is_exact:
             lowest = math.log(float(xp.finfo(eta.dtype).smallest_normal))
             eta = xp.where(eta == -math.inf, lowest, eta)
-        return Natural(xp.concat([eta, (offset - normalizer)[..., None]], axis=-1))
+        own = xp.concat([eta, (offset - normalizer)[..., None]], axis=-1)
+        return Natural(own, self.coordinate(params))
 
     def unrolled(self, coefficients: Natural, k: int) -> Terms:
         """Return the coefficients of one component."""
-        return Terms(coefficients.coefficients[..., k : k + 1, :])
+        own, coordinate = coefficients
+        return Terms(own[..., k : k + 1, :], coordinate)
 
-    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Array]:
-        """Return the log densities less the carrier, and T, ``(*lead, p, n)``."""
-        own = coefficients.coefficients
+    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
+        """Return the log densities less the carrier, and T: ``(*lead, p, n)``, or its rows."""
+        own, coordinate = coefficients
+        p = own.shape[-1] - 1
+        x = Space.of(x).sums(x) if self._is_exact else x
+        x = x if coordinate is None else matmul(coordinate, x)
         if self._is_exact:
-            return self._term_by_term(own, self.statistics(Space.of(x).sums(x)))
-        kept = self.statistics(x)
+            return self._term_by_term(own, self.statistics(x)[..., :p, :])
         if isinstance(coefficients, Terms):
-            rows = range(kept.shape[-2])
-            terms = [own[..., i, None] * kept[..., i, :] for i in rows]
-            return reduce(add, terms) + own[..., -1:], kept
-        logs = matmul(own[..., :-1], kept[..., 0, :, :])
-        return overwrite(logs, "add", logs, own[..., -1:]), kept
+            rows = self.rows(x)
+            terms = [own[..., i, None] * row for i, row in enumerate(rows)]
+            return reduce(add, terms) + own[..., -1:], rows
+        kept = self.statistics(x)
+        n = kept.shape[-2]
+        logs = matmul(own[..., :n], kept[..., 0, :, :])
+        logs = overwrite(logs, "add", logs, own[..., p:]) if n == p else logs
+        return logs, kept[..., :p, :]
 
     @staticmethod
     def _term_by_term(own: Array, kept: Array) -> tuple[Array, Array]:
@@ -118,12 +155,11 @@ class ExponentialFamily(Family):
             logs = logs + xp.where(row == 0, 0.0, eta * xp.where(row == 0, 1.0, row))
         return logs, kept
 
-    def sums(self, coefficients: Any, kept: Array, responsibilities: Array) -> Array:
+    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> Array:
         """Return the weighted sums of T, ``(*lead, p)``."""
         if isinstance(coefficients, Terms):
-            rows = range(kept.shape[-2])
-            sums = [total(responsibilities * kept[..., i, :]) for i in rows]
-            return array_namespace(kept).stack(sums, axis=-1)
+            sums = [total(responsibilities * row) for row in kept]
+            return array_namespace(*sums).stack(sums, axis=-1)
         return cross_sums(responsibilities, kept[..., 0, :, :])
 
     def m_step(self, params: Any, count: Array, sums: Array, given: Given) -> Any:
@@ -151,23 +187,30 @@ class ExponentialFamily(Family):
         return xp.sum(terms, axis=-1) - rest
 
     def strained(self, params: Any, coefficients: Any, given: Given, space: Space) -> Array | None:
-        """Return where rounding could show: the terms' absolute sum at the ends of the data."""
+        """Return where rounding could show: the terms' absolute sum at the farthest observations.
+
+        So it is where that is NaN: of parameters that rounding has left without a density.
+        """
         if self._is_exact:
             return None
-        xp, context = space.xp, given.context
-        ends = xp.stack([given.beside(context.low), given.beside(context.high)], axis=-1)
-        sizes = xp.max(xp.abs(self.statistics(ends)), axis=-1)
-        own = xp.abs(coefficients.coefficients)
+        xp, own = space.xp, space.xp.abs(coefficients.coefficients)
+        statistics = self.statistics(self.farthest(params, coefficients, given))
+        sizes = xp.max(xp.abs(statistics), axis=-1)[..., : own.shape[-1] - 1]
         terms = xp.sum(own[..., :-1] * sizes, axis=-1) + own[..., -1]
         limit = self.most_lost[int(xp.finfo(space.dtype).bits)]
         return ~(terms * space.epsilon <= limit)
 
-    def rounded_off(self, full: Natural, ready: Natural, counts: Array, sums: Array) -> Array:
-        """Return what the rounding of the coefficients takes from the log likelihood."""
-        xp = array_namespace(counts)
-        lost = full.coefficients - xp.astype(ready.coefficients, full.coefficients.dtype)
-        each = xp.sum(lost[..., :-1] * sums, axis=-1) + lost[..., -1] * counts
-        return xp.sum(each, axis=-1)
+    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Array) -> Array:
+        """Return what the rounding of the coefficients takes from the log likelihood.
+
+        Sums can be of the first statistics alone: the coefficients of the others are exact then.
+        Where a component has no weight, what is lost of its infinite one counts for nothing.
+        """
+        xp, lost = array_namespace(counts), full.coefficients - ready.coefficients
+        n = min(sums.shape[-1], lost.shape[-1] - 1)
+        lost = xp.concat([lost[..., :n], lost[..., -1:]], axis=-1)
+        sums = xp.concat([sums[..., :n], counts[..., None]], axis=-1)
+        return xp.sum(xp.where(sums == 0, 0.0, lost * sums), axis=(-2, -1))
 
     def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""

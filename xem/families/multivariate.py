@@ -9,26 +9,33 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace, operand, plain
+from xem._arrays import Array, Space, aligned, array_namespace, compute, operand, plain
 from xem._linalg import (
+    axis_products,
     cholesky,
+    cross_sums,
     definite,
     diagonal,
     from_diagonal,
     identity_like,
     inverse_factor,
     matmul,
+    n_products,
+    packed,
+    products,
     transposed,
+    unpacked,
     with_eigenvalues,
 )
 from xem._special import root
-from xem.families import forms
-from xem.families.base import Family, checked_floor, gain_of
+from xem.families.base import checked_floor, gain_of
 from xem.families.covariances import COVARIANCES, Covariance, Moments, outer
+from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field, is_definite
 from xem.families.given import Given, loses_digits
 from xem.families.normal_inverse_wishart import ConjugateOfNormals, NormalInverseWishart
 from xem.families.prior import PseudoObservations
+from xem.families.whitened import CommonSums, Whitened, WhitenedSums, applied, whitening
 
 
 class MultivariateNormalParams(NamedTuple):
@@ -43,10 +50,12 @@ class MultivariateNormalParams(NamedTuple):
 
 _MOST_TERMS = 64
 """From more terms on, all components together, sums are faster as products of matrices."""
+_FAR = 3.0
+"""So many standard deviations around its mean lie the observations that matter to a component."""
 
 
 @dataclass(frozen=True)
-class MultivariateNormal(Family):
+class MultivariateNormal(ExponentialFamily):
     """Multivariate Normal components.
 
     Parameters
@@ -63,9 +72,10 @@ class MultivariateNormal(Family):
 
     Notes
     -----
-    The fast form of the step sums products of observations; where a component is so narrow, or
-    so far from round, that this would cost digits, a problem goes on in the components' own
-    whitened coordinates.
+    The statistics are products of an observation's numbers, along the axes their squares. Where
+    all components have one covariance, they are taken in the coordinates that it makes round, in
+    which one square is enough. The exact form is that of the components' own `Whitened`
+    coordinates.
     """
 
     covariance: str = "full"
@@ -74,6 +84,7 @@ class MultivariateNormal(Family):
     event_rank: ClassVar[int] = 1
     Params: ClassVar[Any] = MultivariateNormalParams
     needs_distinct: ClassVar[bool] = True
+    in_accumulator: ClassVar[bool] = False
     Prior: ClassVar[Any] = NormalInverseWishart
 
     def __post_init__(self) -> None:
@@ -163,59 +174,114 @@ class MultivariateNormal(Family):
     def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
         """Return how many numbers an observation takes in a tile."""
         (d,) = event
-        statistics = self.form.footprint(n_components, d)
-        joining = 0 if on_host else 2 * statistics + d
-        return max(statistics + 2 * n_components + 2 * d + 4, joining)
+        kept = self._n_kept(n_components, d)
+        joining = 0 if on_host else 2 * kept + d
+        return max(kept + 2 * n_components + 2 * d + 4, joining)
+
+    def _n_kept(self, n_components: int, d: int) -> int:
+        """Return how many numbers of an observation a pass keeps, with those of coordinates."""
+        if self._is_exact:
+            return 2 * n_components * d
+        if self._in_common:
+            return 3 * d + 2
+        return 2 * d + 1 if self.structure.is_diagonal else n_products(d)
 
     def varentropy(self, event: tuple[int, ...]) -> float:
         """Return half the dimension, the variance of half a chi-squared number."""
         return event[0] / 2
 
-    @property
-    def form(self) -> type[forms.Coefficients]:
-        """The form of the step."""
-        return forms.form(self.structure, exact=self._is_exact)
-
-    @property
-    def exact(self) -> MultivariateNormal:
-        """The family in the form of whitened coordinates."""
-        return self if self._is_exact else self._exactly()
-
     def alone(self) -> MultivariateNormal:
         """Return the family for problems of one component."""
         return replace(self, covariance="full") if self.covariance == "tied" else self
 
-    def precompute(self, params: MultivariateNormalParams, offset: Array) -> forms.Coefficients:
-        """Return the components' densities in the form of the step."""
-        return self.form.precompute(params.loc, params.covariance, offset)
+    @property
+    def _in_common(self) -> bool:
+        """Whether statistics are taken in coordinates that make all components round."""
+        return self.structure.one_for_all and not (self.structure.is_diagonal or self._is_exact)
+
+    def statistics(self, x: Array) -> Array:
+        """Return products or squares of x, then x; or x, then the sum of the squares; then 1."""
+        if not self._in_common:
+            return axis_products(x) if self.structure.is_diagonal else products(x)
+        xp = array_namespace(x)
+        square = xp.sum(x * x, axis=-2, keepdims=True)
+        return xp.concat([x, square, xp.ones_like(square)], axis=-2)
+
+    def rows(self, x: Array) -> list[Array]:
+        """Return them one by one, each made of rows of x."""
+        if self._in_common:
+            return super().rows(x)
+        d, own = x.shape[-2], [x[..., i, :] for i in range(x.shape[-2])]
+        last = [i + 1 if self.structure.is_diagonal else d for i in range(d)]
+        pairs = [own[i] * own[j] for i in range(d) for j in range(i, last[i])]
+        return pairs + own
+
+    def coordinate(self, params: MultivariateNormalParams) -> Array | None:
+        """Return L⁻¹ of the covariance L Lᵀ that all components have, ``(..., 1, d, d)``."""
+        return self._whitening(params)[0] if self._in_common else None
+
+    def _whitening(self, params: MultivariateNormalParams) -> tuple[Array, Array]:
+        own = params.covariance[..., :1, :, :] if self._in_common else params.covariance
+        return whitening(own, is_diagonal=self.structure.is_diagonal)
+
+    def natural(self, params: MultivariateNormalParams) -> tuple[Array, Array]:
+        """Return what stands before the statistics, made of the precisions."""
+        xp, loc = array_namespace(params.loc), params.loc
+        inverse, peak = self._whitening(params)
+        if self._in_common:
+            linear = loc = applied(inverse, loc)
+            eta = [linear, xp.full_like(loc[..., :1], -0.5)]
+        elif self.structure.is_diagonal:
+            precision = inverse * inverse
+            linear = precision * loc
+            eta = [-0.5 * precision, linear]
+        else:
+            precision = matmul(transposed(inverse), inverse)
+            linear = applied(precision, loc)
+            eta = [packed(0.5 * precision * identity_like(loc) - precision), linear]
+        return xp.concat(eta, axis=-1), 0.5 * xp.sum(linear * loc, axis=-1) - peak
+
+    def precompute(self, params: MultivariateNormalParams, offset: Array) -> Any:
+        """Return the coefficients; in the exact form, the components' own coordinates."""
+        if not self._is_exact:
+            return super().precompute(params, offset)
+        inverse, peak = self._whitening(params)
+        return Whitened((offset + peak)[..., None], params.loc, inverse)
 
     def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
         """Whether a compiler makes one loop of a step; more terms are faster as products."""
-        terms = n_components * self.form.footprint(n_components, *event)
-        return self.form in (forms.Products, forms.AxisProducts) and terms <= _MOST_TERMS
+        n_terms = n_components * self._n_kept(n_components, *event)
+        return not (self._is_exact or self._in_common) and n_terms <= _MOST_TERMS
 
-    def unrolled(self, coefficients: Any, k: int) -> forms.Terms:
-        """Return of products what concerns one component."""
-        own: forms.Terms = coefficients.unrolled(k)
-        return own
+    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
+        """Return the log densities ``(*lead, n)``, and statistics or whitened observations."""
+        if not self._is_exact:
+            return super().log_prob(coefficients, x)
+        found: tuple[Array, Array] = coefficients.log_prob(x)
+        return found
 
-    def log_prob(self, coefficients: forms.Coefficients, x: Array) -> tuple[Array, Any]:
-        """Return the log densities ``(*lead, n)``, and what the form makes of observations."""
-        return coefficients.log_prob(x)
-
-    def scaled_log_prob(self, coefficients: forms.Exact, x: Array, shrink: Array) -> Array:
+    def scaled_log_prob(self, coefficients: Whitened, x: Array, shrink: Array) -> Array:
         """Return ``shrink²`` times the log densities, ``(*lead, n)``."""
         return coefficients.scaled_log_prob(x, shrink)
 
-    def sums(self, coefficients: forms.Coefficients, kept: Any, responsibilities: Array) -> Any:
-        """Return the form's sums over the observations."""
-        return coefficients.sums(kept, responsibilities)
+    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> Any:
+        """Return the weighted sums of the statistics, or of whitened observations.
 
-    def rounded_off(
-        self, full: forms.Coefficients, ready: forms.Coefficients, counts: Array, sums: Any
-    ) -> Array:
-        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood."""
-        return full.rounded_off(ready, counts, sums)
+        Products of coordinates that all components have in common are summed once for all.
+        """
+        if self._is_exact:
+            return coefficients.sums(kept, responsibilities)
+        if not self._in_common:
+            return super().sums(coefficients, kept, responsibilities)
+        y = kept[..., :-1, :]
+        own = super().sums(coefficients, y, responsibilities)
+        mass = array_namespace(kept).sum(responsibilities, axis=-2, keepdims=True)
+        return CommonSums(own, cross_sums(compute("multiply", y, mass[..., None, :]), y))
+
+    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Any) -> Array:
+        """Return what the rounding of the coefficients takes from the log likelihood."""
+        own = sums.own if isinstance(sums, WhitenedSums | CommonSums) else sums
+        return super().rounded_off(full, ready, counts, own)
 
     @property
     def leaves_floor(self) -> bool:
@@ -225,33 +291,60 @@ class MultivariateNormal(Family):
     def strained(
         self,
         params: MultivariateNormalParams,
-        coefficients: forms.Coefficients,
+        coefficients: Any,
         given: Given,
         space: Space,
     ) -> Array | None:
         """Return which components the form costs digits or, if it is fast, are to be lifted."""
-        if isinstance(coefficients, forms.Exact):
+        if self._is_exact:
             return loses_digits(coefficients.reach(params.loc), params.loc, given, space, 1)
-        own = params.covariance
-        variances = own if self.structure.is_diagonal else diagonal(own)
-        strained = coefficients.strained(params.loc, variances, space)
-        if not self.leaves_floor:
+        strained = super().strained(params, coefficients, given, space)
+        if strained is None or not self.leaves_floor:
             return strained
-        return strained | self._below(own, self._metric(given), self.covariance_floor)
+        return strained | self._below(params.covariance, self._metric(given), self.covariance_floor)
+
+    def farthest(self, params: MultivariateNormalParams, coefficients: Any, given: Given) -> Array:
+        """Return the farthest corner of a box about each mean, ``(*lead, d, 1)``."""
+        xp, own, width = array_namespace(params.loc), params.covariance, 1.0
+        if self._in_common:
+            loc = coefficients.coefficients[..., :-2]
+        else:
+            loc, width = params.loc, xp.sqrt(own if self.structure.is_diagonal else diagonal(own))
+        return (xp.abs(loc) + _FAR * width)[..., None]
 
     def moments(
         self, params: MultivariateNormalParams, count: Array, sums: Any, given: Given
     ) -> tuple[Array, Moments]:
-        """Return the means and scatters that the form's sums are of."""
-        epsilon = given.beside(given.context.epsilon)
-        mean, scatter = sums.scatter(params.loc, params.covariance, count, epsilon)
-        return count, Moments(mean, scatter, count)
+        """Return the means and scatters that the sums of either form are of."""
+        if isinstance(sums, WhitenedSums | CommonSums):
+            epsilon = given.beside(given.context.epsilon)
+            found = sums.moments(params.loc, params.covariance, count, epsilon)
+        else:
+            found = self._from_products(sums / count[..., None], count, params.loc.shape[-1])
+        return count, Moments(*found, count)
 
     def joined(
         self, count: Array, sums: Moments, prior: PseudoObservations
     ) -> tuple[Array, Moments]:
         """Return the moments of observations and of pseudo-observations together."""
         return sums.joined(count, prior.count, prior.sums)
+
+    def from_means(
+        self, means: Array, count: Array, params: MultivariateNormalParams, given: Given
+    ) -> MultivariateNormalParams:
+        """Return the means, and the covariances about them in the model."""
+        moments = Moments(*self._from_products(means, count, params.loc.shape[-1]), count)
+        return self.m_step(params, count, moments, given)
+
+    def _from_products(self, means: Array, count: Array, d: int) -> tuple[Array, Array]:
+        """Return means and scatters, from the means of the statistics."""
+        is_diagonal = self.structure.is_diagonal
+        mean, second = means[..., -d:], means[..., :-d]
+        second = second if is_diagonal else unpacked(second, d)
+        scatter = (second - outer(mean, second)) * aligned(count, second)
+        if is_diagonal:
+            scatter = array_namespace(scatter).where(scatter > 0, scatter, 0.0)
+        return mean, scatter
 
     def m_step(
         self, params: MultivariateNormalParams, count: Array, sums: Moments, given: Given
