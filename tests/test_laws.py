@@ -170,6 +170,15 @@ CONFIGS = {
         ),
         length_and_count,
     ),
+    "product-fixed": Config(
+        xem.Mixture(
+            xem.Product(length=xem.Normal(), count=xem.Poisson()),
+            2,
+            fixed={"components.length.loc"},
+        ),
+        length_and_count,
+        (("length", {"loc": [0.0, 400.0]}),),
+    ),
     "product-alone": Config(
         xem.Product(length=xem.StudentT(), count=xem.Poisson()), length_and_count
     ),

@@ -268,6 +268,61 @@ def test_priors_are_those_of_the_families() -> None:
         xem.fit(TWO, x, prior="fraley-raftery")
 
 
+def test_all_parameters_of_one_family_can_be_tied() -> None:
+    rng = np.random.default_rng(0)
+    late = rng.random(300) < 0.4
+    x = {"a": rng.normal(size=300) + 4 * late, "g": rng.gamma(2 + 5 * late)}
+    for family in (xem.Gamma(), xem.Normal(), xem.StudentT()):
+        names = {f"components.g.{name}" for name in family.fields}
+        model = xem.Mixture(xem.Product(a=xem.Normal(), g=family), 2, tied=names)
+        fitted, alone = xem.fit(model, x, seed=0, tol=1e-9), xem.fit(family, x["g"], tol=1e-9)
+        assert_allclose(fitted.log_prob(x).sum(), fitted.log_likelihood, rtol=1e-10)
+        for ours, theirs in zip(fitted.params.components.g, alone.params, strict=True):
+            assert_allclose(ours, theirs, rtol=2e-3)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_starts_at_given_means_are_those_of_vectors(k: int) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 3)) + 4 * np.arange(200)[:, None] % (3 * k)
+    model = xem.Mixture(xem.Product(a=xem.Normal(), b=xem.Normal(), c=xem.Normal()), k)
+    other = xem.Mixture(xem.MultivariateNormal("diag"), k)
+    loc, data = x[:k] + 0.1, dict(zip("abc", x.T, strict=True))
+    start = model.params(**{name: {"loc": loc[:, j]} for j, name in enumerate("abc")})
+    ours = xem.fit(model, data, init=start, max_iter=3, tol=0)
+    theirs = xem.fit(other, x, init=other.params(loc=loc), max_iter=3, tol=0)
+    assert_allclose(ours.history[:, None], theirs.history[:, None], rtol=1e-10)
+    explored = xem.fit(model, data, seed=0), xem.fit(other, x, seed=0)
+    assert_allclose(explored[0].log_likelihood, explored[1].log_likelihood, rtol=1e-8)
+
+
+def test_means_of_one_array_are_beside_their_clusters() -> None:
+    rng = np.random.default_rng(5)
+    kind = rng.integers(0, 5, 400)
+    x = {"a": rng.normal(size=400) + 8 * kind, "b": rng.poisson(2 + 20 * kind)}
+    model = xem.Mixture(xem.Product(a=xem.Normal(), b=xem.Poisson()), 5, fixed={"components.a.loc"})
+    start = model.params(a={"loc": 8.0 * np.arange(5)})
+    for seed in range(4):
+        fitted = xem.fit(model, x, init=start, seed=seed)
+        assert_allclose(fitted.params.components.b.rate, 2 + 20 * np.arange(5), rtol=0.15)
+
+
+def test_a_prior_from_the_data_looks_at_its_array_alone() -> None:
+    x = one(pair(), 0)
+    model = xem.Product(delay=xem.Normal(), stops=xem.Mixture(xem.Poisson(), 3))
+    together = xem.fit(model, x, prior=model.prior(delay={"df": 5.0}), seed=0)
+    alone = xem.fit(xem.Normal(), x["delay"], prior=xem.Normal().prior(df=5.0))
+    assert_allclose(together.params.delay.scale, alone.params.scale, rtol=1e-10)
+
+
+@pytest.mark.parametrize("given", [{}, {"delay": None}, {"delay": {}}], ids=str)
+def test_a_prior_of_nothing_is_none(given: dict) -> None:
+    x = one(pair(), 0)
+    for model in (TRIP, TWO):
+        prior = model.prior(**given)
+        found = xem.fit(model, x, prior=prior, seed=0)
+        assert_allclose(found.objective, xem.fit(model, x, seed=0).log_likelihood, rtol=1e-12)
+
+
 def test_a_product_in_a_product() -> None:
     x = trips()
     inner = xem.Product(trip=TRIP, place=xem.MultivariateNormal())
@@ -348,6 +403,8 @@ def test_the_estimator_knows_columns_by_name_and_in_order() -> None:
     assert_array_equal(drawn[:, 0], np.round(drawn[:, 0]))
     with pytest.raises(ValueError, match="there are 3 columns"):
         Estimator(TWO).fit(frame.assign(more=1.0))
+    with pytest.raises(ValueError, match="are in both"):
+        Estimator(TWO).fit(frame.rename(columns={"stops": "Stops"}))
     wide = np.column_stack([rows, one(trips(), 0)["place"]])
     assert Estimator(WIDE, random_state=0).fit(wide).fit_.event == (4,)
 

@@ -291,8 +291,13 @@ class Driver:
         if not self._complete:
             method, means = self._options.method, self._model.centres(given)
             metric = metric_of(self._model, method, observations, context)
+            placed = None
             if means is not None:
-                start = Start.at(self._model, means, metric)
+                placed = Start.at(self._model, means, metric)
+            elif isinstance(self._model.layout, tuple):
+                placed = Start.at_known(self._model, given, metric, context)
+            if placed is not None:
+                start = placed
             elif method == EXPLORE:
                 return self._explored(rows, observations, metric)
             else:

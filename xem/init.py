@@ -66,14 +66,34 @@ class Start(NamedTuple):
     metric: Array | None
     """What vectors are multiplied by before distances are taken, or None: a matrix for each row
     ``(rows, d, d)``, or a factor for each column ``(rows, d)``."""
+    means: Array | None = None
+    """The centres in the units of the observations; None where the metric tells."""
 
     @classmethod
     def at(cls, model: Mixture, means: Array, metric: Array | None) -> Start:
-        """Return a start at given means."""
-        means = model.embed(means)
-        if metric is None:
-            return cls(means, None)
-        return cls(transposed(measured(transposed(means), metric)), metric)
+        """Return a start at given means ``(rows, K, *event)``."""
+        if not model.event_rank:
+            return cls(model.embed(means), None)
+        embedded = model.embed(transposed(means))
+        seen = embedded if metric is None else measured(embedded, metric)
+        return cls(transposed(seen), metric, means)
+
+    @classmethod
+    def at_known(
+        cls, model: Mixture, params: Any, metric: Array | None, context: Context
+    ) -> Start | None:
+        """Return a start at the means that given parameters have of some of the columns.
+
+        Clusters are told apart by these. None where there is none.
+        """
+        found = model.known_means(params, context.mean)
+        if found is None:
+            return None
+        xp, (means, known) = array_namespace(context.mean), found
+        which = Space.of(context.mean).array([float(own) for own in known])
+        factor = 1 / xp.sqrt(xp.where(context.metric > 0, context.metric, 1.0))
+        factor = metric if metric is not None and metric.ndim == 2 else factor
+        return cls.at(model, means, factor * which)
 
 
 def metric_of(
@@ -149,7 +169,9 @@ def from_start(
     def of(tile: Tile) -> Array:
         return assigned(measured_tile(model, tile, metric), centres)
 
-    where = centres if metric is None else unmeasured(centres, metric)
+    where = start.means
+    if where is None:
+        where = centres if metric is None else unmeasured(centres, metric)
     return from_shares(model, where, of, observations, context, space)
 
 

@@ -242,6 +242,10 @@ class Family(ABC):
         """Return the means ``(*lead, *event)``; None where there are none, or params lack them."""
         return None
 
+    def known_means(self, params: Any, others: Array) -> tuple[Array, list[bool]] | None:
+        """Return the means that are known of some columns, and of which; None for all or none."""
+        return None
+
     def embed(self, x: Array) -> Array:
         """Return what starts cluster of observations, of the same shape: number by number.
 

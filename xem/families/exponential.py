@@ -29,6 +29,7 @@ class Exponential(ExponentialFamily):
 
     mean_floor: float = 1e-6
 
+    has_zero_probabilities: ClassVar[bool] = False
     fields: ClassVar = {"rate": Field("positive", "1/x")}
     floor_option: ClassVar[str] = "mean_floor"
     Prior: ClassVar[Any] = GammaPrior

@@ -49,6 +49,8 @@ class ExponentialFamily(Family):
     """
 
     has_exact_form: ClassVar[bool] = True
+    has_zero_probabilities: ClassVar[bool] = True
+    """Whether some values have probability 0 under some parameters: η is minus infinity there."""
     prior_fields: ClassVar[Mapping[str, Field]] = {}
     """The parameters of the conjugate prior, if `Prior` is one, by name."""
     most_lost: ClassVar[Mapping[int, float]] = MOST_LOST
@@ -94,18 +96,19 @@ class ExponentialFamily(Family):
         """Return the matrices by which observations are multiplied before `statistics` sees them.
 
         With them the statistics of vectors depend on parameters: on those that components share,
-        so that the matrices ``(*lead, d, d)`` have length 1 along these. Implement `farthest` then
+        so that the matrices ``(*lead, d, d)`` have length 1 along these. Implement `largest` then
         too. None, as here, where they do not.
         """
         return None
 
-    def farthest(self, params: Any, coefficients: Any, given: Given) -> Array:
-        """Return where terms are largest among the observations that matter to a component.
+    def largest(self, params: Any, coefficients: Any, given: Given) -> Array:
+        """Return how large statistics are of the observations that matter to a component.
 
-        As `statistics` takes them, ``(*lead, *event, m)``: here the ends of the data.
+        ``(*lead, p)``, or with a 1 behind them: here at the ends of the data.
         """
         ends = [given.beside(given.context.low), given.beside(given.context.high)]
-        return array_namespace(*ends).stack(ends, axis=-1)
+        xp = array_namespace(*ends)
+        return xp.max(xp.abs(self.statistics(xp.stack(ends, axis=-1))), axis=-1)
 
     @property
     def in_accumulator(self) -> bool:  # type: ignore[override]
@@ -116,7 +119,7 @@ class ExponentialFamily(Family):
         """Return the coefficients; in the fast form they are finite."""
         eta, normalizer = self.natural(params)
         xp = array_namespace(eta)
-        if not self._is_exact:
+        if self.has_zero_probabilities and not self._is_exact:
             lowest = math.log(float(xp.finfo(eta.dtype).smallest_normal))
             eta = xp.where(eta == -math.inf, lowest, eta)
         own = xp.concat([eta, (offset - normalizer)[..., None]], axis=-1)
@@ -187,16 +190,17 @@ class ExponentialFamily(Family):
         return xp.sum(terms, axis=-1) - rest
 
     def strained(self, params: Any, coefficients: Any, given: Given, space: Space) -> Array | None:
-        """Return where rounding could show: the terms' absolute sum at the farthest observations.
+        """Return where rounding could show: in the absolute sum of the largest terms.
 
         So it is where that is NaN: of parameters that rounding has left without a density.
         """
         if self._is_exact:
             return None
         xp, own = space.xp, space.xp.abs(coefficients.coefficients)
-        statistics = self.statistics(self.farthest(params, coefficients, given))
-        sizes = xp.max(xp.abs(statistics), axis=-1)[..., : own.shape[-1] - 1]
-        terms = xp.sum(own[..., :-1] * sizes, axis=-1) + own[..., -1]
+        sizes = self.largest(params, coefficients, given)
+        n = sizes.shape[-1]
+        terms = xp.sum(own[..., :n] * sizes, axis=-1)
+        terms = terms if n == own.shape[-1] else terms + own[..., -1]
         limit = self.most_lost[int(xp.finfo(space.dtype).bits)]
         return ~(terms * space.epsilon <= limit)
 
@@ -207,8 +211,9 @@ class ExponentialFamily(Family):
         Where a component has no weight, what is lost of its infinite one counts for nothing.
         """
         xp, lost = array_namespace(counts), full.coefficients - ready.coefficients
-        n = min(sums.shape[-1], lost.shape[-1] - 1)
-        lost = xp.concat([lost[..., :n], lost[..., -1:]], axis=-1)
+        n, p = sums.shape[-1], lost.shape[-1] - 1
+        if n < p:
+            lost = xp.concat([lost[..., :n], lost[..., -1:]], axis=-1)
         sums = xp.concat([sums[..., :n], counts[..., None]], axis=-1)
         return xp.sum(xp.where(sums == 0, 0.0, lost * sums), axis=(-2, -1))
 

@@ -38,6 +38,7 @@ class Gamma(ExponentialFamily):
 
     concentration_limit: float = 1e6
 
+    has_zero_probabilities: ClassVar[bool] = False
     fields: ClassVar = {
         "concentration": Field("positive"),
         "rate": Field("positive", "1/x"),
@@ -128,7 +129,9 @@ class Gamma(ExponentialFamily):
             target = log_mean + xp.log(params.rate)
             target = pooled(target, count) if "concentration" in tied else target
             return self.Params(inverse_digamma(target), params.rate)
-        if "rate" in tied:
+        if {"concentration", "rate"} <= tied:
+            mean, log_mean = pooled(mean, count), pooled(log_mean, count)
+        elif "rate" in tied:
             return self.Params(*of_one_rate(mean, log_mean, count))
         excess = xp.log(mean) - log_mean
         if "concentration" in tied:

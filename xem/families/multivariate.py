@@ -82,6 +82,7 @@ class MultivariateNormal(ExponentialFamily):
     covariance_floor: float = 1e-6
 
     event_rank: ClassVar[int] = 1
+    has_zero_probabilities: ClassVar[bool] = False
     Params: ClassVar[Any] = MultivariateNormalParams
     needs_distinct: ClassVar[bool] = True
     in_accumulator: ClassVar[bool] = False
@@ -303,14 +304,14 @@ class MultivariateNormal(ExponentialFamily):
             return strained
         return strained | self._below(params.covariance, self._metric(given), self.covariance_floor)
 
-    def farthest(self, params: MultivariateNormalParams, coefficients: Any, given: Given) -> Array:
-        """Return the farthest corner of a box about each mean, ``(*lead, d, 1)``."""
+    def largest(self, params: MultivariateNormalParams, coefficients: Any, given: Given) -> Array:
+        """Return the statistics of the farthest corner of a box about each mean."""
         xp, own, width = array_namespace(params.loc), params.covariance, 1.0
         if self._in_common:
             loc = coefficients.coefficients[..., :-2]
         else:
             loc, width = params.loc, xp.sqrt(own if self.structure.is_diagonal else diagonal(own))
-        return (xp.abs(loc) + _FAR * width)[..., None]
+        return self.statistics((xp.abs(loc) + _FAR * width)[..., None])[..., 0]
 
     def moments(
         self, params: MultivariateNormalParams, count: Array, sums: Any, given: Given

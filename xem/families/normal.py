@@ -118,11 +118,11 @@ class Normal(LocationScale):
     ) -> tuple[Array, Moments]:
         """Return the means and scatters that the sums are of."""
         xp, mean = array_namespace(count), sums.u / count
-        square = sums.uu / count - mean * mean
+        between = mean * sums.u
         epsilon = given.beside(given.context.epsilon)
-        square = xp.maximum(square, DIFFERENCE * epsilon * mean * mean)
+        within = xp.maximum(sums.uu - between, DIFFERENCE * epsilon * between)
         width = params.scale / _SQRT_HALF
-        return count, Moments(params.loc + mean * width, square * width * width * count, count)
+        return count, Moments(params.loc + mean * width, within * width * width, count)
 
     def joined(
         self, count: Array, sums: Moments, prior: PseudoObservations

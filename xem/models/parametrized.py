@@ -236,6 +236,19 @@ class Parametrized(Components):
         missing = any(own is None for own in means)
         return None if missing else self._joined(means, -1 - self.event_rank)
 
+    def known_means(self, params: MixtureParams, others: Array) -> tuple[Array, list[bool]] | None:
+        """Return the means ``(..., K, columns)`` that are known of some columns, and of which.
+
+        So it is with components that are products. ``others`` ``(..., columns)`` are those of the
+        other columns. None where there are none.
+        """
+        if self.is_in_blocks or self.component.n_clusters != 1:
+            return None
+        found: tuple[Array, list[bool]] | None = self.component.known_means(
+            params.components, others[..., None, :]
+        )
+        return found
+
     def mean(self, params: MixtureParams) -> Array | None:
         """Return the means ``(*lead, *event)`` of the mixtures, None where a component has none."""
         means = self.each(lambda f, _, p: f.mean(p), params.components)

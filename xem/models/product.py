@@ -63,7 +63,7 @@ class Product(Composite):
 
     event_rank = 1
 
-    def __init__(self, **families: Family) -> None:
+    def __init__(self, /, **families: Family) -> None:
         wrong = [name for name, own in families.items() if not isinstance(own, Family)]
         if wrong or not families:
             given = f"{wrong[0]} is {families[wrong[0]]!r}" if wrong else "it has no families"
@@ -369,7 +369,7 @@ class Product(Composite):
 
     # parameters
 
-    def params(self, **parameters: Any) -> Any:
+    def params(self, /, **parameters: Any) -> Any:
         """Return parameters of this product, as a start or to hold fixed.
 
         Parameters
@@ -441,6 +441,34 @@ class Product(Composite):
         means = [family.mean(own) for family, own in self.parts(params)]
         return None if any(own is None for own in means) else self._joined(means)
 
+    def known_means(self, params: Any, others: Array) -> tuple[Array, list[bool]] | None:
+        """Return the means ``(*lead, columns)`` of the families that have some, and of which.
+
+        ``others`` are those of the other columns. None where no family has means.
+        """
+        means = [family.mean(own) for family, own in self.parts(params)]
+        first = next((own for own in means if own is not None), None)
+        if first is None:
+            return None
+        pairs = zip(means, self.cut(others), strict=True)
+        found = [own if own is not None else other for own, other in pairs]
+        xp, lead = (
+            array_namespace(others),
+            np.broadcast_shapes(
+                *(
+                    own.shape[: own.ndim - family.event_rank]
+                    for own, family in zip(found, self.families, strict=True)
+                )
+            ),
+        )
+        found = [
+            xp.broadcast_to(own, (*lead, *own.shape[own.ndim - family.event_rank :]))
+            for own, family in zip(found, self.families, strict=True)
+        ]
+        which = zip(means, self._places, strict=True)
+        known = [own is not None for own, place in which for _ in range(place.stop - place.start)]
+        return self._joined(found), known
+
     # priors
 
     @property
@@ -448,7 +476,7 @@ class Product(Composite):
         """The named tuple of the priors of the families."""
         return self.Params
 
-    def prior(self, **parameters: Any) -> Any:
+    def prior(self, /, **parameters: Any) -> Any:
         """Return a prior of this product's parameters.
 
         Parameters
@@ -466,10 +494,11 @@ class Product(Composite):
             if not isinstance(given, Mapping | None):
                 msg = f"{name} is {given!r}; pass a mapping, such as {name}=dict(concentration=…)"
                 raise TypeError(msg)
-        return self.each(
+        priors = self.each(
             lambda family, name: family.prior(**own) if (own := parameters.get(name)) else None,
             self.names,
         )
+        return None if all(own is None for own in priors) else priors
 
     def prior_of_data(self) -> Any:
         """Return the prior that follows from the data, or raise where a family has none."""
@@ -492,7 +521,9 @@ class Product(Composite):
                 parts.append(None)
                 continue
             mine = partial(_of_columns, covariance, place)
-            made = family.prepared_prior(own, n_components, go, n_clusters, mine)
+            others = self.n_clusters // max(family.n_clusters, 1)  # of the other arrays alone
+            placed = n_clusters // max(others, 1)
+            made = family.prepared_prior(own, n_components, go, placed, mine)
             parts.append(made)
             constants.append(made.constant)
         return ProductPseudoObservations(tuple(parts), reduce(add, constants))

@@ -122,7 +122,17 @@ class Mixture(FittedEstimator):
     def _in_order(self, X: Array) -> Array:
         """Return the columns in the order of the model, where a frame has them by its names."""
         names, own = [name for name, _ in self.model.layout], self._names()
-        return _taken(X, [own.index(name) for name in names]) if _same(names, own) else X
+        if _same(names, own):
+            return _taken(X, [own.index(name) for name in names])
+        known = [name for name in names if name in own]
+        if known:
+            msg = (
+                f"the columns of X are {own}, and the arrays of the model {names}: {known} are in "
+                "both; give a frame with a column for each array and no other, or columns in the "
+                "order of the arrays by other names"
+            )
+            raise ValueError(msg)
+        return X
 
     def _names(self) -> list[str]:
         """Return the names of the columns, if they have some."""

@@ -13,7 +13,6 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -71,7 +70,7 @@ def check_laws(
     xp: ModuleType = np,
     device: Any = None,
     dtype: str = "float64",
-    fixed: dict[str, Sequence[Any]] | None = None,
+    fixed: dict[str, Any] | None = None,
 ) -> None:
     """Check that a model obeys every law.
 
@@ -88,8 +87,8 @@ def check_laws(
         The device to check on.
     dtype : {"float64", "float32"}
         The dtype of the data.
-    fixed : mapping of str to nested sequence of float, optional
-        Values of the model's fixed parameters.
+    fixed : mapping of str to nested sequence of float, or to a mapping, optional
+        Values of the model's fixed parameters, by the keywords of ``model.params``.
 
     Raises
     ------

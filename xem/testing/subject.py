@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from types import ModuleType
@@ -61,7 +61,7 @@ class Subject:
         The device to run on; None for the namespace's default.
     dtype : str
         ``"float64"`` or ``"float32"``.
-    fixed : tuple of pairs of str and nested sequence of float, optional
+    fixed : tuple of pairs of str and nested sequence of float, or mapping, optional
         Values of the model's fixed parameters, by the keywords of ``model.params``.
     compile : bool
         Whether the fits are compiled.
@@ -74,7 +74,7 @@ class Subject:
     xp: ModuleType = np
     device: Any = None
     dtype: str = "float64"
-    fixed: tuple[tuple[str, Sequence[Any]], ...] = ()
+    fixed: tuple[tuple[str, Any], ...] = ()
     compile: bool = False
     iterations: int = 12
 
@@ -130,7 +130,10 @@ class Subject:
 
     def fit_arrays(self, x: Any, **options: Any) -> Fit:
         """Fit observations that are where the subject runs."""
-        given: dict[str, Any] = {name: list(values) for name, values in self.fixed}
+        given: dict[str, Any] = {
+            name: dict(values) if isinstance(values, Mapping) else list(values)
+            for name, values in self.fixed
+        }
         if given:
             options.setdefault("init", self.mixture.params(**given))
         usual = {"seed": 1, "tol": 0, "max_iter": self.iterations, "check_every": 1}
