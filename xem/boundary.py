@@ -30,7 +30,8 @@ from xem.families.columns import packed
 from xem.families.prior import Conjugate, DirichletPrior
 from xem.init import INITS, RANKS
 from xem.models.mixture import Alone, Mixture
-from xem.models.product import Product, within
+from xem.models.product import Product
+from xem.models.side_by_side import within
 from xem.models.trees import MixtureParams, MixturePrior
 from xem.ragged import Block, Ragged, as_series, padded, widths
 

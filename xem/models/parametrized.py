@@ -244,9 +244,10 @@ class Parametrized(Components):
         """
         if self.is_in_blocks or self.component.n_clusters != 1:
             return None
-        found: tuple[Array, list[bool]] | None = self.component.known_means(
-            params.components, others[..., None, :]
-        )
+        xp, (*lead, columns) = array_namespace(others), others.shape
+        wide = xp.broadcast_to(others[..., None, :], (*lead, self.n_components, columns))
+        found: tuple[Array, list[bool]] | None
+        found = self.component.known_means(params.components, wide)
         return found
 
     def mean(self, params: MixtureParams) -> Array | None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import keyword
 import math
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache, partial, reduce
-from itertools import accumulate, pairwise
+from dataclasses import dataclass
+from functools import partial, reduce
 from operator import add, and_, or_
 from typing import Any, Self
 
@@ -18,9 +15,9 @@ from xem._arrays import Array, Space, aligned, array_namespace
 from xem._linalg import total
 from xem._tree import named_leaves, tree_map
 from xem.families.base import Family
-from xem.families.columns import Columns, n_columns
-from xem.families.composite import Composite, combined
+from xem.families.composite import combined
 from xem.families.given import Given
+from xem.models.side_by_side import SideBySide
 from xem.models.trees import ProductPseudoObservations
 
 
@@ -31,7 +28,7 @@ def _n_clusters(each: Iterable[int]) -> int:
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Product(Composite):
+class Product(SideBySide):
     """Observations of several kinds, each with a family of its own, independent of one another.
 
     Data are a mapping with an array for each of them. In a mixture of products, what belongs
@@ -55,156 +52,6 @@ class Product(Composite):
     >>> model.n_parameters()
     7
     """
-
-    names: tuple[str, ...]
-    families: tuple[Family, ...]
-    widths: tuple[int | None, ...] = field(default=(), init=False)
-    """How many columns each family has; None until the data are known."""
-
-    event_rank = 1
-
-    def __init__(self, /, **families: Family) -> None:
-        wrong = [name for name, own in families.items() if not isinstance(own, Family)]
-        if wrong or not families:
-            given = f"{wrong[0]} is {families[wrong[0]]!r}" if wrong else "it has no families"
-            msg = f"{given}; pass families by name: xem.Product(delay=xem.Normal(), …)"
-            raise TypeError(msg)
-        odd = [
-            n for n in families if not n.isidentifier() or keyword.iskeyword(n) or n.startswith("_")
-        ]
-        if odd:
-            msg = f"{odd[0]!r} is no name of a parameter; expected a word that starts with a letter"
-            raise ValueError(msg)
-        object.__setattr__(self, "names", tuple(families))
-        object.__setattr__(self, "families", tuple(families.values()))
-        object.__setattr__(self, "widths", tuple(map(_width, families.values())))
-
-    def __repr__(self) -> str:
-        """Return how it is made."""
-        own = zip(self.names, self.families, strict=True)
-        return f"Product({', '.join(f'{name}={family!r}' for name, family in own)})"
-
-    def options(self) -> dict[str, Any]:
-        """Return what it is made with."""
-        return dict(zip(self.names, self.families, strict=True))
-
-    @property
-    def Params(self) -> Any:  # noqa: N802
-        """The named tuple of the parameters of the families."""
-        return product_type(self.names)
-
-    @property
-    def members(self) -> tuple[Family, ...]:
-        """The families."""
-        return self.families
-
-    def of_members(self, families: list[Any]) -> Self:
-        """Return the product of other families of the same columns."""
-        return self._with(families, self.widths)
-
-    def _with(self, families: Iterable[Any], widths: tuple[int | None, ...]) -> Self:
-        twin = type(self)(**dict(zip(self.names, families, strict=True)))
-        object.__setattr__(twin, "widths", widths)
-        return twin
-
-    # where the columns are
-
-    @property
-    def layout(self) -> Any:
-        """The names of the arrays, each with its layout."""
-        return tuple((name, own.layout) for name, own in self.options().items())
-
-    def bound(self, event: Any) -> Self:
-        """Return the product for observations of a shape."""
-        inner = [family.bound(own) for family, own in zip(self.families, event, strict=True)]
-        return self._with(inner, tuple(map(n_columns, event)))
-
-    def for_columns(self, count: int) -> Self:
-        """Return the product for so many columns in all; those of one family follow from it."""
-        lacking = [i for i, width in enumerate(self.widths) if width is None]
-        known = sum(width for width in self.widths if width is not None)
-        if len(lacking) > 1 or known + len(lacking) > count or (not lacking and known < count):
-            wanted = f"{known}, and vectors of {len(lacking)} families" if lacking else str(known)
-            msg = f"there are {count} columns; {self} has {wanted}"
-            raise ValueError(msg)
-        if not lacking:
-            return self
-        rest, families, widths = count - known, list(self.families), list(self.widths)
-        families[lacking[0]], widths[lacking[0]] = families[lacking[0]].for_columns(rest), rest
-        return self._with(families, tuple(widths))
-
-    def event_of(self, params: Any) -> tuple[Any, ...]:
-        """Return the shapes of one observation."""
-        return tuple(family.event_of(own) for family, own in self.parts(params))
-
-    @property
-    def _places(self) -> list[slice]:
-        """Where the columns of each family are."""
-        if None in self.widths:
-            pairs = zip(self.names, self.widths, strict=True)
-            lacking = [name for name, width in pairs if width is None]
-            msg = (
-                f"the lengths of the vectors {lacking} are not known: give the shape of each, such "
-                "as ((), (3,))"
-            )
-            raise ValueError(msg)
-        ends: Any = accumulate(self.widths, initial=0)
-        return [slice(*pair) for pair in pairwise(ends)]
-
-    def events(self) -> list[tuple[int, ...]]:
-        """Return the shape of an observation of each family, in one array."""
-        pairs = zip(self.families, self._places, strict=True)
-        return [(own.stop - own.start,) if family.event_rank else () for family, own in pairs]
-
-    def cut(self, a: Array, behind: int = 0) -> list[Array]:
-        """Return the columns of each family of an array with some axes behind the columns."""
-        rest = (slice(None),) * behind
-        return [
-            a[(..., place if family.event_rank else place.start, *rest)]
-            for family, place in zip(self.families, self._places, strict=True)
-        ]
-
-    def _joined(self, parts: list[Array], behind: int = 0) -> Array:
-        """Return what `cut` cuts in one array."""
-        rest = (slice(None),) * behind
-        whole = [
-            own if family.event_rank else own[(..., None, *rest)]
-            for family, own in zip(self.families, parts, strict=True)
-        ]
-        return array_namespace(*whole).concat(whole, axis=-1 - behind)
-
-    def each(self, function: Callable[..., Any], *trees: Any) -> Any:
-        """Return the tree of ``function(family, *its parts of trees)``."""
-        parts = zip(self.families, *trees, strict=True)
-        return self.Params(*(function(*own) for own in parts))
-
-    def _given(self, given: Given) -> list[Given]:
-        """Return what the M-step of each family has to go by."""
-        context = given.context
-        priors = (None,) * len(self.names) if given.prior is None else given.prior.parts
-        cuts = {name: self.cut(getattr(context, name)) for name in _OF_COLUMNS}
-        return [
-            Given(
-                context._replace(**{k: own[i] for k, own in cuts.items()}, prior=None, origin=None),
-                given.depth,
-                priors[i],
-                within(given.fixed, name),
-                within(given.tied, name),
-            )
-            for i, name in enumerate(self.names)
-        ]
-
-    @property
-    def columns(self) -> tuple[Columns, ...]:
-        """What holds of the columns of each family."""
-        found = []
-        for name, family, place in zip(self.names, self.families, self._places, strict=True):
-            for own in family.columns:
-                first, last, _ = (own.place or slice(None)).indices(place.stop - place.start)
-                where = slice(place.start + first, place.start + last)
-                spread = frozenset(f"{name}.{parameter}" for parameter in own.spread)
-                found.append(own._replace(place=where, spread=spread))
-        return tuple(found)
 
     # what follows from the families
 
@@ -294,13 +141,13 @@ class Product(Composite):
             xp.ones_like(own, dtype=xp.bool) if mask is None else mask
             for mask, (_, own) in zip(found, parts, strict=True)
         ]
-        return self._joined(inside, 1)
+        return self.joined_columns(inside, 1)
 
     def filled(self, x: Array, there: Array) -> Array:
         """Return observations with what the families can have elsewhere."""
         there = array_namespace(x).broadcast_to(there, x.shape)
         parts = zip(self.families, self.cut(x, 1), self.cut(there, 1), strict=True)
-        return self._joined([family.filled(*own) for family, *own in parts], 1)
+        return self.joined_columns([family.filled(*own) for family, *own in parts], 1)
 
     def log_carrier(self, x: Array) -> Array | None:
         """Return the sum of those of the families that have one."""
@@ -311,7 +158,7 @@ class Product(Composite):
     def embed(self, x: Array) -> Array:
         """Return what starts cluster of observations: of each column, what its family says."""
         parts = zip(self.families, self.cut(x, 1), strict=True)
-        return self._joined([family.embed(own) for family, own in parts], 1)
+        return self.joined_columns([family.embed(own) for family, own in parts], 1)
 
     # the E-step
 
@@ -355,7 +202,7 @@ class Product(Composite):
 
         All columns stay centred, whatever it costs the digits of one: others may need it.
         """
-        parts = zip(self.families, params, coefficients, self._given(given), strict=True)
+        parts = zip(self.families, params, coefficients, self.given_to_each(given), strict=True)
         found = [f.strained(own, mine, go, space) for f, own, mine, go in parts if f is not f.exact]
         each = [own for own in found if own is not None]
         return reduce(or_, each) if each else None
@@ -439,35 +286,21 @@ class Product(Composite):
     def mean(self, params: Any) -> Array | None:
         """Return the means of the columns; None where a family has none."""
         means = [family.mean(own) for family, own in self.parts(params)]
-        return None if any(own is None for own in means) else self._joined(means)
+        return None if any(own is None for own in means) else self.joined_columns(means)
 
     def known_means(self, params: Any, others: Array) -> tuple[Array, list[bool]] | None:
         """Return the means ``(*lead, columns)`` of the families that have some, and of which.
 
-        ``others`` are those of the other columns. None where no family has means.
+        ``others`` ``(*lead, columns)`` are those of the others. None where no family has means.
         """
         means = [family.mean(own) for family, own in self.parts(params)]
-        first = next((own for own in means if own is not None), None)
-        if first is None:
+        if all(own is None for own in means):
             return None
         pairs = zip(means, self.cut(others), strict=True)
-        found = [own if own is not None else other for own, other in pairs]
-        xp, lead = (
-            array_namespace(others),
-            np.broadcast_shapes(
-                *(
-                    own.shape[: own.ndim - family.event_rank]
-                    for own, family in zip(found, self.families, strict=True)
-                )
-            ),
-        )
-        found = [
-            xp.broadcast_to(own, (*lead, *own.shape[own.ndim - family.event_rank :]))
-            for own, family in zip(found, self.families, strict=True)
-        ]
-        which = zip(means, self._places, strict=True)
+        found = [other if own is None else own for own, other in pairs]
+        which = zip(means, self.places, strict=True)
         known = [own is not None for own, place in which for _ in range(place.stop - place.start)]
-        return self._joined(found), known
+        return self.joined_columns(found), known
 
     # priors
 
@@ -515,7 +348,7 @@ class Product(Composite):
         """Return what a prior of so many components of each problem stands for."""
         parts: list[Any] = []
         constants = [0 * given.context.total_weight]
-        inner = zip(self.families, prior, self._given(given), self._places, strict=True)
+        inner = zip(self.families, prior, self.given_to_each(given), self.places, strict=True)
         for family, own, go, place in inner:
             if own is None:
                 parts.append(None)
@@ -537,7 +370,7 @@ class Product(Composite):
 
     def m_step(self, params: Any, count: Array, sums: Any, given: Given) -> Any:
         """Return the parameters that maximise the expected log likelihood of each family."""
-        inner = self._given(given)
+        inner = self.given_to_each(given)
         return self.each(
             lambda f, own, mine, go: f.m_step(own, count, mine, go), params, sums, inner
         )
@@ -548,17 +381,17 @@ class Product(Composite):
             lambda f, own, mine, go: f.update(own, count, alive, mine, go),
             params,
             sums,
-            self._given(given),
+            self.given_to_each(given),
         )
 
     def kept(self, old: Any, new: Any, alive: Array, given: Given) -> Any:
         """Return new parameters, with the old ones where they are fixed, or without mass."""
-        inner = self._given(given)
+        inner = self.given_to_each(given)
         return self.each(lambda f, a, b, go: f.kept(a, b, alive, go), old, new, inner)
 
     def broad(self, given: Given) -> Any:
         """Return distributions that cover the data."""
-        return self.each(lambda f, go: f.broad(go), self._given(given))
+        return self.each(lambda f, go: f.broad(go), self.given_to_each(given))
 
     def around(self, centres: Array, given: Given) -> Any:
         """Return the `broad` distributions, moved to centres ``(*lead, clusters, *event)``."""
@@ -566,15 +399,15 @@ class Product(Composite):
         def of(family: Family, own: Array, inner: Given) -> Any:
             return family.around(_grouped(own, own, family, family.event_rank, mean=True), inner)
 
-        return self.each(of, self.cut(centres), self._given(given))
+        return self.each(of, self.cut(centres), self.given_to_each(given))
 
     def clamp(self, params: Any, given: Given) -> Any:
         """Return the nearest parameters that the floors allow."""
-        return self.each(lambda f, own, go: f.clamp(own, go), params, self._given(given))
+        return self.each(lambda f, own, go: f.clamp(own, go), params, self.given_to_each(given))
 
     def _any(self, what: str, params: Any, given: Given) -> Array:
         """Return which components have a family of which something holds."""
-        parts = zip(self.families, params, self._given(given), strict=True)
+        parts = zip(self.families, params, self.given_to_each(given), strict=True)
         found = [getattr(f, what)(own, go) for f, own, go in parts if f.parameter_names]
         return reduce(or_, found)
 
@@ -592,7 +425,7 @@ class Product(Composite):
 
     def lifted(self, params: Any, fallback: Any, counts: Array, given: Given) -> tuple[Any, Array]:
         """Return ``params``, or ``fallback`` where a family has collapsed, and where that is."""
-        parts = zip(self.families, params, fallback, self._given(given), strict=True)
+        parts = zip(self.families, params, fallback, self.given_to_each(given), strict=True)
         pairs = [family.lifted(own, other, counts, go) for family, own, other, go in parts]
         placed = zip(self.families, pairs, strict=True)
         found = [bound for family, (_, bound) in placed if family.n_clusters]
@@ -603,7 +436,7 @@ class Product(Composite):
 
     def floor_gain(self, params: Any, given: Given) -> Array:
         """Return what the floors add to the log density of a component's observations."""
-        parts = zip(self.families, params, self._given(given), strict=True)
+        parts = zip(self.families, params, self.given_to_each(given), strict=True)
         return reduce(add, (f.floor_gain(own, go) for f, own, go in parts if f.parameter_names))
 
     def sample(
@@ -611,23 +444,12 @@ class Product(Composite):
     ) -> np.ndarray[Any, Any]:
         """Draw the columns of one observation for each label ``(..., n)``."""
         drawn = [family.sample(own, labels, rng) for family, own in self.parts(params)]
-        return np.asarray(self._joined(drawn))
+        return np.asarray(self.joined_columns(drawn))
 
     def unpacked(self, x: Array) -> dict[str, Any]:
         """Return the arrays of observations ``(..., n, columns)``, by name."""
         parts = zip(self.options().items(), self.cut(x), strict=True)
         return {name: family.unpacked(own) for (name, family), own in parts}
-
-
-_OF_COLUMNS = ("centre", "scale", "variance", "metric", "mean", "low", "high", "resolution")
-"""What a `Context` has of each column."""
-
-
-def _width(family: Family) -> int | None:
-    """Return how many columns a family has, if that does not depend on the data."""
-    if isinstance(family, Product):
-        return None if None in family.widths else sum(family.widths)  # type: ignore[arg-type]
-    return None if family.event_rank else 1
 
 
 def _grouped(a: Array, centres: Array, family: Family, behind: int, *, mean: bool = False) -> Array:
@@ -647,11 +469,6 @@ def _grouped(a: Array, centres: Array, family: Family, behind: int, *, mean: boo
     return xp.mean(a, axis=axis + 1) if mean else xp.sum(a, axis=axis + 1)
 
 
-def within(names: frozenset[str], name: str) -> frozenset[str]:
-    """Return the names of the parameters of one family."""
-    return frozenset(own.removeprefix(f"{name}.") for own in names if own.startswith(f"{name}."))
-
-
 def _of_columns(covariance: Callable[[], Array], place: slice) -> Array:
     """Return the covariance of some of the columns."""
     return covariance()[..., place, place]
@@ -669,16 +486,3 @@ def _params_of(family: Family, name: str, given: Any) -> Any:
         msg = f"{name} is {given!r}; pass a mapping, such as {name}=dict(loc=…, scale=…)"
         raise TypeError(msg)
     return family.params(**(given or {}))
-
-
-@lru_cache(maxsize=1024)
-def product_type(names: tuple[str, ...]) -> Any:
-    """Return the named tuple of what belongs to families of some names."""
-    kind: Any = namedtuple
-    made = kind("ProductParams", names)
-    made.__reduce__ = lambda self: (_unpickled, (names, tuple(self)))
-    return made
-
-
-def _unpickled(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
-    return product_type(names)(*values)
