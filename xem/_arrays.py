@@ -65,6 +65,29 @@ def array_namespace(*arrays: Array) -> ModuleType:
     return found
 
 
+class Floats(NamedTuple):
+    """What the floating numbers of a dtype are."""
+
+    bits: int
+    eps: float
+    smallest_normal: float
+    max: float
+
+
+_floats: dict[Any, Floats] = {}
+
+
+def floats_of(a: Array | Space) -> Floats:
+    """Return what the numbers of an array are, or of the working dtype of a space."""
+    found = _floats.get(a.dtype)
+    if found is None:
+        xp = a.xp if isinstance(a, Space) else array_namespace(a)
+        own = xp.finfo(a.dtype)
+        found = Floats(int(own.bits), float(own.eps), float(own.smallest_normal), float(own.max))
+        _floats[a.dtype] = found
+    return found
+
+
 @dataclass(frozen=True)
 class Space:
     """Where a computation lives.
@@ -134,7 +157,7 @@ class Space:
     @property
     def epsilon(self) -> float:
         """The spacing of the working dtype at 1."""
-        return float(self.xp.finfo(self.dtype).eps)
+        return floats_of(self).eps
 
     @property
     def tile_bytes(self) -> int:

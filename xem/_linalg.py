@@ -21,6 +21,7 @@ from xem._arrays import (
     derived,
     detached,
     device,
+    floats_of,
     gathered,
     is_differentiated,
     is_launched,
@@ -78,7 +79,7 @@ def _block_total(x: Array) -> Array:
 def _over_blocks(function: Callable[..., Array], *arrays: Array) -> Array:
     """Return the sum of a function of the blocks that the last axis of arrays is cut into."""
     x, n = arrays[0], arrays[0].shape[-1]
-    if is_traced() or n <= _SUMMED or _is_tree(x):
+    if n <= _SUMMED or is_traced() or _is_tree(x):
         return function(*arrays)
     xp, size = array_namespace(x), _block_size(n, _SUMMED)
     whole = n - n % size
@@ -93,7 +94,7 @@ def _is_tree(x: Array) -> bool:
 
 
 def _bits(x: Array) -> int:
-    return int(array_namespace(x).finfo(x.dtype).bits)
+    return floats_of(x).bits
 
 
 @lru_cache(maxsize=256)

@@ -15,6 +15,7 @@ from xem._arrays import (
     array_namespace,
     compute,
     detached,
+    floats_of,
     is_differentiated,
     is_launched,
     is_traced,
@@ -98,7 +99,7 @@ def _terms(away: Array, left: Array | None) -> Array:
     if left is None:
         return overwrite(away, "exp", away)
     xp = array_namespace(away)
-    highest = math.floor(math.log(float(xp.finfo(away.dtype).max)))
+    highest = math.floor(math.log(floats_of(away).max))
     return xp.exp(xp.clip(away, None, highest)) * left[..., None]
 
 
@@ -124,15 +125,15 @@ def _lowest_log(away: Array, weights: Array | None) -> Any:
     count that are larger than the square of the rounding of 1.
     """
     xp, k = array_namespace(away), away.shape[-2]
-    info = xp.finfo(away.dtype)
-    least = math.log(2 * k * float(info.smallest_normal) / float(info.eps))
+    info = floats_of(away)
+    least = math.log(2 * k * info.smallest_normal / info.eps)
     if weights is None:
         return least
     light = (weights > 0) & (weights < 1)
     if isinstance(light, np.ndarray) and not light.any():
         return least
     lowest = least - xp.log(xp.where(light, weights, 1.0))
-    return xp.clip(lowest, None, 2 * math.log(float(info.eps)))[..., None, :]
+    return xp.clip(lowest, None, 2 * math.log(info.eps))[..., None, :]
 
 
 def _exp_above(away: np.ndarray[Any, Any], lowest: Any) -> np.ndarray[Any, Any]:
@@ -146,7 +147,7 @@ def _exp_above(away: np.ndarray[Any, Any], lowest: Any) -> np.ndarray[Any, Any]:
         np.subtract(np.exp(away, out=away), np.exp(lowest), out=away)
         return away
     flat, row = away.reshape(-1), _filled(lowest, away.dtype)
-    least, high = np.exp(row[:1]), lowest + math.log(4 / float(np.finfo(away.dtype).eps))
+    least, high = np.exp(row[:1]), lowest + math.log(4 / floats_of(away).eps)
     for start in range(0, flat.size, _CACHED):
         part = flat[start : start + _CACHED]
         if part.min() >= high:
@@ -175,7 +176,7 @@ def total_log(x: Array, weights: Array | None, bound: int) -> Array:
         return vecdot(compute("log", x), weights)
     tail: Any = 0.0
     as_is = is_traced() or is_launched(x)
-    for _ in range(0 if as_is else _folds(int(xp.finfo(x.dtype).bits), bound)):
+    for _ in range(0 if as_is else _folds(floats_of(x).bits, bound)):
         n = x.shape[-1]
         if n < _SHORTEST:
             break
@@ -281,7 +282,7 @@ def _exp(x: Array) -> Array:
     is 0.
     """
     xp = array_namespace(x)
-    lowest = float(_LOWEST[int(xp.finfo(x.dtype).bits)])
+    lowest = float(_LOWEST[floats_of(x).bits])
     return xp.exp2(xp.clip(x * _LOG2_E, lowest, None)) - 2.0**lowest
 
 
@@ -317,4 +318,4 @@ def shrinkage(magnitude: Array) -> Array:
 
 
 def _largest_exponent(x: Array) -> int:
-    return math.floor(math.log2(float(array_namespace(x).finfo(x.dtype).max)))
+    return math.floor(math.log2(floats_of(x).max))

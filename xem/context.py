@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any, NamedTuple
 
-from xem._arrays import Array, Space, aligned, array_namespace
+from xem._arrays import Array, Space, aligned, floats_of
 from xem._linalg import total, vecdot
 from xem._special import power_of_two, root
 from xem.execution import RawTile, add, floating, per_event, weighed
@@ -219,7 +219,7 @@ def _least_scale(largest: Array) -> Array:
 
     What has some spread is not that much larger than it.
     """
-    return largest * (64 / float(array_namespace(largest).finfo(largest.dtype).max))
+    return largest * (64 / floats_of(largest).max)
 
 
 def _with_mean_spread(deviation: Array, space: Space) -> Array:

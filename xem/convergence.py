@@ -51,13 +51,14 @@ def settle(
     if strained is not None:
         status = _mark(status, running & strained, STRAINED)
         running = running & ~strained
-    fine = sound(model, new, context)
-    moves = running & fine
-    status = _mark(status, running & ~fine, Status.DEGENERATE)
+    moves = running & sound(model, new, context)
+    all_move = peek and bool(moves.all())
+    if not all_move:
+        status = _mark(status, running & ~moves, Status.DEGENERATE)
     if context.least_rise is not None:
         rise = rise if model.monotone else xp.abs(rise)
         status = _mark(status, moves & (rise < context.least_rise), Status.CONVERGED)
-    if peek and moves.all():
+    if all_move:
         return new._replace(status=status)
     kept = tree_map(lambda after, before: xp.where(aligned(moves, after), after, before), new, old)
     return kept._replace(status=status)

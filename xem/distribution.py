@@ -15,6 +15,7 @@ from xem._arrays import (
     aligned,
     array_namespace,
     computing,
+    floats_of,
     is_differentiated,
     moveaxis,
     take_rows,
@@ -225,7 +226,7 @@ class Distribution:
         near = space.sums(means[:, 0, ...]) + float(zero)
         end = 2.0 ** (int(xp.iinfo(space.widest_integer).bits) - 1)
         known = xp.where(xp.isfinite(near), near, 0.0)
-        inside = xp.clip(known, -end, end * (1 - float(xp.finfo(near.dtype).eps)))
+        inside = xp.clip(known, -end, end * (1 - floats_of(near).eps))
         place = xp.astype(xp.round(inside), space.widest_integer)
         origin = Origin(place, space.number(place, zero))
         return counted_from(self.mixture, params, origin), from_origin(x, origin, space)

@@ -16,6 +16,7 @@ from xem._arrays import (
     aligned,
     array_namespace,
     computing,
+    floats_of,
     moveaxis,
     samples_last,
     single_threaded_products,
@@ -297,7 +298,7 @@ class Budget:
     def of(cls, space: Space, memory: int | None, workers: int) -> Budget:
         """Share ``memory`` bytes among the workers; None for the default of the space."""
         each = space.tile_bytes if memory is None else max(memory // workers, 1)
-        return cls(each, int(space.xp.finfo(space.dtype).bits) // 8, workers)
+        return cls(each, floats_of(space).bits // 8, workers)
 
     def breadth(self, numbers: int) -> int:
         """Return how many observations of one problem a tile may hold, at so many numbers each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xem._arrays import Array, array_namespace
+from xem._arrays import Array, array_namespace, floats_of
 from xem.status import Status
 
 _SLACK = 64
@@ -33,7 +33,7 @@ def best(status: Array, value: Array, epsilon: float, apart: float = 0.0) -> Arr
     for code in Status:
         rank = xp.where(status == int(code), code.rank, rank)
     first = rank == xp.min(rank, axis=0)
-    worst = -float(xp.finfo(value.dtype).max) / 2
+    worst = -floats_of(value).max / 2
     height = xp.where(first & xp.isfinite(value), value, worst)
     top = xp.max(height, axis=0)
     level = height >= top - xp.clip(_SLACK * epsilon * xp.abs(top), apart, None)

@@ -22,6 +22,7 @@ from xem._arrays import (
     array_namespace,
     derived,
     detached,
+    floats_of,
     is_launched,
     is_recorded,
     is_traced,
@@ -287,7 +288,7 @@ def _widened(function: Function, x: Array) -> Array:
 def _quotient(above: Function, below: Function, x: Array) -> Array:
     """Return the ratio of scaled Bessel functions, which are 0 only at infinity."""
     xp = array_namespace(x)
-    finite = xp.clip(x, None, float(xp.finfo(x.dtype).max))
+    finite = xp.clip(x, None, floats_of(x).max)
     return xp.where(x >= 0, above(finite) / below(finite), math.nan)
 
 
@@ -313,7 +314,7 @@ def _exact_near_zeros(function: Function, x: Array) -> Array:
 
 
 def _bits(x: Array) -> int:
-    return 32 if array_namespace(x).finfo(x.dtype).bits <= 32 else 64
+    return 32 if floats_of(x).bits <= 32 else 64
 
 
 def polynomial(coefficients: tuple[float, ...], x: Array) -> Array:

@@ -20,6 +20,7 @@ from xem._arrays import (
     constant,
     derived,
     detached,
+    floats_of,
     is_differentiated,
     moveaxis,
 )
@@ -189,7 +190,7 @@ def _leap(
     angles = _newton(scatter, counts, axes, power)
     both = xp.concat([axes, _turned(axes, angles)], axis=-3)
     loss = _loss(scatter, counts, both, power)
-    slack = 64 * float(xp.finfo(loss.dtype).eps) * (1 + xp.abs(loss[..., 0]))
+    slack = 64 * floats_of(loss).eps * (1 + xp.abs(loss[..., 0]))
     moved = xp.max(xp.abs(angles), axis=-1)
     good = (loss[..., 1] <= loss[..., 0] + slack) & (moved > 0)
     axes = xp.where(good[..., None, None, None], both[..., 1:, :, :], axes)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from xem._arrays import Array, aligned, array_namespace, detached
+from xem._arrays import Array, aligned, array_namespace, detached, floats_of
 from xem._linalg import (
     cholesky,
     definite,
@@ -257,7 +257,7 @@ def _volume_step(scatter: Array, share: Array, logs: Array) -> Array:
         shares = diagonal(parts)
         parts = xp.reshape(parts, (*shares.shape[:-1], -1))
     mean, d = xp.mean(shares, axis=-1), shares.shape[-1]
-    ridge = 4 * float(xp.finfo(mean.dtype).eps)
+    ridge = 4 * floats_of(mean).eps
     curvature = from_diagonal(mean + ridge) - matmul(parts, transposed(parts)) / d + 1
     inverse = inverse_factor(cholesky(curvature))
     step = matmul(transposed(inverse), matmul(inverse, (share - mean)[..., None]))[..., 0]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace
+from xem._arrays import Array, array_namespace, floats_of
 from xem._special import cube_root
 from xem.families.base import checked_floor, gain_of
 from xem.families.exponential_family import ExponentialFamily
@@ -72,7 +72,7 @@ class Exponential(ExponentialFamily):
     def from_means(self, means: Array, count: Array, params: Any, given: Given) -> Any:
         """Return one over the mean."""
         xp, mean = array_namespace(means), means[..., 0]
-        least = float(xp.finfo(mean.dtype).smallest_normal)
+        least = floats_of(mean).smallest_normal
         return self.Params(1 / xp.where(mean > least, mean, least))
 
     def pseudo_observations(self, prior: GammaPrior) -> tuple[Array, Array]:
@@ -88,8 +88,8 @@ class Exponential(ExponentialFamily):
 
     def at_bound(self, params: Any, given: Given) -> Array:
         """Return which means lie on the floor or, without one, below what rounding resolves."""
-        xp, context = array_namespace(params.rate), given.context
-        epsilon = float(xp.finfo(params.rate.dtype).eps)
+        context = given.context
+        epsilon = floats_of(params.rate).eps
         least = self.mean_floor * context.mean if self.floored else context.resolution
         return 1 / params.rate <= given.beside(least) * (1 + 16 * epsilon)
 

@@ -9,7 +9,7 @@ from functools import reduce
 from operator import add
 from typing import Any, ClassVar, NamedTuple
 
-from xem._arrays import Array, Space, array_namespace, overwrite
+from xem._arrays import Array, Space, array_namespace, floats_of, overwrite
 from xem._linalg import cross_sums, matmul, total
 from xem.families.base import Family
 from xem.families.fields import Field
@@ -120,7 +120,7 @@ class ExponentialFamily(Family):
         eta, normalizer = self.natural(params)
         xp = array_namespace(eta)
         if self.has_zero_probabilities and not self._is_exact:
-            lowest = math.log(float(xp.finfo(eta.dtype).smallest_normal))
+            lowest = math.log(floats_of(eta).smallest_normal)
             eta = xp.where(eta == -math.inf, lowest, eta)
         own = xp.concat([eta, (offset - normalizer)[..., None]], axis=-1)
         return Natural(own, self.coordinate(params))
@@ -201,7 +201,7 @@ class ExponentialFamily(Family):
         n = sizes.shape[-1]
         terms = xp.sum(own[..., :n] * sizes, axis=-1)
         terms = terms if n == own.shape[-1] else terms + own[..., -1]
-        limit = self.most_lost[int(xp.finfo(space.dtype).bits)]
+        limit = self.most_lost[floats_of(space).bits]
         return ~(terms * space.epsilon <= limit)
 
     def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Array) -> Array:

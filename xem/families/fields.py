@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from xem._arrays import Array, array_namespace
+from xem._arrays import Array, array_namespace, floats_of
 from xem._linalg import cholesky, diagonal, transposed
 
 _SKEW = 1e-4
@@ -67,7 +67,7 @@ class Field(NamedTuple):
             value = diagonal(value)
         held = xp.isfinite(value)
         if self.unit == "dx²":
-            held = held & (value >= float(xp.finfo(value.dtype).smallest_normal))
+            held = held & (value >= floats_of(value).smallest_normal)
         axes = tuple(range(-len(self.shape) + (self.constraint == "spd"), 0))
         return xp.all(held, axis=axes) if axes else held
 

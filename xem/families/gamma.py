@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, operand
+from xem._arrays import Array, Space, array_namespace, floats_of, operand
 from xem._special import cube_root
 from xem.families.base import checked_number, gain_of, pooled
 from xem.families.exponential_family import ExponentialFamily, Natural
@@ -137,7 +137,7 @@ class Gamma(ExponentialFamily):
         if "concentration" in tied:
             excess = pooled(excess, count)
         shape = inverse_log_less_digamma(excess)
-        limit = min(self.concentration_limit, float(xp.finfo(shape.dtype).max) ** 0.25)
+        limit = min(self.concentration_limit, floats_of(shape).max ** 0.25)
         shape = xp.minimum(shape, operand(limit, shape))
         return self.Params(shape, shape / mean)
 
@@ -153,8 +153,8 @@ class Gamma(ExponentialFamily):
 
     def at_bound(self, params: Any, given: Given) -> Array:
         """Return which concentrations lie on the limit or beyond what rounding resolves."""
-        xp, shape = array_namespace(params.rate), params.concentration
-        epsilon = float(xp.finfo(shape.dtype).eps)
+        shape = params.concentration
+        epsilon = floats_of(shape).eps
         limit = self.concentration_limit if self.floored else 1 / epsilon
         return shape >= limit * (1 - 16 * epsilon)
 

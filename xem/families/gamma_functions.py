@@ -6,7 +6,7 @@ import math
 import operator
 from functools import reduce
 
-from xem._arrays import Array, array_namespace, operand
+from xem._arrays import Array, array_namespace, floats_of, operand
 from xem.families.base import pooled
 from xem.special import digamma, polynomial, trigamma
 
@@ -82,7 +82,7 @@ def of_one_rate(mean: Array, log_mean: Array, count: Array) -> tuple[Array, Arra
     Newton's steps goes too far.
     """
     xp, mean = array_namespace(mean), pooled(mean, count)
-    least = mean * float(xp.finfo(mean.dtype).eps)
+    least = mean * floats_of(mean).eps
     s = xp.maximum(2 * (mean - pooled(xp.exp(log_mean), count)), least)
     for _ in range(_STEPS_OF_SCALE):
         shape = inverse_digamma(log_mean - xp.log(s))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from xem._arrays import Array, Space, array_namespace
+from xem._arrays import Array, Space, array_namespace, floats_of
 from xem._special import root
 from xem.families.base import Family, checked_floor, gain_of
 from xem.families.given import Given, loses_digits
@@ -50,7 +50,7 @@ class LocationScale(Family):
     def at_bound(self, params: Any, given: Given) -> Array:
         """Return which scales lie on the floor or, without one, below what rounding resolves."""
         xp = array_namespace(params.scale)
-        epsilon = float(xp.finfo(params.scale.dtype).eps)
+        epsilon = floats_of(params.scale).eps
         if self.floored:
             return params.scale <= self._floor(given) * (1 + 16 * epsilon)
         rounding = epsilon * xp.abs(params.loc)

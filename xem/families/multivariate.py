@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace, compute, operand, plain
+from xem._arrays import Array, Space, aligned, array_namespace, compute, floats_of, operand, plain
 from xem._linalg import (
     axis_products,
     cholesky,
@@ -446,7 +446,7 @@ class MultivariateNormal(ExponentialFamily):
         """Return which components lie on the floor or, without one, below what is resolved."""
         xp, own = array_namespace(params.covariance), params.covariance
         metric = self._metric(given)
-        epsilon = float(xp.finfo(own.dtype).eps)
+        epsilon = floats_of(own).eps
         variances = own if self.structure.is_diagonal else diagonal(own)
         width = variances / metric
         if self.floored:

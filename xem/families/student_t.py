@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace, compute, operand, overwrite
+from xem._arrays import Array, array_namespace, compute, floats_of, operand, overwrite
 from xem._linalg import total, vecdot
 from xem._special import root
 from xem.families.base import checked_number, params_type, pooled
@@ -106,7 +106,7 @@ class StudentT(LocationScale):
         loc, factor, power, peak = (own[..., None] for own in coefficients)
         xp, away = array_namespace(x), compute("subtract", x, loc)
         if self._is_exact:
-            most = float(xp.finfo(x.dtype).max) ** 0.5 / 2  # the square of more may overflow
+            most = floats_of(x).max ** 0.5 / 2  # the square of more may overflow
             far = xp.abs(away * factor) > most
             v = xp.clip(away * factor, -most, most)
             size = xp.log(xp.where(far, xp.abs(away), 1.0)) + xp.log(factor)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace
+from xem._arrays import Array, array_namespace, floats_of
 from xem.families.base import Family
 from xem.families.fields import Field
 from xem.families.given import Given
@@ -53,7 +53,7 @@ class Uniform(Family):
         """
         low, high, height = (own[..., None] for own in coefficients)
         xp = array_namespace(x)
-        slack = _SLACK * float(xp.finfo(x.dtype).eps) * xp.maximum(xp.abs(low), xp.abs(high))
+        slack = _SLACK * floats_of(x).eps * xp.maximum(xp.abs(low), xp.abs(high))
         inside = (x >= low - slack) & (x <= high + slack)
         return xp.where(inside, height, -math.inf), None
 

@@ -16,6 +16,7 @@ from xem._arrays import (
     Space,
     aligned,
     array_namespace,
+    floats_of,
     is_differentiated,
     is_traced,
     moveaxis,
@@ -250,7 +251,7 @@ class Mixture(Parametrized):
     ) -> MixtureParams:
         """Return the parameters that the sums lead to; a component without mass keeps its own."""
         xp, prior = array_namespace(sums.counts), given.prior
-        least = float(xp.finfo(sums.counts.dtype).smallest_normal)
+        least = floats_of(sums.counts).smallest_normal
         alive = sums.counts > least
         counts = xp.maximum(sums.counts, operand(least, sums.counts))  # CuPy's clip asks the device
         components = self.each(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xem._arrays import Array, aligned, array_namespace
+from xem._arrays import Array, aligned, array_namespace, floats_of
 from xem._tree import at, named_leaves, replaced, tree_map
 from xem.families.base import Family, pooled
 from xem.families.columns import packed
@@ -298,7 +298,7 @@ class Parametrized(Components):
 
     def projected(self, params: MixtureParams, weights: Array) -> MixtureParams:
         """Return parameters that the mixture has, from given ones that may be too general."""
-        least = float(array_namespace(params.weights).finfo(params.weights.dtype).smallest_normal)
+        least = floats_of(params.weights).smallest_normal
         mass = self._cut(params.weights + least)
         own = self.each(lambda f, _, p, m: f.projected(p, m), params.components, mass)
         return MixtureParams(params.weights, own)
