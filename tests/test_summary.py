@@ -25,13 +25,13 @@ def summarised(
     x: np.ndarray, weights: np.ndarray | None, cuts: Sequence[int], model: xem.Family = MODEL
 ) -> Summary:
     """Return the summary of observations ``(..., n)`` that are cut into tiles."""
-    space, rank, ends = Space.of(x), model.event_rank, [0, *cuts, x.shape[-1]]
+    space, ends = Space.of(x), [0, *cuts, x.shape[-1]]
     tiles = []
     for start, stop in pairwise(ends):
         if stop > start:
             mass = None if weights is None else weights[..., start:stop]
             valid = None if mass is None else mass > 0
-            tiles.append(RawTile(x[..., start:stop], mass, valid, rank))
+            tiles.append(RawTile(x[..., start:stop], mass, valid))
     with computing(x):
         parts = [summary(as_mixture(model), tile, space) for tile in tiles]
         return reduce(lambda a, b: merged(a, b, space), parts)

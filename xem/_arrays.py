@@ -79,12 +79,13 @@ _floats: dict[Any, Floats] = {}
 
 def floats_of(a: Array | Space) -> Floats:
     """Return what the numbers of an array are, or of the working dtype of a space."""
-    found = _floats.get(a.dtype)
+    key = type(a.dtype), a.dtype  # dtypes of different libraries are not to be compared
+    found = _floats.get(key)
     if found is None:
         xp = a.xp if isinstance(a, Space) else array_namespace(a)
         own = xp.finfo(a.dtype)
         found = Floats(int(own.bits), float(own.eps), float(own.smallest_normal), float(own.max))
-        _floats[a.dtype] = found
+        _floats[key] = found
     return found
 
 

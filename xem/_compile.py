@@ -85,8 +85,8 @@ class Plain:
             What it is compiled for: hashable.
         rows : tuple of trees
             Arrays with the problems on their first axis, `stored`.
-        tile : tuple of arrays or None
-            ``(problems, *event, n)``, `laid`.
+        tile : tuple of trees
+            Arrays ``(problems, *event, n)``, `laid`.
         """
         return function(*static, *rows, *tile)
 
@@ -187,7 +187,7 @@ class _Session(Compiler):
 
     def program(self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any) -> Program:
         """Return the program of a function, found once."""
-        key = (function, tile[0].shape if tile else None)
+        key = (function, leaves(tile)[0].shape if tile else None)
         if key not in self._known:
             self._known[key] = self._compiled_by(function, static, rows, tile)
         return self._known[key]
@@ -365,8 +365,8 @@ def _rows_last(a: Array) -> Array:
     return a.movedim(0, -1).contiguous()
 
 
-def _contiguous(a: Any) -> Any:
-    return a if isinstance(a, int) else a.contiguous()
+def _contiguous(a: Array) -> Array:
+    return a.contiguous()
 
 
 def _written(a: Array) -> Array:

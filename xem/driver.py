@@ -169,8 +169,8 @@ class Driver:
         if len(columns) > 1:
             seen = survey(self._model, lambda: (source.raw(where, c) for c in columns), self._space)
         else:
-            *arrays, rank = self._call.laid(source.raw(where, columns[0]))
-            found = self._call(_surveyed, (self._model, self._space, rank), (), tuple(arrays))
+            raw = self._call.laid(source.raw(where, columns[0]))
+            found = self._call(_surveyed, (self._model, self._space), (), (raw,))
             seen = self._call.restored(found)
         tol = self._options.tol
         least_rise = tol * seen.context.total_weight if tol > 0 else None
@@ -326,10 +326,10 @@ class Driver:
 
     def _looped(self, rows: Rows, observations: Observations[RawTile], steps: int) -> Rows:
         """Make some iterations in one compiled loop."""
-        *arrays, rank = observations.whole()
         times = self._space.full((), steps, self._space.xp.int32)
         own = (rows.state, rows.context, times)
-        state = self._call(iterations, (self._model, self._space, rank), own, tuple(arrays))
+        raw = observations.whole()
+        state = self._call(iterations, (self._model, self._space), own, (raw,))
         return rows._replace(state=state)
 
     def _resume(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
@@ -492,11 +492,9 @@ class Driver:
         return to_numpy(self._space.xp.stack(flat)).reshape(len(figures), -1)
 
 
-def _surveyed(
-    model: Mixture, space: Space, rank: int, x: Array, weights: Array | None, valid: Array | None
-) -> Survey:
+def _surveyed(model: Mixture, space: Space, raw: RawTile) -> Survey:
     """Return what a look at the problems of one tile gives."""
-    return survey(model, lambda: [RawTile(x, weights, valid, rank)], space)
+    return survey(model, lambda: [raw], space)
 
 
 class _Tiling:

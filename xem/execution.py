@@ -45,8 +45,6 @@ class RawTile(NamedTuple):
     """``(..., n)``: 0 past the lengths, or None where all are 1."""
     valid: Array | None
     """Where the weight is positive, like ``weights``, or None where all are."""
-    rank: int
-    """How many axes of ``x`` belong to one observation."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Source:
             weights = self._held(take_rows(self.weights[..., there], index), "real floating")
             weights = self._widened(weights, columns)
         if self.lengths is None:
-            return RawTile(x, weights, None if weights is None else weights > 0, self.rank)
+            return RawTile(x, weights, None if weights is None else weights > 0)
         return self._cut(x, weights, take_rows(self.lengths, index), columns.start)
 
     def _part(self, index: Array | slice | None, columns: slice) -> Array:
@@ -127,7 +125,7 @@ class Source:
         inside = position < xp.astype(lengths, position.dtype)[..., None]
         weights = self.space.working(inside) if weights is None else weights
         weights = xp.where(inside, weights, 0.0)
-        return RawTile(x, weights, weights > 0, self.rank)
+        return RawTile(x, weights, weights > 0)
 
 
 def side_by_side(arrays: list[Array], lead: int) -> Array:

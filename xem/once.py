@@ -260,15 +260,15 @@ class _Place(NamedTuple):
 
     def _finite(self, raw: RawTile) -> tuple[RawTile, Array]:
         """Return observations, 0 and of weight 1 where a problem has some that are not finite."""
-        xp, (x, weights, valid, rank) = self.space.xp, raw
+        xp, (x, weights, valid), rank = self.space.xp, raw, self.source.rank
         finite = xp.isfinite(x)
         if valid is not None:
             finite = finite | ~per_event(valid, x)
         known = xp.all(finite, axis=tuple(range(-1 - rank, 0)))
         if weights is None:
-            return RawTile(xp.where(aligned(known, x), x, 0.0), None, None, rank), known
+            return RawTile(xp.where(aligned(known, x), x, 0.0), None, None), known
         known = known & xp.all(xp.isfinite(weights), axis=-1)
         there = aligned(known, valid) & valid
         weights = xp.where(known[..., None], weights, 1.0)
         x = xp.where(per_event(there, x), x, 0.0)
-        return RawTile(x, weights, weights > 0, rank), known
+        return RawTile(x, weights, weights > 0), known

@@ -124,26 +124,16 @@ def expectation(
         return weighed(space.exact(model.e_step(ready, tile)), context)
 
     def of_raw(raw: RawTile) -> Any:
-        x, weights, valid, rank = raw
-        return call(_swept, (model, space, rank), (ready, context), (x, weights, valid))
+        return call(_swept, (model, space), (ready, context), (raw,))
 
     each: Callable[[Any], Any] = of_raw if call.fuses else of
     sums, log_likelihood = observations.sum(each)
     return sums, log_likelihood
 
 
-def _swept(
-    model: Mixture,
-    space: Space,
-    rank: int,
-    ready: Any,
-    context: Context,
-    x: Array,
-    weights: Array | None,
-    valid: Array | None,
-) -> Any:
+def _swept(model: Mixture, space: Space, ready: Any, context: Context, raw: RawTile) -> Any:
     """Return the sums over a tile as it came, and its log likelihood beyond the level."""
-    tile = standardised(model, RawTile(x, weights, valid, rank), context, space)
+    tile = standardised(model, raw, context, space)
     return weighed(space.exact(model.e_step(ready, tile)), context)
 
 
@@ -219,18 +209,10 @@ def iteration(
 
 
 def iterations(
-    model: Mixture,
-    space: Space,
-    rank: int,
-    state: State,
-    context: Context,
-    steps: Array,
-    x: Array,
-    weights: Array | None,
-    valid: Array | None,
+    model: Mixture, space: Space, state: State, context: Context, steps: Array, raw: RawTile
 ) -> State:
     """Return the state after some iterations over one tile as it came, for `Plain.loops`."""
-    tile = standardised(model, RawTile(x, weights, valid, rank), context, space)
+    tile = standardised(model, raw, context, space)
     observations = Observations(lambda _: tile, 1, 1)
 
     def once(state: State) -> State:

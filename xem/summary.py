@@ -62,6 +62,7 @@ def summary(model: Mixture, tile: RawTile, space: Space, seen: Sequence[Found] =
     """
     xp, sums = space.xp, space.sums
     samples = (-1,) if model.event_rank == 0 else (-2, -1)
+    vectors = tile.x if model.event_rank else tile.x[..., None, :]
     finite = xp.isfinite(tile.x)
     there = None if tile.valid is None else per_event(tile.valid, tile.x)
     valid = finite if there is None else finite & there
@@ -72,7 +73,7 @@ def summary(model: Mixture, tile: RawTile, space: Space, seen: Sequence[Found] =
     nothing = xp.zeros_like(not_finite)
     sound = aligned(~not_finite, low) & (low <= high)
     least, most = xp.where(sound, low, 0.0), xp.where(sound, high, 0.0)
-    weight, unit = _mass(tile, space), _unit(least, most)
+    weight, unit = _mass(tile, not_finite, space), _unit(least, most)
     share = aligned(1 / xp.where(weight > 0, weight, 1.0), low)
     mean = sums(_weighted(tile, _distances(tile, least, unit))) * share
     centre = space.working(sums(least) + mean * sums(unit))
@@ -90,7 +91,7 @@ def summary(model: Mixture, tile: RawTile, space: Space, seen: Sequence[Found] =
         not_finite,
         nothing if inside is None else xp.any(valid & ~inside, axis=samples),
         nothing if tile.weights is None else _bad_weight(tile.weights),
-        _looked_through(tile, seen, model.n_distinct, space),
+        _looked_through(vectors, tile.valid, seen, model.n_distinct, space),
     )
 
 
@@ -146,12 +147,11 @@ def n_distinct(found: Sequence[Found], space: Space) -> Array:
     return reduce(operator.add, (space.xp.astype(there, space.xp.int32) for _, there in found))
 
 
-def _mass(tile: RawTile, space: Space) -> Array:
-    """Return the total weight of each problem of a tile, in the accumulating dtype."""
+def _mass(tile: RawTile, like: Array, space: Space) -> Array:
+    """Return the total weight of each problem of a tile, of the shape of another array."""
     if tile.weights is None:
-        lead = tile.x.shape[: tile.x.ndim - 1 - tile.rank]
         count = space.arange(tile.x.shape[-1])[-1:] + 1  # no number of Python's: sizes are open
-        return space.xp.broadcast_to(space.sums(count)[0], tuple(lead))
+        return space.xp.broadcast_to(space.sums(count)[0], tuple(like.shape))
     return space.sums(total(tile.weights))
 
 
@@ -176,9 +176,9 @@ def _weighted(tile: RawTile, values: Array) -> Array:
 
 
 def _looked_through(
-    tile: RawTile, seen: Sequence[Found], wanted: int, space: Space
+    x: Array, valid: Array | None, seen: Sequence[Found], wanted: int, space: Space
 ) -> tuple[Found, ...]:
-    """Return distinct observations with those that a tile adds, up to so many.
+    """Return distinct observations with those that vectors ``(..., d, n)`` add, up to so many.
 
     One after the other is the first that equals none of those before it, in any column: nothing
     is computed of the numbers, so that no rounding can make two of them equal. Where a look at
@@ -188,8 +188,7 @@ def _looked_through(
     if space.on_host and seen and all(there.all() for _, there in seen):
         return tuple(seen)
     xp = space.xp
-    x = tile.x if tile.rank else tile.x[..., None, :]
-    new = xp.ones_like(x[..., 0, :], dtype=xp.bool) if tile.valid is None else tile.valid
+    new = xp.ones_like(x[..., 0, :], dtype=xp.bool) if valid is None else valid
     found: list[Found] = []
     position = space.arange(x.shape[-1])
     for old in before:
@@ -210,7 +209,7 @@ def _together(a: Sequence[Found], b: Sequence[Found], space: Space) -> tuple[Fou
     xp = space.xp
     x = xp.stack([value for value, _ in b], axis=-1)
     there = xp.stack([there for _, there in b], axis=-1)
-    return _looked_through(RawTile(x, None, there, 1), a, len(a), space)
+    return _looked_through(x, there, a, len(a), space)
 
 
 __all__ = ["Summary", "merged", "n_distinct", "summary"]
