@@ -6,7 +6,7 @@ import math
 from typing import Literal, NamedTuple
 
 from xem._arrays import Array, array_namespace, floats_of
-from xem._linalg import cholesky, diagonal, transposed
+from xem._linalg import cholesky, diagonal, from_diagonal, identity_like, matmul, transposed
 
 _SKEW = 1e-4
 """How far from symmetric a matrix of unit diagonal may be."""
@@ -93,6 +93,45 @@ class Field(NamedTuple):
         if self.unit == "dx²" and self.constraint == "spd":
             return value * scale[..., :, None] * scale[..., None, :]
         return value * scale * scale if self.unit == "dx²" else value
+
+    def to_coordinates(self, value: Array) -> Array:
+        """Return unconstrained coordinates of a value, of its shape: any finite ones are of some.
+
+        Logarithms of positive numbers, logits of probabilities, the logarithms of those that sum
+        to 1, which count up to a common number. Of a matrix L Lᵀ the lower triangle: the logarithms
+        of the diagonal of L, and its other entries relative to the diagonal of their row. At a
+        boundary they are infinite.
+        """
+        xp = array_namespace(value)
+        if self.constraint in ("positive", "nonnegative", "simplex"):
+            return xp.log(value)
+        if self.constraint == "from 1":
+            return xp.log(value - 1)
+        if self.constraint == "unit":
+            return xp.log(value) - xp.log1p(-value)
+        if self.constraint == "spd":
+            factor = cholesky(value)
+            scale = diagonal(factor)
+            return xp.tril(factor / scale[..., None], k=-1) + from_diagonal(xp.log(scale))
+        return value
+
+    def from_coordinates(self, coordinates: Array) -> Array:
+        """Return the value that has unconstrained coordinates."""
+        xp = array_namespace(coordinates)
+        if self.constraint in ("positive", "nonnegative"):
+            return xp.exp(coordinates)
+        if self.constraint == "from 1":
+            return 1 + xp.exp(coordinates)
+        if self.constraint == "unit":
+            return 1 / (1 + xp.exp(-coordinates))
+        if self.constraint == "simplex":
+            share = xp.exp(coordinates - xp.max(coordinates, axis=-1, keepdims=True))
+            return share / xp.sum(share, axis=-1, keepdims=True)
+        if self.constraint == "spd":
+            scale = xp.exp(diagonal(coordinates))
+            factor = (xp.tril(coordinates, k=-1) + identity_like(scale)) * scale[..., None]
+            return matmul(factor, transposed(factor))
+        return coordinates
 
     @property
     def _axes(self) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -88,14 +87,13 @@ def _log_likelihood(mixture: Mixture, params: Any, name: str, values: Host, x: H
 
 def _moved(field: Field, value: Host, x: Host) -> tuple[Host, Host]:
     """Return values a step further, and a step back, in each coordinate: ``(m, …)`` each."""
+    with np.errstate(divide="ignore"):  # what lies at a boundary stays there
+        coordinates = np.asarray(field.to_coordinates(value))
+    ways = np.eye(value.size).reshape(value.size, *value.shape)
     if field.constraint == "spd":
-        return _factors_moved(value)
-    coordinates = np.eye(value.size).reshape(value.size, *value.shape)
-    if field.constraint == "real":
-        size = _size(field, x)
-        up, down = (value + sign * _STEP * size * coordinates for sign in (1, -1))
-        return up, down
-    up, down = (_stretched(field, value, sign * _STEP * coordinates) for sign in (1, -1))
+        ways = ways[(ways * np.tri(value.shape[-1])).any(axis=tuple(range(1, ways.ndim)))]
+    step = _STEP * _size(field, x) * ways
+    up, down = (np.asarray(field.from_coordinates(coordinates + own)) for own in (step, -step))
     return up, down
 
 
@@ -105,29 +103,3 @@ def _size(field: Field, x: Host) -> Any:
         spread = x.std(axis=0)
         return np.where(spread > 0, spread, 1.0)
     return 1.0
-
-
-def _stretched(field: Field, value: Host, step: Host) -> Host:
-    """Return values moved in logarithms, logits or logs of probabilities."""
-    if field.constraint == "unit":
-        odds: Host = value * np.exp(step)
-        share: Host = odds / (odds + 1 - value)
-        return share
-    moved: Host = value * np.exp(step)
-    if field.constraint == "simplex":
-        moved = moved / moved.sum(-1, keepdims=True)
-    return moved
-
-
-def _factors_moved(value: Host) -> tuple[Host, Host]:
-    """Return matrices ``(…, d, d)`` with each entry of each Cholesky factor moved."""
-    factor = np.linalg.cholesky(value)
-    d, count = value.shape[-1], math.prod(value.shape[:-2])
-    rows, columns = np.tril_indices(d)
-    steps = np.zeros((count, len(rows), count, d, d))
-    size = factor.reshape(count, d, d)[:, rows, rows]
-    for k in range(count):
-        steps[k, np.arange(len(rows)), k, rows, columns] = _STEP * size[k]
-    steps = steps.reshape(-1, *value.shape)
-    up, down = factor + steps, factor - steps
-    return up @ np.swapaxes(up, -1, -2), down @ np.swapaxes(down, -1, -2)
