@@ -83,6 +83,13 @@ def check(lane: Lane, model: xem.Mixture, x: Any, **options: Any) -> xem.Fit:
     return compiled
 
 
+def kinds(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Draw a length and a count, of two kinds."""
+    late = rng.random(shape) < 0.4
+    length = rng.normal(np.where(late, 0.0, 400.0), 100.0)
+    return {"length": length, "count": rng.poisson(np.where(late, 2.0, 9.0)).astype(float)}
+
+
 def vectors(batch: int, n: int, d: int, n_groups: int) -> np.ndarray:
     rng = np.random.default_rng(d)
     centres = rng.normal(0, 4, (n_groups, d))
@@ -283,7 +290,11 @@ def test_vectors_that_need_the_exact_step():
 
 # The laws
 
-MODELS = {"normal": (TWO, bumps), "vectors": (PAIRS, clouds)}
+MODELS = {
+    "normal": (TWO, bumps),
+    "vectors": (PAIRS, clouds),
+    "product": (xem.Mixture(xem.Product(length=xem.Normal(), count=xem.Poisson()), 2), kinds),
+}
 
 
 SOME = {"monotone", "padding_is_absent", "isolated", "backend_equal", "pure", "posterior_is_bayes"}
@@ -296,6 +307,7 @@ RUNS_OF_LAWS = [
         ("normal", TORCH, OF_ALL),
         ("normal", JAX, [law for law in LAWS if law.__name__ in SOME - {"monotone", "pure"}]),
         ("vectors", HOST, [law for law in LAWS if law.__name__ in SOME]),
+        ("product", HOST, [law for law in LAWS if law.__name__ == "backend_equal"]),
     ]
     for law in laws
 ]
