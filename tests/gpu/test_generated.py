@@ -29,7 +29,7 @@ NOW = {
     "normal-2-float64": 4,
     "normal-8-float64": 4,
     "full-4-2-float32": 26,
-    "full-32-16-float32": 37,
+    "full-32-16-float32": 38,
     "full-32-16-float64": 36,
 }
 """Those that it takes."""

@@ -211,11 +211,9 @@ class ExponentialFamily(Family):
         Where a component has no weight, what is lost of its infinite one counts for nothing.
         """
         xp, lost = array_namespace(counts), full.coefficients - ready.coefficients
-        n, p = sums.shape[-1], lost.shape[-1] - 1
-        if n < p:
-            lost = xp.concat([lost[..., :n], lost[..., -1:]], axis=-1)
-        sums = xp.concat([sums[..., :n], counts[..., None]], axis=-1)
-        return xp.sum(xp.where(sums == 0, 0.0, lost * sums), axis=(-2, -1))
+        of_terms = xp.sum(lost[..., : sums.shape[-1]] * sums, axis=(-2, -1))
+        of_rest = xp.where(counts == 0, 0.0, lost[..., -1] * counts)
+        return of_terms + xp.sum(of_rest, axis=-1)
 
     def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
