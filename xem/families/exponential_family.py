@@ -208,12 +208,11 @@ class ExponentialFamily(Family):
         """Return what the rounding of the coefficients takes from the log likelihood.
 
         Sums can be of the first statistics alone: the coefficients of the others are exact then.
-        Where a component has no weight, what is lost of its infinite one counts for nothing.
+        Where a component has no weight, what is lost of it counts for nothing.
         """
         xp, lost = array_namespace(counts), full.coefficients - ready.coefficients
-        of_terms = xp.sum(lost[..., : sums.shape[-1]] * sums, axis=(-2, -1))
-        of_rest = xp.where(counts == 0, 0.0, lost[..., -1] * counts)
-        return of_terms + xp.sum(of_rest, axis=-1)
+        each = xp.sum(lost[..., : sums.shape[-1]] * sums, axis=-1) + lost[..., -1] * counts
+        return xp.sum(xp.where(counts == 0, 0.0, each), axis=-1)
 
     def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
