@@ -211,7 +211,8 @@ class ExponentialFamily(Family):
         Where a component has no weight, what is lost of it counts for nothing.
         """
         xp, lost = array_namespace(counts), full.coefficients - ready.coefficients
-        each = xp.sum(lost[..., : sums.shape[-1]] * sums, axis=-1) + lost[..., -1] * counts
+        n = min(sums.shape[-1], lost.shape[-1] - 1)
+        each = xp.sum(lost[..., :n] * sums[..., :n], axis=-1) + lost[..., -1] * counts
         return xp.sum(xp.where(counts == 0, 0.0, each), axis=-1)
 
     def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
