@@ -88,3 +88,8 @@ def replaced(tree: Any, values: Mapping[str, Any]) -> Any:
         for name, leaf in zip(names, tree, strict=True)
     ]
     return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+
+
+def within(names: frozenset[str], path: str) -> frozenset[str]:
+    """Return those of some dotted names that begin with a path, without it."""
+    return frozenset(name.removeprefix(path) for name in names if name.startswith(path))

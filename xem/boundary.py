@@ -17,12 +17,13 @@ from xem._arrays import (
     array_namespace,
     check_dense,
     device,
+    floats_of,
     is_array,
     plain,
     to_numpy,
     whole_seed,
 )
-from xem._tree import at, named_leaves, replaced, tree_map
+from xem._tree import at, named_leaves, replaced, tree_map, within
 from xem.execution import Source, side_by_side
 from xem.families.base import Family
 from xem.families.categorical import Categorical
@@ -31,7 +32,6 @@ from xem.families.prior import Conjugate, DirichletPrior
 from xem.init import INITS, RANKS
 from xem.models.mixture import Alone, Mixture
 from xem.models.product import Product
-from xem.models.side_by_side import within
 from xem.models.trees import MixtureParams, MixturePrior
 from xem.ragged import Block, Ragged, as_series, padded, widths
 
@@ -113,9 +113,8 @@ class Data(NamedTuple):
         """Check the data arguments against each other."""
         parts = _parts(model.layout, x, "x")
         space = check_data(parts, weights, lengths)
-        shapes = iter([split_shape(a, rank) for _, a, rank in parts])
         batch, n, _ = split_shape(*parts[0][1:])
-        shape = _shaped(model.layout, (event for *_, event in shapes))
+        shape = _shaped(model.layout, (split_shape(a, rank)[2] for _, a, rank in parts))
         return cls(_together(model, [a for _, a, _ in parts]), (batch, n), shape, space)
 
     @property
@@ -297,7 +296,7 @@ def _check_array(name: str, x: Any, rank: int) -> None:
 
 def _widest(spaces: list[Space]) -> Space:
     """Return of some places the one that holds the numbers of all."""
-    return max(spaces, key=lambda space: int(space.xp.finfo(space.dtype).bits))
+    return max(spaces, key=lambda space: floats_of(space).bits)
 
 
 def check_kind(name: str, value: Any) -> ModuleType:
@@ -559,7 +558,7 @@ def prior(
             inner = zip(family.options().items(), family.parts(own), family.events(), strict=True)
             return family.Prior(
                 *(
-                    of_family(part, mine, within(tied, name), f"{path}{name}.", shape)
+                    of_family(part, mine, within(tied, f"{name}."), f"{path}{name}.", shape)
                     for (name, part), (_, mine), shape in inner
                 )
             )

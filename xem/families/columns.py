@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from xem._arrays import Array
 
 STANDARDIZATIONS: tuple[Any, ...] = ("none", "scale", "location-scale")
 """Changes of the data under which a family goes over into itself, the fewest first."""
+
+
+def fewest(kinds: Iterable[Any]) -> Any:
+    """Return of some standardizations the one that all families allow."""
+    return min(kinds, key=STANDARDIZATIONS.index)
 
 
 class Columns(NamedTuple):
@@ -38,10 +44,9 @@ class Columns(NamedTuple):
 
 def joined(own: Columns, other: Columns) -> Columns:
     """Return what holds of columns that two families describe."""
-    kind: Any = min(own.standardization, other.standardization, key=STANDARDIZATIONS.index)
     return Columns(
         own.place,
-        kind,
+        fewest((own.standardization, other.standardization)),
         own.spread | other.spread,
         own.needs_scale or other.needs_scale,
         own.isotropic or other.isotropic,

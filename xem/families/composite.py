@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from xem.families.base import Family
-from xem.families.columns import STANDARDIZATIONS
+from xem.families.columns import fewest
 
 
 def combined(name: str, combine: Callable[[Iterable[Any]], Any]) -> Any:
@@ -20,11 +20,6 @@ def combined(name: str, combine: Callable[[Iterable[Any]], Any]) -> Any:
 
     of.__doc__ = getattr(Family, name).__doc__
     return cached_property(of)
-
-
-def fewest(kinds: Iterable[Any]) -> Any:
-    """Return of some standardizations the one that all families allow."""
-    return min(kinds, key=STANDARDIZATIONS.index)
 
 
 class Composite(Family):

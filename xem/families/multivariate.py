@@ -82,6 +82,7 @@ class MultivariateNormal(ExponentialFamily):
     covariance_floor: float = 1e-6
 
     event_rank: ClassVar[int] = 1
+    floor_option: ClassVar[str] = "covariance_floor"
     has_zero_probabilities: ClassVar[bool] = False
     Params: ClassVar[Any] = MultivariateNormalParams
     needs_distinct: ClassVar[bool] = True
@@ -120,11 +121,6 @@ class MultivariateNormal(ExponentialFamily):
         """Whether the columns must keep one common scale."""
         return self.structure.isotropic
 
-    @property
-    def floored(self) -> bool:
-        """Whether a floor keeps the likelihood bounded."""
-        return self.covariance_floor > 0
-
     def shapes(self, n_components: int, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """Return the shape of each parameter of one problem, as callers give it."""
         (d,) = event
@@ -151,11 +147,6 @@ class MultivariateNormal(ExponentialFamily):
             xp, sound = array_namespace(given), is_definite(given)
             covariance = xp.where(sound[..., None], covariance, math.nan)
         return params._replace(covariance=covariance)
-
-    def bounded(self) -> MultivariateNormal:
-        """Return the family with the default floor where it has none."""
-        least = MultivariateNormal.covariance_floor
-        return self if self.floored else replace(self, covariance_floor=least)
 
     def mean(self, params: MultivariateNormalParams) -> Array | None:
         """Return the means ``(..., K, d)``."""

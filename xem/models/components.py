@@ -10,6 +10,7 @@ from operator import or_
 from typing import Any, Self
 
 from xem._arrays import Array, array_namespace
+from xem._tree import within
 from xem.families.base import Family
 from xem.families.columns import Columns, joined, packed
 from xem.families.composite import Composite
@@ -118,8 +119,7 @@ class Components(Composite):
 
     def within(self, names: frozenset[str], j: int) -> frozenset[str]:
         """Return the names of a block's parameters among some of the mixture's."""
-        path = self._path(j)
-        return frozenset(name.removeprefix(path) for name in names if name.startswith(path))
+        return within(names, self._path(j))
 
     @cached_property
     def _options(self) -> tuple[tuple[frozenset[str], frozenset[str]], ...]:

@@ -11,6 +11,7 @@ from itertools import accumulate, pairwise
 from typing import Any, Self
 
 from xem._arrays import Array, array_namespace
+from xem._tree import within
 from xem.families.base import Family
 from xem.families.columns import Columns, n_columns
 from xem.families.composite import Composite
@@ -156,8 +157,8 @@ class SideBySide(Composite):
                 context._replace(**{k: own[i] for k, own in cuts.items()}, prior=None, origin=None),
                 given.depth,
                 priors[i],
-                within(given.fixed, name),
-                within(given.tied, name),
+                within(given.fixed, f"{name}."),
+                within(given.tied, f"{name}."),
             )
             for i, name in enumerate(self.names)
         ]
@@ -180,11 +181,6 @@ def _width(family: Family) -> int | None:
     if isinstance(family, SideBySide):
         return None if None in family.widths else sum(family.widths)  # type: ignore[arg-type]
     return None if family.event_rank else 1
-
-
-def within(names: frozenset[str], name: str) -> frozenset[str]:
-    """Return the names of the parameters of one family."""
-    return frozenset(own.removeprefix(f"{name}.") for own in names if own.startswith(f"{name}."))
 
 
 @lru_cache(maxsize=1024)
