@@ -13,8 +13,8 @@ import xem
 from benchmarks.data import Floats
 from benchmarks.gaussian_data import Params, Problem
 from benchmarks.gaussian_peers import THREADS
-from xem._arrays import Space
-from xem.execution import Budget, spans
+from xem.backends.arrays import Space
+from xem.engine.tiles import Budget, spans
 
 Worker = Callable[[], None]
 
@@ -22,10 +22,10 @@ Worker = Callable[[], None]
 class Whitened(xem.MultivariateNormal):
     """Components that always take the exact form of the step."""
 
-    def strained(self, params: Any, ready: Any, context: Any, space: Space) -> Any:
+    def loses_precision(self, params: Any, coefficients: Any, context: Any, space: Space) -> Any:
         """Return that all components are, unless they have the exact form already."""
-        strained = super().strained(params, ready, context, space)
-        return None if strained is None else strained | True
+        loses_precision = super().loses_precision(params, coefficients, context, space)
+        return None if loses_precision is None else loses_precision | True
 
 
 def iterate(
@@ -50,12 +50,12 @@ def host_params(fit: Any) -> Params:
     return Params(fit.params.weights, *fit.params.components)
 
 
-def breadth(problem: Problem) -> int:
+def max_columns(problem: Problem) -> int:
     """Return how many observations a tile of xem's fast form has."""
     kind, x, _, start = problem
     model = xem.Mixture(xem.MultivariateNormal(covariance=kind), len(start.weights))
     budget = Budget.of(Space.of(x), None, THREADS)
-    return budget.breadth(model.footprint(1, x.shape[1:], on_host=True))
+    return budget.max_columns(model.numbers_per_observation(1, x.shape[1:], on_host=True))
 
 
 def products(problem: Problem) -> Callable[[int], None]:
@@ -64,7 +64,9 @@ def products(problem: Problem) -> Callable[[int], None]:
     One tile of features stands for all, for each worker: it is in the cache, as where the
     features have just been made.
     """
-    tiles = [columns.stop - columns.start for columns in spans(len(problem.x), breadth(problem))]
+    tiles = [
+        columns.stop - columns.start for columns in spans(len(problem.x), max_columns(problem))
+    ]
     shares = [tiles[worker::THREADS] for worker in range(THREADS)]
     workers = [_worker(problem, share) for share in shares if share]
 

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 import xem
-from xem._arrays import array_namespace
+from xem.backends.arrays import array_namespace
 
 
 class ExponentialParams(NamedTuple):

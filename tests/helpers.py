@@ -11,7 +11,7 @@ import xem
 from tests.lanes import Lane, NumpyLane
 from tests.reference import Case, Normals, two_groups
 from tests.vectors import VectorCase, Vectors, as_matrices
-from xem._tree import named_leaves
+from xem.backends.tree import named_leaves
 
 HOST = NumpyLane("float64")
 

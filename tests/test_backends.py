@@ -22,7 +22,7 @@ import xem
 from tests.helpers import mixture, on_host
 from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, on_lanes
 from tests.reference import Normals, em_step, log_densities, log_likelihood, two_groups
-from xem._arrays import compute, computing
+from xem.backends.arrays import compute, computing
 
 TWO = mixture()
 START = Normals(np.asarray([0.5, 0.5]), np.asarray([-1.0, 7.0]), np.asarray([2.0, 1.0]))
@@ -84,10 +84,10 @@ def test_products_are_full_float32_whatever_torch_is_set_to(
         matmuls = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
         return [matmul.fp32_precision for matmul in matmuls]
 
-    def watched(self: Any, ready: Any, tile: Any) -> Any:
+    def watched(self: Any, coefficients: Any, tile: Any) -> Any:
         inside.extend(settings())
         assert not torch.backends.cuda.matmul.allow_tf32
-        return step(self, ready, tile)
+        return step(self, coefficients, tile)
 
     monkeypatch.setattr(xem.Mixture, "e_step", watched)
     with torch_precision(name) as torch:
@@ -303,6 +303,15 @@ def test_fits_run_in_inference_mode(lane):
 
 # No value is read back inside a step
 
+READERS = (
+    "backends.arrays",
+    "inputs",
+    "engine.driver",
+    "engine.starts.explore",
+    "engine.starts.seeding",
+    "result",
+)
+"""The modules that copy something to the host."""
 READS = ("__bool__", "__float__", "__int__", "__index__", "__complex__", "__iter__", "__array__")
 
 
@@ -311,7 +320,7 @@ def reads_counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     """Count the copies to the host, and whatever else reads an array-api-strict array."""
     counts: Counter[str] = Counter()
     array = type(importlib.import_module("array_api_strict").asarray(0.0))
-    arrays = importlib.import_module("xem._arrays")
+    arrays = importlib.import_module("xem.backends.arrays")
 
     def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def read(*args: Any, **options: Any) -> Any:
@@ -331,7 +340,7 @@ def reads_counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
             if hasattr(array, name):
                 patch.setattr(array, name, counted(name, getattr(array, name)))
         copy = counted("to_numpy", arrays.to_numpy)
-        for module in ("_arrays", "boundary", "driver", "explore", "init", "result"):
+        for module in READERS:
             patch.setattr(f"xem.{module}.to_numpy", copy)
         yield counts
 
@@ -374,7 +383,7 @@ def test_a_fit_reads_once_a_check(lane, init, max_iter, checks, monkeypatch):
 def test_a_fit_reads_as_often_whatever_its_size(lane, init, monkeypatch):
     """Restarts, weights and tiles add no read; lengths are read once, to group the problems.
 
-    A start that explores reads in each tile, after each stage, which runs are strained.
+    A start that explores reads in each tile, after each stage, which runs are loses_precision.
     """
     x, weights = two_groups(8, 20), np.ones((8, 20))
     lengths = 3 * np.arange(8) % 21
@@ -511,12 +520,12 @@ class Failing(xem.Normal):
 
     error: type[BaseException] = KeyboardInterrupt
 
-    def log_prob(self, ready: Any, features: Any) -> Any:
+    def log_prob(self, coefficients: Any, features: Any) -> Any:
         with LOCK:
             CALLS.append(threading.current_thread().name)
             if len(CALLS) >= 10:
                 raise self.error("in a step")
-        return super().log_prob(ready, features)
+        return super().log_prob(coefficients, features)
 
 
 LOCK, CALLS = threading.Lock(), []

@@ -23,11 +23,12 @@ from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, on_lane
 from tests.reference import bumps, two_groups
 from tests.test_laws import OF_ALL
 from tests.vectors import clouds
-from xem import Status, _compile
-from xem._arrays import Space, traced
-from xem._compile import Loan
-from xem._special import _exp, responsibilities, shares
-from xem._tree import leaves
+from xem import Status
+from xem.backends.arrays import Space, traced
+from xem.backends.log_space import _exp, responsibilities, shares
+from xem.backends.tree import leaves
+from xem.engine import compile as compiling
+from xem.engine.compile import TorchBridge
 from xem.testing import LAWS, Law, Subject
 
 HOST_SINGLE = NumpyLane("float32")
@@ -65,7 +66,7 @@ def _compiles(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 def no_programs(monkeypatch: pytest.MonkeyPatch) -> dict[Any, list[Any]]:
     """Forget all programs for the time of a test."""
     programs: dict[Any, list[Any]] = {}
-    monkeypatch.setattr(_compile, "_programs", programs)
+    monkeypatch.setattr(compiling, "_programs", programs)
     return programs
 
 
@@ -271,7 +272,9 @@ VECTORS = {
 def test_vectors(form):
     model, x = VECTORS[form]
     d, k = x.shape[-1], model.n_components
-    assert model.fuses(1, (d,)) == (form in ("term by term", "diag")), "the case shows nothing"
+    assert model.is_elementwise(1, (d,)) == (form in ("term by term", "diag")), (
+        "the case shows nothing"
+    )
     options = {} if form == "term by term" else {"init": "random_from_data"}
     fit = check(HOST, model, x, **options)
     assert fit.params.components.loc.shape == (6, k, d)
@@ -325,7 +328,7 @@ def test_laws_of_compiled_fits(name: str, lane: Lane, law: Law) -> None:
     law(subject(name, lane))
 
 
-# Arrays on loan
+# Arrays on bridge
 
 LAYOUTS = {
     "as it is": np.asarray,
@@ -402,26 +405,26 @@ def test_results_are_of_the_lender():
 def test_lending_copies_nothing(kind, writeable):
     x = SAMPLE.astype(kind)
     x.flags.writeable = writeable
-    loan = Loan(Space.of(x), 1)
+    bridge = TorchBridge(Space.of(x), 1)
     for own in (x, x.T, x[2:, ::3]):
-        tensor = loan.lend(own)
+        tensor = bridge.to_torch(own)
         assert tensor.data_ptr() == own.ctypes.data
         assert tuple(tensor.shape) == own.shape
         assert np.shares_memory(tensor.numpy(), x)
-    assert np.shares_memory(loan.back(loan.lend(x)), x)
+    assert np.shares_memory(bridge.from_torch(bridge.to_torch(x)), x)
     assert x.flags.writeable is writeable
 
 
 def test_a_fit_of_lent_arrays_keeps_them_where_they_are(monkeypatch):
     x, weights, seen = two_groups(6, 60), MASS.copy(), []
-    lend = Loan.lend
+    lend = TorchBridge.to_torch
 
-    def spied(loan: Loan, tree: Any) -> Any:
-        given = lend(loan, tree)
+    def spied(bridge: TorchBridge, tree: Any) -> Any:
+        given = lend(bridge, tree)
         seen.extend(leaf.data_ptr() for leaf in leaves(given) if leaf is not None)
         return given
 
-    monkeypatch.setattr(Loan, "lend", spied)
+    monkeypatch.setattr(TorchBridge, "to_torch", spied)
     xem.fit(TWO, x, weights=weights, tol=0, max_iter=3, compile=True)
     assert {x.ctypes.data, weights.ctypes.data} <= set(seen)
 
@@ -429,9 +432,9 @@ def test_a_fit_of_lent_arrays_keeps_them_where_they_are(monkeypatch):
 @on_lanes(lambda lane: lane in (TORCH, JAX))
 def test_arrays_with_a_compiler_are_not_moved(lane):
     x = lane.asarray(two_groups(6, 60))
-    loan = Loan(Space.of(x), 1)
-    assert loan.lend(x) is x
-    assert loan.back(x) is x
+    bridge = TorchBridge(Space.of(x), 1)
+    assert bridge.to_torch(x) is x
+    assert bridge.from_torch(x) is x
 
 
 @pytest.fixture
@@ -572,7 +575,7 @@ def test_a_fit_that_cannot_be_compiled_is_eager(lane, no_programs, monkeypatch, 
         raise RuntimeError("no compiler\nof C++")
 
     for name in ("_by_inductor", "_by_xla"):
-        monkeypatch.setattr(_compile, name, broken)
+        monkeypatch.setattr(compiling, name, broken)
     x = lane.asarray(two_groups(6, 60))
     with caplog.at_level(logging.WARNING, logger="xem"):
         check(lane, TWO, x)
@@ -728,14 +731,14 @@ def test_terms_are_products(kind, d, dtype):
     family = xem.MultivariateNormal(kind)
     params = [rng.normal(size=(4, 3, d)).astype(dtype), covariance.astype(dtype)]
     offset = np.log(np.full((4, 3), 1 / 3)).astype(dtype)
-    ready = family.precompute(family.Params(*params), offset)
+    coefficients = family.precompute(family.Params(*params), offset)
     x = rng.normal(size=(4, 1, d, 50)).astype(dtype)
     r = rng.random((4, 3, 50)).astype(dtype)
-    logs, kept = family.log_prob(ready, x)
-    sums = family.sums(ready, kept, r)
+    logs, kept = family.log_prob(coefficients, x)
+    sums = family.sums(coefficients, kept, r)
     rtol = 100 * float(np.finfo(dtype).eps)
     for k in range(3):
-        alone = family.unrolled(ready, k)
+        alone = family.unrolled(coefficients, k)
         own, rows = family.log_prob(alone, x)
         assert_allclose(np.stack(rows, axis=-2), kept, rtol=rtol)
         assert_allclose(own, logs[:, k : k + 1], rtol=rtol, atol=100 * rtol)

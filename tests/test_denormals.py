@@ -14,9 +14,9 @@ import xem
 import xem.models.mixture
 from tests.helpers import mixture
 from tests.lanes import JaxLane, Lane, on_lanes, without_jax
-from xem._arrays import is_launched
-from xem._special import responsibilities
-from xem._tree import tree_map
+from xem.backends.arrays import is_launched
+from xem.backends.log_space import responsibilities
+from xem.backends.tree import tree_map
 from xem.families.given import Tile
 
 K = 5
@@ -99,11 +99,11 @@ def check_responsibilities(
     model, x = mixture(kind, K), observations(kind, scale)
     mass, own = weights_of(weight, x.shape[-1]), on_lane(lane, parameters(model, kind, scale))
     model = model.exact if exact else model
-    ready = model.at_level(model.from_user(own), None)
+    coefficients = model.at_level(model.from_user(own), None)
     tile = Tile(lane.asarray(x), None if mass is None else lane.asarray(mass))
     if is_launched(tile.x):
         pytest.skip("devices are as fast with denormal numbers")
-    model.e_step(ready, tile)
+    model.e_step(coefficients, tile)
     (found,) = seen
     assert_none_is_denormal(found)
     assert (found == 0).any()

@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal, norm
 from torch.func import grad, jacfwd, jacrev, jvp, vmap
 
 import xem
-import xem.once
+import xem.single_step
 from tests.lanes import JaxLane, Lane, on_lanes
 from xem.distribution import Distribution
 from xem.families.covariances import COVARIANCES
@@ -50,7 +50,7 @@ def start(kind: str, x: Tensor) -> tuple[Tensor, ...]:
     """Return parameters: weights, and those of the components."""
     model, rng = mixture(kind), np.random.default_rng(4)
     shares = rng.dirichlet([1, 1], x.shape[: x.ndim - model.event_rank])
-    params = xem.once.m_step(model, tensor(shares), x)
+    params = xem.single_step.m_step(model, tensor(shares), x)
     return params.weights, *params.components
 
 
@@ -252,7 +252,7 @@ def test_responsibilities_of_a_problem_without_a_fit_leave_no_trace(kind):
     shares = tensor(np.random.default_rng(4).dirichlet([1, 1], (2, x.shape[1])))
     shares[1] = torch.nan
     own = x.clone().requires_grad_()
-    new = xem.once.m_step(mixture(kind), shares, own)
+    new = xem.single_step.m_step(mixture(kind), shares, own)
     assert torch.isnan(new.weights[1]).all()
     kept = [torch.where(torch.isfinite(leaf), leaf, 0).sum() for leaf in new.components]
     (found,) = torch.autograd.grad(sum(kept), own)
@@ -264,7 +264,7 @@ def test_responsibilities_are_not_written_to():
     x = np.random.default_rng(0).normal(size=50)
     shares = np.random.default_rng(4).dirichlet([1, 1], 50)
     before = shares.copy()
-    xem.once.m_step(mixture("normal"), shares, x)
+    xem.single_step.m_step(mixture("normal"), shares, x)
     assert_array_equal(shares, before)
 
 
@@ -386,7 +386,7 @@ def test_steps_and_densities_can_be_mapped(kind):
     shares = tensor(np.random.default_rng(4).dirichlet([1, 1], (3, x.shape[1])))
 
     def m_step(shares: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        new = xem.once.m_step(mixture(kind), shares, x)
+        new = xem.single_step.m_step(mixture(kind), shares, x)
         return new.weights, *new.components
 
     for a, b in zip(vmap(m_step)(shares, x), m_step(shares, x), strict=True):

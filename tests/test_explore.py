@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 import xem
 from tests.helpers import HOST, assert_params, mixture, on_host
 from tests.lanes import Lane, one_of_each, without_jax
-from xem import explore
-from xem.execution import Observations
-from xem.explore import sampled
+from xem.engine.starts import explore
+from xem.engine.starts.explore import sampled
+from xem.engine.tiles import Observations
 from xem.families.given import Tile
 
 SIZE = 64
@@ -27,7 +27,7 @@ def seen(lane: Lane, x: np.ndarray, weights: np.ndarray | None = None, breadth: 
         return Tile(array[..., columns], None if mass is None else mass[..., columns])
 
     strata = lane.asarray(np.random.default_rng(0).random(SIZE))
-    space = xem._arrays.Space.of(array)
+    space = xem.backends.arrays.Space.of(array)
     tile = sampled(
         Observations(make, x.shape[-1], breadth), strata, space, numbers=x.ndim == 2
     ).whole()

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import xem
 from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, on_lanes
 from xem import Status
-from xem._tree import leaves, tree_map
+from xem.backends.tree import leaves, tree_map
 
 in_float64 = on_lanes(lambda lane: lane.dtype_name == "float64" and not isinstance(lane, JaxLane))
 by_inductor = on_lanes(lambda lane: lane in (NumpyLane("float64"), TorchLane("float64")))

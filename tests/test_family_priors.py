@@ -16,7 +16,7 @@ from scipy import stats
 import xem
 from tests.lanes import Lane, NumpyLane, TorchLane, on_lanes, one_of_each
 from xem import Status
-from xem._tree import tree_map
+from xem.backends.tree import tree_map
 from xem.families.prior import BetaPrior
 
 in_float32 = on_lanes(lambda lane: lane.dtype_name == "float32")

@@ -14,7 +14,7 @@ from scipy import optimize, special, stats
 import xem
 from tests.components import em
 from tests.lanes import without_jax
-from xem._tree import leaves
+from xem.backends.tree import leaves
 
 RNG = np.random.default_rng(7)
 WEIGHTS = np.asarray([0.4, 0.6])

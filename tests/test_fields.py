@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 import xem
 from tests.lanes import Lane, lane_params
-from xem._arrays import to_numpy
+from xem.backends.arrays import to_numpy
 
 SHAPES = {"simplex": (4,), "spd": (3, 3)}
 CONSTRAINTS = ("real", "positive", "nonnegative", "from 1", "unit", "simplex", "spd")

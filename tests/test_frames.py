@@ -32,9 +32,9 @@ from tests.families import Exponential
 from tests.lanes import JaxLane, Lane, StrictLane, on_lanes
 from tests.reference import column
 from xem import Status
-from xem._arrays import Space
-from xem._groups import Groups, coded, names
+from xem.backends.arrays import Space
 from xem.frames import fit_groups
+from xem.frames.groups import Groups, coded, names
 from xem.ragged import Ragged
 
 FLIGHTS = Path(__file__).parents[1] / "docs" / "examples" / "flights.parquet"
@@ -865,7 +865,13 @@ def test_groups_are_fitted_where_the_caller_says(lane):
 def test_arrays_are_of_numpy_by_default():
     fit = fit_groups(table(), by="who", value="x", model=TWO, seed=0, n_init=2).fit
     arrays = [fit.params.weights, *fit.params.components, fit.log_likelihood, fit.n_iter]
-    arrays += [fit.status, fit.history, fit.total_weight, fit.restarts, fit.log_map]
+    arrays += [
+        fit.status,
+        fit.history,
+        fit.total_weight,
+        fit.restarts,
+        fit.log_map,
+    ]
     assert {type(array) for array in arrays} == {np.ndarray}
 
 
@@ -1014,7 +1020,7 @@ def lines_run(call: Callable[[], Any]) -> tuple[int, int]:
 def test_no_loop_over_groups_or_rows_in_python(library, wide, monkeypatch):
     """As many lines are run for 10,000 groups of 200,000 rows as for 100 groups of 2,000."""
     fits = {n: xem.fit(TWO, np.arange(20.0) + np.zeros((n, 1)), max_iter=1) for n in (100, 10_000)}
-    monkeypatch.setattr(xem.frames, "fit", lambda _, series: fits[series.lengths.size])
+    monkeypatch.setattr(xem.frames.fits, "fit", lambda _, series: fits[series.lengths.size])
     make = {"pandas": lambda t: t.to_pandas(), "polars": pl.from_arrow, "arrow": lambda t: t}
     counts = {}
     for n in fits:

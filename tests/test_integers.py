@@ -11,10 +11,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from tests.lanes import JaxLane, Lane, StrictLane, on_lanes
-from xem._arrays import Space
-from xem._compile import Loan
-from xem.once import m_step
+from xem.backends.arrays import Space
+from xem.engine.compile import TorchBridge
 from xem.ragged import Ragged
+from xem.single_step import m_step
 
 MODEL = xem.Mixture(xem.Normal(), 2)
 NOW = 1_700_000_000_000_000_000
@@ -167,7 +167,7 @@ def test_integers_beyond_float32_keep_their_digits_without_float64(lane: Lane, d
 def test_numpy_lends_unsigned_stamps_to_a_compiler_as_they_are() -> None:
     torch = importlib.import_module("torch")
     x = (NEAR.astype(object) + 2**63 + NOW).astype(np.uint64)
-    lent = Loan(Space.of(x), 1).lend(x)
+    lent = TorchBridge(Space.of(x), 1).lend(x)
     assert lent.dtype == torch.uint64
     assert lent.data_ptr() == x.ctypes.data
     assert_array_equal(lent.numpy(), x)

@@ -397,7 +397,7 @@ class Lengths(xem.Poisson):
 class Unchecked(xem.Poisson):
     """It makes its steps in the form that costs large counts digits."""
 
-    def strained(self, params, coefficients, given, space):
+    def loses_precision(self, params, coefficients, given, space):
         return None
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.lanes import JaxLane, Lane, lane_params
-from xem import _linalg
+from xem.backends import linalg
 
 SIZES = (1, 2, 4, 5, 17)
 RTOL = {"float64": 1e-12, "float32": 2e-4}
@@ -51,7 +51,7 @@ def quietly(lane: Lane, function, *arrays: np.ndarray):
 @each_size
 def test_cholesky(lane, d):
     stack, sound = spoiled(d)
-    found = quietly(lane, _linalg.cholesky, stack)
+    found = quietly(lane, linalg.cholesky, stack)
     assert found.shape == stack.shape
     assert found.dtype == lane.dtype_name
     expected = np.linalg.cholesky(stack[sound])
@@ -64,13 +64,13 @@ def test_cholesky(lane, d):
 def test_bad_neighbours_of_a_factor(lane, d):
     """They change no bit of the sound matrices of the stack."""
     stack, sound = spoiled(d)
-    found = quietly(lane, _linalg.cholesky, stack)[sound]
-    assert_array_equal(found, quietly(lane, _linalg.cholesky, stack[sound]))
+    found = quietly(lane, linalg.cholesky, stack)[sound]
+    assert_array_equal(found, quietly(lane, linalg.cholesky, stack[sound]))
 
 
 @each_size
 def test_factors_are_lower(lane, d):
-    found = quietly(lane, _linalg.cholesky, spread(d, 3))
+    found = quietly(lane, linalg.cholesky, spread(d, 3))
     assert_array_equal(found, np.tril(found))
 
 
@@ -80,7 +80,7 @@ def test_inverse_factor(lane, d):
     stack[~sound] = np.nan
     lower = np.full_like(stack, np.nan)
     lower[sound] = np.linalg.cholesky(stack[sound])
-    found = quietly(lane, _linalg.inverse_factor, lower)
+    found = quietly(lane, linalg.inverse_factor, lower)
     rtol = 10 * RTOL[lane.dtype_name]
     identity = np.broadcast_to(np.eye(d), found[sound].shape)
     assert_allclose(found[sound] @ lower[sound], identity, rtol=0, atol=rtol)
@@ -92,11 +92,11 @@ def test_factors_of_unlike_scales(lane, d):
     """Columns of scales from 1e-8 to 1e8 lose no digits to each other."""
     unit, matrix = np.logspace(-8, 8, d), spread(d)
     scaled = matrix * unit[:, None] * unit
-    lower = quietly(lane, _linalg.cholesky, scaled)
+    lower = quietly(lane, linalg.cholesky, scaled)
     assert_allclose(
         lower / unit[:, None], np.linalg.cholesky(matrix), rtol=0, atol=RTOL[lane.dtype_name]
     )
-    inverse = quietly(lane, _linalg.inverse_factor, lower)
+    inverse = quietly(lane, linalg.inverse_factor, lower)
     assert_allclose(
         (inverse * unit) @ np.linalg.cholesky(matrix),
         np.eye(d),
@@ -112,7 +112,7 @@ def test_eigh(lane, d):
     stack[1, 2, 0, 0] = np.inf
     sound = np.isfinite(stack).all(axis=(-2, -1))
     with np.errstate(all="ignore"):
-        values, vectors = map(lane.to_numpy, _linalg.eigh(lane.asarray(stack)))
+        values, vectors = map(lane.to_numpy, linalg.eigh(lane.asarray(stack)))
     assert values.shape == stack.shape[:-1]
     assert vectors.shape == stack.shape
     back = (vectors * values[..., None, :]) @ np.swapaxes(vectors, -1, -2)
@@ -126,24 +126,24 @@ def test_eigh(lane, d):
 @each_size
 def test_packed_and_unpacked(lane, d):
     stack = spread(d, 2, 3)
-    packed = quietly(lane, _linalg.packed, stack)
+    packed = quietly(lane, linalg.packed, stack)
     rows, columns = np.triu_indices(d)
     assert_array_equal(packed, quietly(lane, lambda a: a, stack)[..., rows, columns])
-    back = lane.to_numpy(_linalg.unpacked(lane.asarray(packed), d))
+    back = lane.to_numpy(linalg.unpacked(lane.asarray(packed), d))
     assert_array_equal(back, quietly(lane, lambda a: a, stack))
 
 
 @each_size
 def test_products(lane, d):
     x = np.random.default_rng(1).normal(size=(3, d, 7))
-    found = quietly(lane, _linalg.products, x)
-    assert found.shape == (3, _linalg.n_products(d), 7)
+    found = quietly(lane, linalg.products, x)
+    assert found.shape == (3, linalg.n_products(d), 7)
     rows, columns = np.triu_indices(d)
     x = quietly(lane, lambda a: a, x)
     expected = [x[:, rows] * x[:, columns], x, np.ones_like(x[:, :1])]
     assert_array_equal(found, np.concatenate(expected, axis=1))
     assert_array_equal(
-        quietly(lane, _linalg.axis_products, x),
+        quietly(lane, linalg.axis_products, x),
         np.concatenate([x * x, x, np.ones_like(x[:, :1])], axis=1),
     )
 
@@ -151,10 +151,10 @@ def test_products(lane, d):
 @each_size
 def test_diagonals(lane, d):
     stack = spread(d, 2)
-    diagonal = quietly(lane, _linalg.diagonal, stack)
+    diagonal = quietly(lane, linalg.diagonal, stack)
     assert_array_equal(diagonal, np.diagonal(quietly(lane, lambda a: a, stack), axis1=1, axis2=2))
     assert_array_equal(
-        quietly(lane, _linalg.from_diagonal, diagonal), diagonal[..., None] * np.eye(d)
+        quietly(lane, linalg.from_diagonal, diagonal), diagonal[..., None] * np.eye(d)
     )
-    turned = quietly(lane, _linalg.transposed, np.arange(6.0).reshape(1, 2, 3))
+    turned = quietly(lane, linalg.transposed, np.arange(6.0).reshape(1, 2, 3))
     assert_array_equal(turned, np.arange(6.0).reshape(2, 3).T[None])

@@ -8,9 +8,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.helpers import HOST
 from tests.lanes import Lane, one_of_each, without_jax
-from xem.execution import Observations
+from xem.engine.starts.local_search import local_search
+from xem.engine.tiles import Observations
 from xem.families.given import Tile
-from xem.local_search import local_search
 
 STEPS, TRIALS = 1, 4
 

@@ -336,7 +336,14 @@ def everything(lane: Lane, fit: xem.Fit, i: int) -> dict[str, np.ndarray]:
     """Return all that a fit says of one problem, on the host."""
     weights, (loc, covariance) = fit.params
     arrays = {"weights": weights, "loc": loc, "covariance": covariance, "bic": fit.bic()}
-    names = ("log_likelihood", "objective", "n_iter", "status", "total_weight", "log_map")
+    names = (
+        "log_likelihood",
+        "objective",
+        "n_iter",
+        "status",
+        "total_weight",
+        "log_map",
+    )
     arrays |= {name: getattr(fit, name) for name in names}
     return {name: lane.to_numpy(array)[i] for name, array in arrays.items()}
 

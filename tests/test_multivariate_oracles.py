@@ -120,7 +120,7 @@ WITH_PRIOR = [
 
 
 def from_labels(case: MclustCase, **options: Any) -> xem.Fit:
-    """Fit from what the labels alone lead to; the start is projected onto the model."""
+    """Fit from what the labels alone lead to; the start is nearest_allowed onto the model."""
     model = mixture(case.known["model"], len(case.optimum.weights), floor=0)
     init = model.params(**case.start._asdict())
     return xem.fit(model, case.x, init=init, prior=case.known["prior"], **options)
@@ -152,7 +152,9 @@ def test_the_covariances_of_labels_are_those_of_mclust(name):
     """But of VVE, they are those of a higher likelihood."""
     case = mclust_cases()[name]
     kind, shares = case.known["model"], (case.labels[:, None] == np.unique(case.labels)) * 1.0
-    ours = vectors(xem.once.m_step(mixture(kind, len(shares[0]), floor=0), shares, case.x), kind)
+    ours = vectors(
+        xem.single_step.m_step(mixture(kind, len(shares[0]), floor=0), shares, case.x), kind
+    )
     counts, _, scatter = moments(case.x, shares)
     if kind == "VVE":
         assert expected_log(ours.covariance, scatter, counts) > 0.1 + expected_log(

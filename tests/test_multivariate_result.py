@@ -33,7 +33,14 @@ DOUBLES = HOST, TORCH
 SINGLES = NumpyLane("float32"), TorchLane("float32", default="float64")
 SOME = ("full", "tied", "diag", "spherical", "EEV")
 SPECIES = np.repeat(np.arange(3), 50)
-FIGURES = ("log_likelihood", "objective", "n_iter", "status", "total_weight", "log_map")
+FIGURES = (
+    "log_likelihood",
+    "objective",
+    "n_iter",
+    "status",
+    "total_weight",
+    "log_map",
+)
 
 of_every_model = pytest.mark.parametrize("kind", EVERY)
 of_some_models = pytest.mark.parametrize("kind", SOME)

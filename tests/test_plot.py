@@ -22,7 +22,8 @@ from tests.helpers import mixture
 from tests.lanes import one_of_each
 from tests.pictures import new_axes, save, standing, words
 from tests.reference import two_groups
-from xem import Status, _page, _views, plot
+from xem import Status, plot
+from xem.plot import page, views
 
 ONE, TWO = mixture(n_components=1), mixture()
 X = two_groups(400)
@@ -160,7 +161,7 @@ def test_curves_are_those_of_scipy():
         assert_array_equal(lower, 0.0)
         assert_allclose(upper, parts[:, k], rtol=1e-12, atol=1e-300)
     for place, collection in enumerate(ax.collections):
-        assert same_color(collection.get_facecolor()[0][:3], _views.COMPONENTS[place])
+        assert same_color(collection.get_facecolor()[0][:3], views.COMPONENTS[place])
     assert [c.get_label() for c in ax.collections] == [
         "0.4 × Normal: loc 0, scale 1",
         "0.6 × Normal: loc 6, scale 2",
@@ -207,7 +208,7 @@ def test_observations_of_weight_0_are_none():
 def test_bins_hold_equally_many_whole_numbers(low, high, n, step):
     numbers = np.random.default_rng(0).integers(low, high + 1, n)
     numbers[:2] = low, high
-    edges = _views.bin_edges(numbers * step)
+    edges = views.bin_edges(numbers * step)
     counts = np.histogram(np.arange(low, high + 1) * step, edges)[0]
     assert len(set(counts[:-1])) == 1
     assert counts.sum() == high - low + 1
@@ -246,7 +247,7 @@ def test_a_spike_is_cut_off_and_marked():
     assert_allclose(line.get_ydata().max(), peak, rtol=1e-3)
     assert ax.get_ylim()[1] < 1.0
     assert_array_equal(mark.get_xdata(), [3.0])
-    assert same_color(mark.get_color(), _views.COMPONENTS[1])
+    assert same_color(mark.get_color(), views.COMPONENTS[1])
     assert f"1 peak cut off, at {peak:.3g}" in words(ax)
 
 
@@ -328,8 +329,8 @@ def test_components_of_weight_0_are_none():
     ax = plot.densities(fit, X, ax=new_axes())
     first, second = ax.collections
     assert first.get_label() == "0.4 × Normal: loc 0, scale 1"
-    assert same_color(first.get_facecolor()[0][:3], _views.COMPONENTS[0])
-    assert same_color(second.get_facecolor()[0][:3], _views.COMPONENTS[1])
+    assert same_color(first.get_facecolor()[0][:3], views.COMPONENTS[0])
+    assert same_color(second.get_facecolor()[0][:3], views.COMPONENTS[1])
     assert "outside" not in words(ax)
     assert len(plot.population(fit, ax=new_axes()).collections[0].get_offsets()) == 2
 
@@ -383,7 +384,7 @@ def test_areas_stack_the_posterior():
     assert_array_equal(np.sort(ticks.get_offsets()[:, 0]), np.sort(X))
     for (value, _), colour in zip(ticks.get_offsets(), ticks.get_edgecolors(), strict=True):
         place = 1 - int(fit.predict(np.asarray([value]))[0])
-        assert same_color(colour[:3], _views.COMPONENTS[place])
+        assert same_color(colour[:3], views.COMPONENTS[place])
 
 
 # Traces
@@ -412,8 +413,8 @@ def test_traces_of_many_are_what_there_was_to_gain():
     assert np.isnan(median.get_ydata()[~running]).all()
     assert ax.get_yscale() == "log"
     for status, count in ((Status.CONVERGED, 27), (Status.MAX_ITER, 1)):
-        assert sum(line.get_color() == _views.STATUSES[status] for line in lines) == count
-        assert _views.WORDS[status] in words(ax)
+        assert sum(line.get_color() == views.STATUSES[status] for line in lines) == count
+        assert views.WORDS[status] in words(ax)
 
 
 def test_traces_of_very_many_are_a_few_hundred():
@@ -448,10 +449,10 @@ def test_dots_are_the_components():
     }
     sizes = []
     for status, count in ((Status.CONVERGED, 27), (Status.MAX_ITER, 1)):
-        dots, rows = by_label[f"{_views.WORDS[status]}: {count}"], fit.status == status
+        dots, rows = by_label[f"{views.WORDS[status]}: {count}"], fit.status == status
         expected = np.column_stack([p[rows].ravel() for p in fit.sorted().params.components])
         assert_array_equal(dots.get_offsets(), expected)
-        assert same_color(dots.get_facecolor()[0][:3], _views.STATUSES[status])
+        assert same_color(dots.get_facecolor()[0][:3], views.STATUSES[status])
         assert dots.get_rasterized()
         sizes.append(dots.get_sizes() / fit.sorted().params.weights[rows].ravel())
     assert_allclose(np.concatenate(sizes), sizes[0][0])
@@ -544,11 +545,11 @@ def test_page_of_many():
     assert set(fit.status[shown]) == set(fit.status)
     for i, ax in zip(shown, examples, strict=True):
         assert f"{len(series[i]):,} observation" in words(ax)
-        assert _views.WORDS[Status(int(fit.status[i]))] in words(ax)
+        assert views.WORDS[Status(int(fit.status[i]))] in words(ax)
         assert ax.get_xlabel() == "length, mm"
     bars = {label.get_text(): 0 for label in summary[1].get_yticklabels()}
     counts = [round(bar.get_width()) for bar in summary[1].patches]
-    expected = {_views.WORDS[s]: n for s, n in _views.tally(fit).items()}
+    expected = {views.WORDS[s]: n for s, n in views.tally(fit).items()}
     assert dict(zip(bars, counts, strict=True)) == expected
     assert len(summary[2].patches) == 2
 
@@ -646,7 +647,7 @@ def test_examples_are_telling():
     fit = xem.fit(ONE, two_groups(100, 9))
     fit = replace(fit, status=status)
     sizes = list(range(100))
-    assert _page.chosen(fit, sizes, 6) == [99, 74, 48, 21, 30, 40]
-    assert _page.chosen(fit, sizes, 2) == [99, 30, 40]
-    assert _page.chosen(fit[:5], sizes[:5], 6) == [4, 3, 2, 1, 0]
-    assert _page.chosen(fit[20:25], sizes[20:25], 4) == [4, 3, 2, 0]
+    assert page.chosen(fit, sizes, 6) == [99, 74, 48, 21, 30, 40]
+    assert page.chosen(fit, sizes, 2) == [99, 30, 40]
+    assert page.chosen(fit[:5], sizes[:5], 6) == [4, 3, 2, 1, 0]
+    assert page.chosen(fit[20:25], sizes[20:25], 4) == [4, 3, 2, 0]

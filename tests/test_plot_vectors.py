@@ -16,7 +16,8 @@ import xem
 from tests.helpers import mixture
 from tests.lanes import one_of_each
 from tests.pictures import new_axes, save, standing, words
-from xem import Status, _views, plot
+from xem import Status, plot
+from xem.plot import views
 
 MODELS = (
     "full",
@@ -122,7 +123,7 @@ def test_ellipses_are_those_of_the_eigenvectors(model, d):
                 along = np.radians(ellipse.angle)
                 cosine = vectors[:, 1] @ [np.cos(along), np.sin(along)]
                 assert_allclose(abs(cosine), 1, rtol=1e-9)
-            assert same_color(ellipse.get_edgecolor(), _views.COMPONENTS[k])
+            assert same_color(ellipse.get_edgecolor(), views.COMPONENTS[k])
             assert not ellipse.get_fill() or ellipse.get_facecolor()[3] == 0
 
 
@@ -131,7 +132,7 @@ def test_ellipses_are_those_of_the_eigenvectors(model, d):
 def test_ellipses_of_any_units_fill_their_box(units, correlation):
     a, b = units
     own = np.asarray([[a * a, correlation * a * b], [correlation * a * b, b * b]])
-    ellipse = _views.ellipse(own)
+    ellipse = views.ellipse(own)
     along = np.radians(ellipse.angle)
     box = np.hypot(ellipse.major * np.cos(along), ellipse.minor * np.sin(along))
     assert_allclose(box, a, rtol=1e-6)
@@ -186,7 +187,7 @@ def test_dots_have_the_colours_of_their_components():
     assert dots(ax).get_rasterized()
     assert 0 < dots(ax).get_alpha() < 1
     for label, colour in zip(TILTED.predict(X), dots(ax).get_facecolor(), strict=True):
-        assert same_color(colour[:3], _views.COMPONENTS[1 - label])
+        assert same_color(colour[:3], views.COMPONENTS[1 - label])
 
 
 def test_components_of_a_third_column_colour_the_dots():
@@ -199,7 +200,7 @@ def test_components_of_a_third_column_colour_the_dots():
     labels = fit.sorted().predict(x)
     assert len(set(labels[:100])) == 1
     for label, colour in zip(labels, dots(ax).get_facecolor(), strict=True):
-        assert same_color(colour[:3], _views.COMPONENTS[label])
+        assert same_color(colour[:3], views.COMPONENTS[label])
 
 
 def test_outliers_lie_outside():
@@ -353,7 +354,7 @@ def test_dots_of_a_population_are_locations():
     first = ax.collections[0]
     rows = fit.status == Status.CONVERGED
     assert first.get_label() == f"converged: {rows.sum()}"
-    assert same_color(first.get_facecolor()[0][:3], _views.STATUSES[Status.CONVERGED])
+    assert same_color(first.get_facecolor()[0][:3], views.STATUSES[Status.CONVERGED])
     share = first.get_sizes() / fit.sorted().params.weights[rows].ravel()
     assert_allclose(share, share[0])
     named = plot.population(fit, column_names=["a", "b", "c"], ax=new_axes())
@@ -414,7 +415,7 @@ def test_page_of_one_problem(batch):
         for k, line in enumerate(surely.lines):
             probability = posterior[best == k, k]
             assert_allclose(line.get_xdata()[[0, -1]], [probability.min(), probability.max()])
-            assert same_color(line.get_color(), _views.COMPONENTS[k])
+            assert same_color(line.get_color(), views.COMPONENTS[k])
 
 
 SETS: dict[str, Any] = {

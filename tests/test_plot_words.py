@@ -21,6 +21,7 @@ from numpy.testing import assert_allclose
 import xem
 from tests.reference import two_groups
 from xem import plot
+from xem.plot import pictures
 from xem.selection import select
 
 FIVE = np.asarray([0.0, 1.0, 2.0, 3.0, 40.0])
@@ -104,7 +105,7 @@ def test_a_picture_of_one_problem_is_drawn_word_for_word():
     """A warning of matplotlib about mathematics or glyphs is an error here."""
     x = two_groups(80)
     name, unit = r"$\alpha$ in $, 価格: " + "a long name " * 9, "delay $x_{min}$ 分"
-    figure = plot.picture(xem.fit(mixture(2), x, seed=0), x, name=name, xlabel=unit)
+    figure = pictures.picture(xem.fit(mixture(2), x, seed=0), x, name=name, xlabel=unit)
     figure.savefig(io.BytesIO(), format="png", dpi=50)
     (ax,) = figure.axes
     title = ax.get_title(loc="left")

@@ -13,8 +13,8 @@ import torch
 
 import xem
 from tests.lanes import Lane, TorchLane, on_lanes
-from xem._arrays import Space
-from xem._compile import Loan
+from xem.backends.arrays import Space
+from xem.engine.compile import TorchBridge
 from xem.sklearn import GaussianMixture
 
 TWO = xem.Mixture(xem.MultivariateNormal(), 2)
@@ -115,10 +115,10 @@ def test_overlapping_loans_put_pytorchs_threads_back():
     """In the threads that they ran in, and for new ones."""
     before, found = torch.get_num_threads(), {}
     opened, closed = threading.Event(), threading.Event()
-    loan = Loan(Space.of(np.zeros(1)), before + 1)
+    bridge = TorchBridge(Space.of(np.zeros(1)), before + 1)
 
     def first() -> None:
-        with loan.open():
+        with bridge.open():
             opened.set()
             closed.wait(WAIT)
         found["first"] = torch.get_num_threads()
@@ -126,7 +126,7 @@ def test_overlapping_loans_put_pytorchs_threads_back():
 
     def second() -> None:
         opened.wait(WAIT)
-        with loan.open():
+        with bridge.open():
             closed.set()
             threads[0].join(WAIT)
             found["inside"] = torch.get_num_threads()
@@ -192,7 +192,7 @@ def test_automatic_casts_change_no_bit(lane: Lane, dtype: torch.dtype, weighted:
 def test_automatic_casts_change_no_bit_of_a_compiled_fit(lane: Lane):
     """With so many terms that its programs have products of matrices, compiled inside."""
     model, x = xem.Mixture(xem.MultivariateNormal("diag"), 4), lane.asarray(vectors())
-    assert not model.fuses(1, x.shape[1:]), "the case shows nothing"
+    assert not model.is_elementwise(1, x.shape[1:]), "the case shows nothing"
     options = {"seed": 0, "max_iter": 4, "tol": 0, "compile": True}
     with torch.autocast("cpu", torch.bfloat16):
         inside = xem.fit(model, x, **options)

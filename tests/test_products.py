@@ -14,8 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import xem
 import xem.frames
 from tests.lanes import Lane, NumpyLane, TorchLane, lane_params
-from xem._arrays import to_numpy
-from xem._tree import named_leaves
+from xem.backends.arrays import to_numpy
+from xem.backends.tree import named_leaves
 from xem.sklearn import Mixture as Estimator
 
 TRIP = xem.Product(delay=xem.Normal(), stops=xem.Poisson())

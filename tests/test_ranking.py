@@ -15,9 +15,9 @@ from sklearn.mixture import GaussianMixture
 import xem
 from tests.lanes import Lane, on_lanes, one_of_each
 from xem import Status
-from xem.once import m_step
-from xem.ranking import best
+from xem.engine.ranking import best
 from xem.selection import select
+from xem.single_step import m_step
 from xem.sklearn import BestMixture
 
 FLIGHTS = Path(__file__).parent.parent / "docs" / "examples" / "flights.parquet"

@@ -94,7 +94,14 @@ def assert_chosen(selected: Selected, several: Sequence[xem.Fit], best: Sequence
         k = fit.model.n_components
         assert selected.n_components[i] == k
         assert_array_equal(selected.bic[i], fit.bic()[i])
-        for name in ("log_likelihood", "n_iter", "status", "total_weight", "log_map", "floor_gain"):
+        for name in (
+            "log_likelihood",
+            "n_iter",
+            "status",
+            "total_weight",
+            "log_map",
+            "floor_gain",
+        ):
             assert_array_equal(getattr(selected.fit, name)[i], getattr(fit, name)[i])
         params = fit.model.from_user(fit.params)
         assert_array_equal(selected.fit.params.weights[i, :k], params.weights[i])

@@ -14,8 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch.func import grad, jacfwd, jacrev, jvp, vmap
 
 from tests.lanes import JaxLane, NumpyLane, on_lanes
-from xem import special
-from xem._arrays import traced
+from xem.backends import special
+from xem.backends.arrays import traced
 
 RTOL = {"float64": 1e-13, "float32": 1e-6}
 ROOT = 1.4616321449683622

@@ -13,7 +13,7 @@ import xem
 from tests.helpers import HOST, assert_close, mixture, start
 from tests.lanes import Lane, one_of_each, without_jax
 from tests.reference import Normals, hard_start, two_groups
-from xem.init import Draws
+from xem.engine.starts.seeding import Draws
 
 NAMES = ("k-means++", "k-means", "random_from_data", "quantile")
 RANDOM = NAMES[:3]

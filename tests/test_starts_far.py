@@ -10,10 +10,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from tests.lanes import Lane, without_jax
-from xem._arrays import computing
-from xem.distances import near_vectors
+from xem.backends.arrays import computing
+from xem.engine.starts.distances import near_vectors
+from xem.engine.starts.seeding import INITS, RANKS, assigned
 from xem.families.given import Tile
-from xem.init import INITS, RANKS, assigned
 
 on_inits = pytest.mark.parametrize("init", [i for i in INITS if 1 in RANKS.get(i, (1,))])
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
-from xem._arrays import Space, computing
-from xem.execution import RawTile
+from xem.backends.arrays import Space, computing
+from xem.engine.summary import Summary, merged, n_distinct, summary
+from xem.engine.tiles import RawTile
 from xem.models.mixture import as_mixture
-from xem.summary import Summary, merged, n_distinct, summary
 
 MODEL = xem.Mixture(xem.Normal(), 3)
 

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from tests.lanes import JaxLane, Lane, on_lanes
-from xem.once import m_step
+from xem.single_step import m_step
 
 MODEL = xem.Mixture(xem.Normal(), 2)
 RNG = np.random.default_rng(0)

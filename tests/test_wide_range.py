@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import xem
 from tests.lanes import on_numpy, one_of_each, without_jax
 from xem import Status
-from xem.once import m_step
+from xem.single_step import m_step
 from xem.sklearn import GaussianMixture
 
 FAR = {"float32": 1e8, "float64": 1e17}

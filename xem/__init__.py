@@ -19,10 +19,10 @@ from xem.families import (
 )
 from xem.files import load, save
 from xem.models import Mixture, Product
-from xem.once import em_step
 from xem.progress import Progress
 from xem.ragged import pad
 from xem.result import Fit, FitError, concat
+from xem.single_step import em_step
 from xem.status import Status
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import (
+from xem.backends.arrays import (
     Array,
     Space,
     aligned,
@@ -21,15 +21,15 @@ from xem._arrays import (
     take_rows,
     to_numpy,
 )
-from xem._tree import leaves, tree_map
-from xem.boundary import Data, check_data, check_lengths, generator, whole
-from xem.execution import Budget, from_origin, spans
+from xem.backends.tree import leaves, tree_map
+from xem.engine.step import counted_from, with_density
+from xem.engine.tiles import Budget, from_origin, spans
 from xem.families.base import Family
 from xem.families.columns import packed
 from xem.families.given import Origin
+from xem.inputs import Data, check_data, check_lengths, generator, whole
 from xem.models.mixture import Alone, Mixture, as_mixture
 from xem.models.trees import MixtureParams
-from xem.steps import counted_from, with_density
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,19 +196,22 @@ class Distribution:
             self._full,
         )
         flat = xp.reshape(xp.broadcast_to(x, (*batch, n, *event)), (count, n, *event))
-        numbers = self.mixture.exact.footprint(1, event, on_host=space.on_host)
+        numbers = self.mixture.exact.numbers_per_observation(1, event, on_host=space.on_host)
         budget = Budget.of(space, None, 1)
-        rows, columns = spans(count, budget.height(numbers, n)), spans(n, budget.breadth(numbers))
+        rows, columns = (
+            spans(count, budget.max_rows(numbers, n)),
+            spans(n, budget.max_columns(numbers)),
+        )
 
         def tile(row: slice, column: slice) -> Array:
             part = tree_map(lambda p: take_rows(p, row), params)
             own = moveaxis(flat[row, column, ...], 1, -1)
             if xp.isdtype(own.dtype, "integral") and not space.holds(own.dtype):
                 return function(*self._counted(part, own, space))
-            own = space.working(own)
+            own = space.to_working(own)
             if not is_differentiated():
                 return function(part, own)
-            part, sound = with_density(self.mixture, tree_map(space.working, part), event, space)
+            part, sound = with_density(self.mixture, space.to_working(part), event, space)
             value = function(part, xp.where(aligned(sound, own), own, 0.0))
             return xp.where(aligned(sound, value), value, float("nan"))
 
@@ -221,9 +224,9 @@ class Distribution:
         """Return parameters and integers, counted from whole numbers near the first components."""
         means = self.mixture.centres(params)
         if means is None or self.mixture.standardization != "location-scale":
-            return params, space.working(x)
+            return params, space.to_working(x)
         xp, zero = space.xp, space.in_order(x)[1]
-        near = space.sums(means[:, 0, ...]) + float(zero)
+        near = space.to_accumulator(means[:, 0, ...]) + float(zero)
         end = 2.0 ** (int(xp.iinfo(space.widest_integer).bits) - 1)
         known = xp.where(xp.isfinite(near), near, 0.0)
         inside = xp.clip(known, -end, end * (1 - floats_of(near).eps))

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from xem import boundary
-from xem._arrays import computing
-from xem._compile import PLAIN, Compiler, Loan
-from xem._tree import leaves
-from xem.driver import Driver
-from xem.execution import Workers, cores
-from xem.explore import drawn
+from xem import inputs
+from xem.backends.arrays import computing
+from xem.backends.tree import leaves
+from xem.engine.compile import PLAIN, Compiler, TorchBridge
+from xem.engine.driver import Driver
+from xem.engine.starts.explore import drawn
+from xem.engine.starts.seeding import EXPLORE
+from xem.engine.tiles import Workers, cores
 from xem.families.base import Family
-from xem.init import EXPLORE
 from xem.models.mixture import Mixture, as_mixture
 from xem.models.trees import MixtureParams
 from xem.progress import Bar, Progress, progress_bar
@@ -93,7 +93,7 @@ def fit(
     memory : int, optional
         Bytes for the tiles of all workers. The default fits the caches of a CPU.
     threads : int, optional
-        Worker threads, for NumPy arrays only: those of PyTorch where it has them on loan. The
+        Worker threads, for NumPy arrays only: those of PyTorch where it has them on bridge. The
         default is one a core.
     check_every : int
         After how many iterations the host looks: compacts, logs, calls back. Convergence is
@@ -197,13 +197,13 @@ def _run(
     read: Callable[[Driver, Status], Fit],
 ) -> Fit:
     """Check the arguments, fit, and return what is read from the driver."""
-    boundary.check_model(family)
+    inputs.check_model(family)
     model = as_mixture(family)
-    boundary.check_callback(callback)
-    boundary.check_switch("compile", given.compile)
-    problems = boundary.problems(model, x, given.weights, given.lengths)
+    inputs.check_callback(callback)
+    inputs.check_switch("compile", given.compile)
+    problems = inputs.problems(model, x, given.weights, given.lengths)
     model = model.bound(problems.shape)
-    options = boundary.options(
+    options = inputs.options(
         given.init,
         given.n_init,
         given.max_iter,
@@ -217,34 +217,34 @@ def _run(
     if options.method == EXPLORE and model.n_clusters == 1:  # all starts lead to one place
         options = options._replace(method="k-means++")
     with computing(leaves(problems.sources[0].x)[0]):
-        start = boundary.given(model, given.init, options.n_init, problems)
+        start = inputs.given(model, given.init, options.n_init, problems)
         batch, event, space = problems.batch, problems.event, problems.space
-        prior = boundary.prior(model, given.prior, batch, event, space, read=True)
-        prior = boundary.flattened(prior, batch, space)
-    rng = boundary.generator(given.seed)
+        prior = inputs.prior(model, given.prior, batch, event, space, read=True)
+        prior = inputs.flattened(prior, batch, space)
+    rng = inputs.generator(given.seed)
     draws = drawn(rng, model, problems.event, options.method, options.n_init)
     if not given.compile:
         begin = (start, prior, draws)
         fit = _fitted(model, problems, options, begin, callback, progress, read)
         return replace(fit, model=family)
-    loan = Loan(problems.space, options.workers)
+    bridge = TorchBridge(problems.space, options.workers)
 
     def tell(found: Progress) -> Any:
-        return callback and callback(found.moved(loan.back))
+        return callback and callback(found.moved(bridge.from_torch))
 
-    with loan.open():
-        lent = problems.moved(loan.lend, loan.space)
-        own = (*loan.lend((start, prior)), draws)
+    with bridge.open():
+        lent = problems.moved(bridge.to_torch, bridge.space)
+        own = (*bridge.to_torch((start, prior)), draws)
         fit = _fitted(
             model, lent, options._replace(workers=1), own, tell, progress, read, compiled=True
         )
-    return replace(moved(fit, loan.back), model=family)
+    return replace(moved(fit, bridge.from_torch), model=family)
 
 
 def _fitted(
     model: Mixture,
-    problems: boundary.Problems,
-    options: boundary.Options,
+    problems: inputs.Problems,
+    options: inputs.Options,
     begin: tuple[Any, Any, Any],
     callback: Callable[[Progress], Any] | None,
     progress: bool | Bar,

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array, Space, to_numpy
-from xem._tree import named_leaves
+from xem.backends.arrays import Array, Space, to_numpy
+from xem.backends.tree import named_leaves
 from xem.families.base import Family
 from xem.result import Fit
 

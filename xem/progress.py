@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xem._arrays import Array
-from xem._tree import tree_map
+from xem.backends.arrays import Array
+from xem.backends.tree import tree_map
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, check_dense, device, is_array
-from xem._tree import tree_map
+from xem.backends.arrays import Array, Space, array_namespace, check_dense, device, is_array
+from xem.backends.tree import tree_map
 
 _NARROWEST = 8
 _FINER = 8

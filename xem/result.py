@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import (
+from xem.backends.arrays import (
     Array,
     Space,
     array_namespace,
@@ -18,14 +18,14 @@ from xem._arrays import (
     take_rows,
     to_numpy,
 )
-from xem._tree import fill_none, tree_map
-from xem.convergence import gain_of_floor
+from xem.backends.tree import fill_none, tree_map
 from xem.distribution import Distribution
+from xem.engine.convergence import gain_of_floor
+from xem.engine.ranking import best
+from xem.engine.rows import Rows
+from xem.engine.step import in_data_units, likelihood_in_data_units, unstandardize
 from xem.models.mixture import Mixture
-from xem.ranking import best
-from xem.rows import Rows
 from xem.status import Status
-from xem.steps import in_data_units, likelihood_in_data_units, unstandardize
 
 _SHOWN = 5
 
@@ -283,7 +283,7 @@ def assemble(
 
     ``held`` has the values of fixed parameters, which come back to the last bit.
     """
-    xp, working, shape = space.xp, space.working, (n_init, math.prod(batch))
+    xp, working, shape = space.xp, space.to_working, (n_init, math.prod(batch))
     objective = in_data_units(rows.state.objective, rows.context)
     gain = gain_of_floor(model, rows.state, rows.context)
     restarts = xp.reshape(objective, shape)
@@ -295,7 +295,7 @@ def assemble(
     state, context = rows.state, rows.context
     log_likelihood = state.objective
     if context.prior is not None:
-        own = space.exact(state.params)
+        own = space.to_accumulator(state.params)
         log_likelihood = log_likelihood - model.log_prior(own, context.prior)
     params = tree_map(working, unstandardize(model, state.params, context))
     lost = xp.isfinite(log_likelihood) & ~model.representable(params)

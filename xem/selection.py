@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import to_numpy
-from xem._tree import tree_map
+from xem.backends.arrays import to_numpy
+from xem.backends.tree import tree_map
+from xem.engine.ranking import best
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
-from xem.ranking import best
 from xem.result import Fit, concat
 
 

@@ -49,7 +49,7 @@ _ALONE = (
 RUNNING = -1
 """The code of a problem that has no status yet; no `Fit` holds it."""
 
-STRAINED = -2
+NEEDS_EXACT = -2
 """The code of one that waits for the exact form of the step; no `Fit` holds it."""
 
 _HOPELESS = frozenset({Status.TOO_FEW, Status.CONSTANT, Status.NOT_FINITE, Status.OUT_OF_SUPPORT})

@@ -149,10 +149,10 @@ def test_memory_is_bounded(kind: str) -> None:
 def plant(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Any, Any], Any]) -> None:
     """Let each E-step do something of a tile and of what it makes of it besides."""
 
-    def step(self: Any, ready: Any, tile: Any) -> Any:
-        sums, value = STEP(self, ready, tile)
+    def step(self: Any, coefficients: Any, tile: Any) -> Any:
+        sums, value = STEP(self, coefficients, tile)
         tile, value = fault(tile, (sums, value))
-        return (sums, value) if tile is None else STEP(self, ready, tile)
+        return (sums, value) if tile is None else STEP(self, coefficients, tile)
 
     monkeypatch.setattr(xem.Mixture, "e_step", step)
 

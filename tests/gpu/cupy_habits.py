@@ -21,7 +21,7 @@ import xem
 from tests import cupy_host
 from tests.cupy_host.capsules import redirect
 from tests.cupy_host.stubs import stub
-from xem import _linalg
+from xem.backends import linalg
 
 VECTORS = xem.Mixture(xem.MultivariateNormal(), 2)
 
@@ -40,7 +40,7 @@ def clouds(dtype: str = "float32", *shape: int) -> np.ndarray:
 def test_a_matrix_without_a_factor_is_nan_alone(d: int) -> None:
     stack = np.stack([np.eye(d), -np.eye(d), np.full((d, d), np.nan), 4 * np.eye(d)])
     native = cupy.linalg.cholesky(cupy.asarray(stack))  # it does not raise
-    found = xp.asarray(_linalg.cholesky(cupy.asarray(stack))).get()
+    found = xp.asarray(linalg.cholesky(cupy.asarray(stack))).get()
     assert_array_equal(native[[0, 3]].get(), [np.eye(d), 2 * np.eye(d)])
     assert_array_equal(found[[0, 3]], [np.eye(d), 2 * np.eye(d)])
     assert np.isnan(found[1:3][:, range(d), range(d)]).any(axis=-1).all()
@@ -81,9 +81,9 @@ def rounded_products(call: Any) -> set[int]:
 def test_products_are_full_float32(tf32: int, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, step = [], xem.Mixture.e_step
 
-    def watched(self: Any, ready: Any, tile: Any) -> Any:
+    def watched(self: Any, coefficients: Any, tile: Any) -> Any:
         inside.append(routines.get_compute_type(np.float32))
-        return step(self, ready, tile)
+        return step(self, coefficients, tile)
 
     monkeypatch.setattr(xem.Mixture, "e_step", watched)
     x = cupy.asarray(clouds())

@@ -24,11 +24,12 @@ import xem
 from tests.gpu import described
 from tests.gpu.faults import STEP, Fault, planted, reading, uploading, widening
 from tests.helpers import mixture
-from xem import _compile, steps
-from xem._arrays import Space
-from xem._compile import Compiler, _Form
+from xem.backends.arrays import Space
+from xem.engine import compile as compiling
+from xem.engine import step
+from xem.engine.compile import Compiler, _Form
 
-FUNCTIONS = (steps._maximised, steps._swept, steps._settled)
+FUNCTIONS = (step._maximised, step._swept, step._settled)
 """Those of one iteration over one tile."""
 
 
@@ -104,7 +105,7 @@ def forms(case: Case) -> dict[str, _Form]:
         form = _Form.of(function, static, rows, tile, free=True)
         if function in FUNCTIONS:
             known[function.__name__] = form
-        return _compile._uncompiled(form, turns=True)
+        return compiling._uncompiled(form, turns=True)
 
     with patch.object(Compiler, "program", program):
         options = {"init": "random_from_data", "max_iter": 2, "seed": 0, "compile": True}
@@ -132,9 +133,9 @@ def asked(form: _Form) -> Asked:
         opened[name] = str(size.node.expr)
         return size
 
-    real = _compile._open
-    with described.writing() as written, patch.object(_compile, "_open", opening):
-        _compile._by_inductor(form, torch.device("cuda", 0), _compile._HINTS)
+    real = compiling._open
+    with described.writing() as written, patch.object(compiling, "_open", opening):
+        compiling._by_inductor(form, torch.device("cuda", 0), compiling._HINTS)
     (only,) = written
     return Reader(only, opened["columns"]).asked
 
@@ -226,18 +227,18 @@ class Reader:
 # Faults
 
 
-def one_by_one(self: Any, ready: Any, tile: Any) -> Any:
+def one_by_one(self: Any, coefficients: Any, tile: Any) -> Any:
     """Make a product for each component."""
-    sums, log_likelihood = STEP(self, ready, tile)
+    sums, log_likelihood = STEP(self, coefficients, tile)
     for k in range(self.n_components):
         weighted = tile.x * sums.counts[..., k, None, None]
         log_likelihood = log_likelihood + torch.sum(weighted @ tile.x.mT, dim=(-2, -1))
     return sums, log_likelihood
 
 
-def checking(self: Any, ready: Any, tile: Any) -> Any:
+def checking(self: Any, coefficients: Any, tile: Any) -> Any:
     """Factor with the function that looks whether it could."""
-    sums, log_likelihood = STEP(self, ready, tile)
+    sums, log_likelihood = STEP(self, coefficients, tile)
     factor = torch.linalg.cholesky(tile.x @ tile.x.mT)
     return sums, log_likelihood + factor[..., 0, 0]
 

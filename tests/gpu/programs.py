@@ -45,7 +45,7 @@ def params_of(kind: str, put: Callable[[np.ndarray], Any]) -> Any:
 def running_on(n_problems: int) -> Callable[[np.ndarray], Any]:
     """Return what answers the reads of a fit.
 
-    All problems allow a fit and run on, none is strained, and the centres of a start rest.
+    All problems allow a fit and run on, none is loses_precision, and the centres of a start rest.
     """
 
     def answer(ones: np.ndarray) -> Any:

@@ -13,7 +13,7 @@ from tests.gpu.fake_cuda import Costs, fake_cuda
 from tests.gpu.faults import STEP, Fault, planted, reading, uploading, widening
 from tests.gpu.programs import running_on
 from tests.helpers import mixture
-from xem.execution import Budget
+from xem.engine.tiles import Budget
 
 MiB = 1 << 20
 TILE = 128 * MiB
@@ -191,9 +191,9 @@ def faulty_iteration(case: Case, fault: Fault) -> Costs:
         return uncached(case, 4, ONE_TILE) - uncached(case, 3, ONE_TILE)
 
 
-def one_by_one(self: Any, ready: Any, tile: Any) -> Any:
+def one_by_one(self: Any, coefficients: Any, tile: Any) -> Any:
     """Take the sums of each component on its own."""
-    sums, log_likelihood = STEP(self, ready, tile)
+    sums, log_likelihood = STEP(self, coefficients, tile)
     counts = [torch.sum(sums.counts[..., k : k + 1]) for k in range(self.n_components)]
     return sums, log_likelihood + 0 * sum(counts)
 

@@ -15,8 +15,8 @@ from tests.gpu.cuda_kernels import has_cuda_kernel
 from tests.gpu.fake_cuda import Costs, fake_cuda
 from tests.gpu.programs import CORE, KINDS, K, N, data_of, params_of, running_on
 from tests.helpers import mixture
-from xem._tree import leaves
-from xem.once import m_step
+from xem.backends.tree import leaves
+from xem.single_step import m_step
 
 DECOMPOSED = ("EVE", "VVE", "EEV", "VEV")
 """Models whose M-step takes eigenvalues, for which PyTorch waits."""
@@ -163,8 +163,8 @@ STEP = xem.Mixture.e_step
 def plant(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
     """Put a fault between a step and its log likelihood."""
 
-    def faulty(self: Any, ready: Any, tile: Any) -> Any:
-        sums, log_likelihood = STEP(self, ready, tile)
+    def faulty(self: Any, coefficients: Any, tile: Any) -> Any:
+        sums, log_likelihood = STEP(self, coefficients, tile)
         return sums, fault(tile.x, log_likelihood)
 
     monkeypatch.setattr(xem.Mixture, "e_step", faulty)
@@ -241,7 +241,7 @@ def test_an_operation_without_a_kernel_is_caught() -> None:
 
 @pytest.mark.usefixtures("rounding")
 def test_a_coarse_product_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xem._arrays._torch_switches", list)
+    monkeypatch.setattr("xem.backends.arrays._torch_switches", list)
     assert step("full", torch.float32).coarse
 
 

@@ -19,7 +19,8 @@ import xem
 from tests.gpu.faults import STEP, planted
 from tests.gpu.programs import KINDS, K, data_of, params_of
 from tests.helpers import mixture
-from xem._tree import leaves
+from xem.backends.arrays import Space
+from xem.backends.tree import leaves, tree_map
 
 strict = importlib.import_module("array_api_strict")
 
@@ -82,31 +83,31 @@ def test_a_step_stays_on_its_device(
 def reads(value: Callable[[Any], Any]) -> Callable[..., Any]:
     """Return a step that asks for a value of its log likelihood."""
 
-    def step(self: Any, ready: Any, tile: Any) -> Any:
-        sums, log_likelihood = STEP(self, ready, tile)
+    def step(self: Any, coefficients: Any, tile: Any) -> Any:
+        sums, log_likelihood = STEP(self, coefficients, tile)
         value(strict.sum(log_likelihood))
         return sums, log_likelihood
 
     return step
 
 
-def on_another_device(self: Any, ready: Any, tile: Any) -> Any:
+def on_another_device(self: Any, coefficients: Any, tile: Any) -> Any:
     constant = strict.asarray(1.0, dtype=strict.float32, device=strict.Device("device2"))
-    sums, log_likelihood = STEP(self, ready, tile)
+    sums, log_likelihood = STEP(self, coefficients, tile)
     return sums, log_likelihood * constant
 
 
-def on_the_default_device(self: Any, ready: Any, tile: Any) -> Any:
-    sums, log_likelihood = STEP(self, ready, tile)
+def on_the_default_device(self: Any, coefficients: Any, tile: Any) -> Any:
+    sums, log_likelihood = STEP(self, coefficients, tile)
     return sums, log_likelihood * strict.asarray(1.0, dtype=strict.float32)
 
 
-def by_mask(self: Any, ready: Any, tile: Any) -> Any:
-    STEP(self, ready, tile._replace(x=tile.x[tile.x > 0]))
+def by_mask(self: Any, coefficients: Any, tile: Any) -> Any:
+    STEP(self, coefficients, tile._replace(x=tile.x[tile.x > 0]))
 
 
-def with_numpy(self: Any, ready: Any, tile: Any) -> Any:
-    sums, log_likelihood = STEP(self, ready, tile)
+def with_numpy(self: Any, coefficients: Any, tile: Any) -> Any:
+    sums, log_likelihood = STEP(self, coefficients, tile)
     return sums, np.asarray(log_likelihood)
 
 
@@ -130,10 +131,11 @@ def test_faults_are_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
         check_step("normal", monkeypatch)
 
 
+def upcast(_: Space, tree: Any) -> Any:
+    return tree_map(lambda values: strict.astype(values, strict.float64), tree)
+
+
 def test_an_upcast_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    once = importlib.import_module("xem.once")
-    monkeypatch.setattr(
-        once.Space, "working", lambda _, values: strict.astype(values, strict.float64)
-    )
+    monkeypatch.setattr(Space, "to_working", upcast)
     with pytest.raises(AssertionError):
         check_step("normal", monkeypatch)

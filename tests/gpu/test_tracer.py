@@ -14,7 +14,7 @@ import xem
 from tests.gpu.programs import CORE, KINDS, K, data_of, params_of
 from tests.helpers import mixture
 from tests.lanes import JaxLane
-from xem._tree import leaves
+from xem.backends.tree import leaves
 
 pytestmark = pytest.mark.slow
 
@@ -60,8 +60,8 @@ def test_a_step_compiles(kind: str) -> None:
 def test_a_hidden_read_is_caught(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     step = xem.Mixture.e_step
 
-    def reading(self: Any, ready: Any, tile: Any) -> Any:
-        sums, log_likelihood = step(self, ready, tile)
+    def reading(self: Any, coefficients: Any, tile: Any) -> Any:
+        sums, log_likelihood = step(self, coefficients, tile)
         read(log_likelihood)
         return sums, log_likelihood
 
@@ -72,7 +72,7 @@ def test_a_hidden_read_is_caught(read: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_upcast_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = importlib.import_module("xem._arrays").Space
+    space = importlib.import_module("xem.backends.arrays").Space
     monkeypatch.setattr(space, "working", lambda _, values: values * np.float64(1))
     with pytest.raises(AssertionError):
         test_a_step_compiles("normal")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from array_api_compat import is_numpy_namespace
 
-from xem._arrays import (
+from xem.backends.arrays import (
     Array,
     aligned,
     array_namespace,
@@ -24,7 +24,7 @@ from xem._arrays import (
     is_differentiated,
     moveaxis,
 )
-from xem._linalg import (
+from xem.backends.linalg import (
     cholesky,
     diagonal,
     eigh,

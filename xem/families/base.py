@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace, plain
-from xem._linalg import total
-from xem._tree import tree_map
+from xem.backends.arrays import Array, Space, aligned, array_namespace, plain
+from xem.backends.linalg import total
+from xem.backends.tree import tree_map
 from xem.families.columns import Columns
 from xem.families.fields import Field
 from xem.families.given import Given
@@ -525,7 +525,7 @@ class Family(ABC):
         """What the floor adds where it holds a component."""
         return 0.0
 
-    def projected(self, params: Any, weights: Array) -> Any:
+    def nearest_allowed(self, params: Any, weights: Array) -> Any:
         """Return parameters that the family has, from given ones that may be too general.
 
         ``weights`` ``(*lead)`` are those of the components.
@@ -549,7 +549,9 @@ class Family(ABC):
         """Return the family for problems of one component, which shares nothing with others."""
         return self
 
-    def strained(self, params: Any, coefficients: Any, given: Given, space: Space) -> Array | None:
+    def loses_precision(
+        self, params: Any, coefficients: Any, given: Given, space: Space
+    ) -> Array | None:
         """Return which components this form of the step is not for.
 
         Those that it would cost digits, and those below a floor that it leaves. None if there
@@ -559,8 +561,8 @@ class Family(ABC):
         """
         return None
 
-    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Any) -> Array | None:
-        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood.
+    def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Any) -> Array | None:
+        """Return what the rounding of ``full`` to ``coefficients`` takes from the log likelihood.
 
         Summed over the components, to first order: the sums over the observations are the
         gradient of a log likelihood in what stands before their statistics. None, as here, if it
@@ -568,14 +570,16 @@ class Family(ABC):
         """
         return None
 
-    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+    def numbers_per_observation(
+        self, n_components: int, event: tuple[int, ...], *, on_host: bool
+    ) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step.
 
         ``on_host`` is whether arrays are put together in place, as NumPy's are.
         """
         return 2 * n_components + 4
 
-    def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
+    def is_elementwise(self, n_components: int, event: tuple[int, ...]) -> bool:
         """Whether a compiler makes one loop of a step, with one component after the other."""
         return self.event_rank == 0 and n_components <= MOST_FUSED
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace
-from xem._special import log_or_inf
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.log_space import log_or_inf
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.given import Given

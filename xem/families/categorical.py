@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, plain
-from xem._special import log_or_inf
+from xem.backends.arrays import Array, Space, array_namespace, plain
+from xem.backends.log_space import log_or_inf
 from xem.families.base import params_type
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
@@ -109,9 +109,11 @@ class Categorical(ExponentialFamily):
         space = Space.of(like)
         return space.xp.astype(space.arange(self.n_categories), like.dtype)
 
-    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+    def numbers_per_observation(
+        self, n_components: int, event: tuple[int, ...], *, on_host: bool
+    ) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
-        own = super().footprint(n_components, event, on_host=on_host)
+        own = super().numbers_per_observation(n_components, event, on_host=on_host)
         return own + 2 * self.n_categories
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-from xem._arrays import Array
+from xem.backends.arrays import Array
 
 STANDARDIZATIONS: tuple[Any, ...] = ("none", "scale", "location-scale")
 """Changes of the data under which a family goes over into itself, the fewest first."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from xem._arrays import Array, aligned, array_namespace, detached, floats_of
-from xem._linalg import (
+from xem.backends.arrays import Array, aligned, array_namespace, detached, floats_of
+from xem.backends.linalg import (
     cholesky,
     definite,
     diagonal,

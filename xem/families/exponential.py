@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace, floats_of
-from xem._special import cube_root
+from xem.backends.arrays import Array, array_namespace, floats_of
+from xem.backends.log_space import cube_root
 from xem.families.base import checked_floor, gain_of
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field

@@ -9,8 +9,8 @@ from functools import reduce
 from operator import add
 from typing import Any, ClassVar, NamedTuple
 
-from xem._arrays import Array, Space, array_namespace, floats_of, overwrite
-from xem._linalg import cross_sums, matmul, total
+from xem.backends.arrays import Array, Space, array_namespace, floats_of, overwrite
+from xem.backends.linalg import cross_sums, matmul, total
 from xem.families.base import Family
 from xem.families.fields import Field
 from xem.families.given import Given
@@ -134,7 +134,7 @@ class ExponentialFamily(Family):
         """Return the log densities less the carrier, and T: ``(*lead, p, n)``, or its rows."""
         own, coordinate = coefficients
         p = own.shape[-1] - 1
-        x = Space.of(x).sums(x) if self._is_exact else x
+        x = Space.of(x).to_accumulator(x) if self._is_exact else x
         x = x if coordinate is None else matmul(coordinate, x)
         if self._is_exact:
             return self._term_by_term(own, self.statistics(x)[..., :p, :])
@@ -189,7 +189,9 @@ class ExponentialFamily(Family):
         rest = xp.where(count == 0, 0.0, xp.where(count == 0, 1.0, count) * normalizer)
         return xp.sum(terms, axis=-1) - rest
 
-    def strained(self, params: Any, coefficients: Any, given: Given, space: Space) -> Array | None:
+    def loses_precision(
+        self, params: Any, coefficients: Any, given: Given, space: Space
+    ) -> Array | None:
         """Return where rounding could show: in the absolute sum of the largest terms.
 
         So it is where that is NaN: of parameters that rounding has left without a density.
@@ -204,18 +206,20 @@ class ExponentialFamily(Family):
         limit = self.most_lost[floats_of(space).bits]
         return ~(terms * space.epsilon <= limit)
 
-    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Array) -> Array:
+    def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Array) -> Array:
         """Return what the rounding of the coefficients takes from the log likelihood.
 
         Sums can be of the first statistics alone: the coefficients of the others are exact then.
         Where a component has no weight, what is lost of it counts for nothing.
         """
-        xp, lost = array_namespace(counts), full.coefficients - ready.coefficients
+        xp, lost = array_namespace(counts), full.coefficients - coefficients.coefficients
         n = min(sums.shape[-1], lost.shape[-1] - 1)
         each = xp.sum(lost[..., :n] * sums[..., :n], axis=-1) + lost[..., -1] * counts
         return xp.sum(xp.where(counts == 0, 0.0, each), axis=-1)
 
-    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+    def numbers_per_observation(
+        self, n_components: int, event: tuple[int, ...], *, on_host: bool
+    ) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
         n_statistics = max(math.prod(event), 2)
         wide = 3 * n_components if self._is_exact else n_components

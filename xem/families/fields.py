@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from xem._arrays import Array, array_namespace, floats_of
-from xem._linalg import cholesky, diagonal, from_diagonal, identity_like, matmul, transposed
+from xem.backends.arrays import Array, array_namespace, floats_of
+from xem.backends.linalg import cholesky, diagonal, from_diagonal, identity_like, matmul, transposed
 
 _SKEW = 1e-4
 """How far from symmetric a matrix of unit diagonal may be."""

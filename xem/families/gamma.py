@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, floats_of, operand
-from xem._special import cube_root
+from xem.backends.arrays import Array, Space, array_namespace, floats_of, operand
+from xem.backends.log_space import cube_root
+from xem.backends.special import log_gamma
 from xem.families.base import checked_number, gain_of, pooled
 from xem.families.exponential_family import ExponentialFamily, Natural
 from xem.families.fields import Field
@@ -21,7 +22,6 @@ from xem.families.gamma_functions import (
     of_one_rate,
 )
 from xem.families.given import Given
-from xem.special import log_gamma
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Gamma(ExponentialFamily):
         if not self._is_exact:
             return super().log_prob(coefficients, x)
         shape, mean, peak = (coefficients.coefficients[..., i, None] for i in range(3))
-        x = Space.of(x).sums(x)
+        x = Space.of(x).to_accumulator(x)
         return peak + shape * log_less_excess(x, mean), self.statistics(x)
 
     def log_carrier(self, x: Array) -> Array:

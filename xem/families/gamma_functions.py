@@ -6,9 +6,9 @@ import math
 import operator
 from functools import reduce
 
-from xem._arrays import Array, array_namespace, floats_of, operand
+from xem.backends.arrays import Array, array_namespace, floats_of, operand
+from xem.backends.special import digamma, polynomial, trigamma
 from xem.families.base import pooled
-from xem.special import digamma, polynomial, trigamma
 
 _STEPS_OF_SCALE = 8
 _LARGE = 1e6

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace, floats_of
+from xem.backends.arrays import Array, Space, aligned, array_namespace, floats_of
 
 _LEAST_DIGITS = {32: 1e-3, 64: 1e-8}
 """The rounding of the observations that a component stands, in its standard deviations."""

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace
-from xem._linalg import transposed
-from xem._tree import tree_map
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.linalg import transposed
+from xem.backends.tree import tree_map
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.given import Given
@@ -122,9 +122,13 @@ class Independent(ExponentialFamily):
         own = self.family.floor_gain(params, given)
         return array_namespace(own).sum(own, axis=-1)
 
-    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+    def numbers_per_observation(
+        self, n_components: int, event: tuple[int, ...], *, on_host: bool
+    ) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
-        first, other = (self.family.footprint(k, (), on_host=on_host) for k in (n_components, 0))
+        first, other = (
+            self.family.numbers_per_observation(k, (), on_host=on_host) for k in (n_components, 0)
+        )
         return first + (event[0] - 1) * other
 
     def sample(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from xem._arrays import Array, Space, array_namespace, floats_of
-from xem._special import root
+from xem.backends.arrays import Array, Space, array_namespace, floats_of
+from xem.backends.log_space import root
 from xem.families.base import Family, checked_floor, gain_of
 from xem.families.given import Given, loses_digits
 
@@ -35,7 +35,9 @@ class LocationScale(Family):
         loc: Array | None = params.loc
         return loc
 
-    def strained(self, params: Any, coefficients: Any, given: Given, space: Space) -> Array | None:
+    def loses_precision(
+        self, params: Any, coefficients: Any, given: Given, space: Space
+    ) -> Array | None:
         """Return which components the centring costs digits."""
         reach = array_namespace(params.loc).abs(params.loc) / params.scale
         return loses_digits(reach, params.loc, given, space, 0)

@@ -9,8 +9,17 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace, compute, floats_of, operand, plain
-from xem._linalg import (
+from xem.backends.arrays import (
+    Array,
+    Space,
+    aligned,
+    array_namespace,
+    compute,
+    floats_of,
+    operand,
+    plain,
+)
+from xem.backends.linalg import (
     axis_products,
     cholesky,
     cross_sums,
@@ -27,7 +36,7 @@ from xem._linalg import (
     unpacked,
     with_eigenvalues,
 )
-from xem._special import root
+from xem.backends.log_space import root
 from xem.families.base import checked_floor, gain_of
 from xem.families.covariances import COVARIANCES, Covariance, Moments, outer
 from xem.families.exponential_family import ExponentialFamily
@@ -163,7 +172,9 @@ class MultivariateNormal(ExponentialFamily):
         variances = own if self.structure.is_diagonal else diagonal(own)
         return xp.sqrt(xp.max(variances, axis=-2))
 
-    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+    def numbers_per_observation(
+        self, n_components: int, event: tuple[int, ...], *, on_host: bool
+    ) -> int:
         """Return how many numbers an observation takes in a tile."""
         (d,) = event
         kept = self._n_kept(n_components, d)
@@ -240,7 +251,7 @@ class MultivariateNormal(ExponentialFamily):
         inverse, peak = self._whitening(params)
         return Whitened((offset + peak)[..., None], params.loc, inverse)
 
-    def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
+    def is_elementwise(self, n_components: int, event: tuple[int, ...]) -> bool:
         """Whether a compiler makes one loop of a step; more terms are faster as products."""
         n_terms = n_components * self._n_kept(n_components, *event)
         return not (self._is_exact or self._in_common) and n_terms <= _MOST_TERMS
@@ -270,17 +281,17 @@ class MultivariateNormal(ExponentialFamily):
         mass = array_namespace(kept).sum(responsibilities, axis=-2, keepdims=True)
         return CommonSums(own, cross_sums(compute("multiply", y, mass[..., None, :]), y))
 
-    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Any) -> Array:
+    def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Any) -> Array:
         """Return what the rounding of the coefficients takes from the log likelihood."""
         own = sums.own if isinstance(sums, WhitenedSums | CommonSums) else sums
-        return super().rounded_off(full, ready, counts, own)
+        return super().rounded_off(full, coefficients, counts, own)
 
     @property
     def leaves_floor(self) -> bool:
         """Whether the floor takes an eigendecomposition, which products leave to the exact form."""
         return self.floored and not self.structure.is_diagonal and not self._is_exact
 
-    def strained(
+    def loses_precision(
         self,
         params: MultivariateNormalParams,
         coefficients: Any,
@@ -290,10 +301,12 @@ class MultivariateNormal(ExponentialFamily):
         """Return which components the form costs digits or, if it is fast, are to be lifted."""
         if self._is_exact:
             return loses_digits(coefficients.reach(params.loc), params.loc, given, space, 1)
-        strained = super().strained(params, coefficients, given, space)
-        if strained is None or not self.leaves_floor:
-            return strained
-        return strained | self._below(params.covariance, self._metric(given), self.covariance_floor)
+        loses_precision = super().loses_precision(params, coefficients, given, space)
+        if loses_precision is None or not self.leaves_floor:
+            return loses_precision
+        return loses_precision | self._below(
+            params.covariance, self._metric(given), self.covariance_floor
+        )
 
     def largest(self, params: MultivariateNormalParams, coefficients: Any, given: Given) -> Array:
         """Return the statistics of the farthest corner of a box about each mean."""
@@ -401,7 +414,7 @@ class MultivariateNormal(ExponentialFamily):
         scatter = prior.sums.about(params.loc, prior.count)
         return self._expected(params.covariance, scatter, prior.sums.count)
 
-    def projected(
+    def nearest_allowed(
         self, params: MultivariateNormalParams, weights: Array
     ) -> MultivariateNormalParams:
         """Return the covariances that the structure makes of any."""

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace, compute, overwrite
-from xem._linalg import vecdot
-from xem._special import root
+from xem.backends.arrays import Array, array_namespace, compute, overwrite
+from xem.backends.linalg import vecdot
+from xem.backends.log_space import root
 from xem.families.base import DIFFERENCE, pooled
 from xem.families.covariances import COVARIANCES, Moments
 from xem.families.fields import Field

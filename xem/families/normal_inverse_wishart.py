@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace
-from xem._linalg import cholesky, diagonal, from_diagonal
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.linalg import cholesky, diagonal, from_diagonal
+from xem.backends.special import log_gamma
 from xem.families.covariances import Covariance, Moments
 from xem.families.given import Context
 from xem.families.prior import Conjugate, PseudoObservations
-from xem.special import log_gamma
 
 _SHRINKAGE = 0.01
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace, plain
+from xem.backends.arrays import Array, array_namespace, plain
 from xem.families.base import Family
 from xem.families.given import Given
 

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace
-from xem._special import log_or_inf
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.log_space import log_or_inf
+from xem.backends.special import log_gamma
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.given import Given
 from xem.families.prior import GammaPrior
-from xem.special import log_gamma
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace
-from xem._tree import tree_map
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.special import log_gamma
+from xem.backends.tree import tree_map
 from xem.families.given import Context, Given
-from xem.special import log_gamma
 
 _WANTED = {
     "real": "finite numbers",

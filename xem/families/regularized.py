@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from xem._arrays import Array, array_namespace
-from xem._linalg import from_diagonal
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.linalg import from_diagonal
 from xem.families.given import Given
 from xem.families.multivariate import MultivariateNormal, MultivariateNormalParams
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, array_namespace, compute, floats_of, operand, overwrite
-from xem._linalg import total, vecdot
-from xem._special import root
+from xem.backends.arrays import Array, array_namespace, compute, floats_of, operand, overwrite
+from xem.backends.linalg import total, vecdot
+from xem.backends.log_space import root
 from xem.families.base import checked_number, params_type, pooled
 from xem.families.fields import Field
 from xem.families.gamma_functions import (
@@ -165,7 +165,9 @@ class StudentT(LocationScale):
         full_like = array_namespace(params.scale).full_like
         return params.df if given is None else full_like(params.scale, given)
 
-    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+    def numbers_per_observation(
+        self, n_components: int, event: tuple[int, ...], *, on_host: bool
+    ) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
         return 4 * n_components + 4
 

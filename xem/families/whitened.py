@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from xem._arrays import Array, aligned, array_namespace, compute, overwrite
-from xem._linalg import (
+from xem.backends.arrays import Array, aligned, array_namespace, compute, overwrite
+from xem.backends.linalg import (
     cholesky,
     cross_sums,
     diagonal,

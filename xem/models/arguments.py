@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from xem._arrays import plain
+from xem.backends.arrays import plain
 from xem.families.base import Family
 
 Blocks = tuple[tuple[Family, int], ...]

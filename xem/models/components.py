@@ -9,8 +9,8 @@ from itertools import accumulate, pairwise
 from operator import or_
 from typing import Any, Self
 
-from xem._arrays import Array, array_namespace
-from xem._tree import within
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.tree import within
 from xem.families.base import Family
 from xem.families.columns import Columns, joined, packed
 from xem.families.composite import Composite
@@ -194,18 +194,20 @@ class Components(Composite):
         pairs = zip(families, self.blocks, strict=True)
         return replace(self, component=tuple((family, count) for family, (_, count) in pairs))
 
-    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+    def numbers_per_observation(
+        self, n_components: int, event: tuple[int, ...], *, on_host: bool
+    ) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
         return sum(
-            family.footprint(n_components * count, event, on_host=on_host)
+            family.numbers_per_observation(n_components * count, event, on_host=on_host)
             for family, count in self.blocks
         )
 
-    def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
+    def is_elementwise(self, n_components: int, event: tuple[int, ...]) -> bool:
         """Whether a compiled step stores nothing of the size of a tile."""
         if n_components > 1 or self.is_in_blocks or isinstance(self.component, Components):
             return False
-        own: bool = self.component.fuses(self.n_components, event)
+        own: bool = self.component.is_elementwise(self.n_components, event)
         return own
 
     def parameter_sizes(self, n_components: int, event: tuple[int, ...]) -> dict[str, int]:

@@ -7,9 +7,9 @@ from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
-from xem._arrays import Array, Space, array_namespace
-from xem._special import log_of_share, logsumexp, magnitude, power_of_two, shrinkage
-from xem._tree import leaves
+from xem.backends.arrays import Array, Space, array_namespace
+from xem.backends.log_space import log_of_share, logsumexp, magnitude, power_of_two, shrinkage
+from xem.backends.tree import leaves
 from xem.families.base import Family
 from xem.models.product import Product
 
@@ -57,9 +57,9 @@ def _of_block(family: Family, components: Any, log_weights: Array, x: Array) -> 
     space = Space.of(x)
     away, top = _log_joint(family, components, log_weights, x)
     if family.has_carrier:
-        carrier: Any = family.log_carrier(space.sums(x))
-        top = space.sums(top) + carrier[..., 0, :]
-    away, top = space.working(away), space.working(top)
+        carrier: Any = family.log_carrier(space.to_accumulator(x))
+        top = space.to_accumulator(top) + carrier[..., 0, :]
+    away, top = space.to_working(away), space.to_working(top)
     unknown = xp.any(unknown, axis=-2) if family.event_rank else unknown
     if inside is None:
         return away, xp.where(unknown[..., 0, :], math.nan, top)
@@ -100,28 +100,30 @@ def _log_joint(
 
     def prepared(unit: Array | None) -> Any:
         """Return what the family needs of the components, factored in the dtype of the steps."""
-        own, logs = space.exact((components, log_weights))
+        own, logs = space.to_accumulator((components, log_weights))
         if unit is not None:
-            own = family.standardize(own, xp.zeros_like(space.sums(unit)), space.sums(unit))
+            own = family.standardize(
+                own, xp.zeros_like(space.to_accumulator(unit)), space.to_accumulator(unit)
+            )
         found = exact.precompute(own, logs)
-        return found if exact.in_accumulator else space.rounded(found)
+        return found if exact.in_accumulator else space.to_working(found)
 
     if widest is None:
         logs, _ = exact.log_prob(prepared(None), x)
         if leaves(components):
-            known = family.valid(space.exact(components))[..., None]
+            known = family.valid(space.to_accumulator(components))[..., None]
             logs = xp.where(known, logs, math.nan)
         return _below_largest(logs)
     unit = power_of_two(widest)
-    ready = prepared(unit)
+    coefficients = prepared(unit)
     shrink = shrinkage(_distance(family, components, x, unit))[..., None, :]
     factor = shrink[..., None, :] if family.event_rank else shrink
     unknown, log_unit, per = xp.isnan(x), xp.log(unit)[..., None], unit[..., None]
     per = per[..., None, :, :] if family.event_rank else per[..., None, :]
-    joint = exact.scaled_log_prob(ready, x * (factor / per), shrink)
+    joint = exact.scaled_log_prob(coefficients, x * (factor / per), shrink)
     if family.event_rank:
         unknown, log_unit = xp.any(unknown, axis=-2), xp.sum(log_unit, axis=-2)
-    known = family.valid(space.exact(components))[..., None] & ~unknown
+    known = family.valid(space.to_accumulator(components))[..., None] & ~unknown
     away, top = _below_largest(xp.where(known & xp.isnan(joint), -math.inf, joint))
     away = away / shrink / shrink
     shrink = shrink[..., 0, :]

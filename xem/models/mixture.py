@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import (
+from xem.backends.arrays import (
     Array,
     Space,
     aligned,
@@ -22,9 +22,9 @@ from xem._arrays import (
     moveaxis,
     operand,
 )
-from xem._linalg import total
-from xem._special import log_of_share, logsumexp, posterior, responsibilities, shares
-from xem._tree import named_leaves, tree_map
+from xem.backends.linalg import total
+from xem.backends.log_space import log_of_share, logsumexp, posterior, responsibilities, shares
+from xem.backends.tree import named_leaves, tree_map
 from xem.families.base import Family
 from xem.families.categorical import Categorical, drawn_categories
 from xem.families.columns import packed
@@ -140,7 +140,7 @@ class Mixture(Parametrized):
 
     def e_step(self, coefficients: MixtureCoefficients, tile: Tile) -> tuple[MixtureSums, Array]:
         """Return the sums over a tile, and its weighted log likelihood ``(...)``."""
-        if is_traced() and self.fuses(1, _event(tile, self.event_rank)):
+        if is_traced() and self.is_elementwise(1, _event(tile, self.event_rank)):
             return self._one_by_one(coefficients.components, tile)
         joint, kept = self.joint(coefficients, tile.x)
         share, log_likelihood, log_map = responsibilities(joint, tile.weights, coefficients.left)
@@ -211,33 +211,35 @@ class Mixture(Parametrized):
             start += each * count
         return parts
 
-    def strained(
+    def loses_precision(
         self, params: MixtureParams, coefficients: Any, given: Given, space: Space
     ) -> Array | None:
         """Return which mixtures need another form of the step, or None."""
         inner = given.inside()
         found = self.each(
-            lambda f, _, p, own: f.strained(p, own, inner, space),
+            lambda f, _, p, own: f.loses_precision(p, own, inner, space),
             params.components,
             coefficients.components,
         )
         each = [own for own in (found if self.is_in_blocks else [found]) if own is not None]
         return reduce(or_, (space.xp.any(own, axis=-1) for own in each)) if each else None
 
-    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: MixtureSums) -> Array | None:
+    def rounded_off(
+        self, full: Any, coefficients: Any, counts: Array, sums: MixtureSums
+    ) -> Array | None:
         """Return what rounding takes from the log likelihood, summed over the mixtures."""
-        lost = self.lost_by_rounding(full, ready, sums)
+        lost = self.lost_by_rounding(full, coefficients, sums)
         return None if lost is None else array_namespace(lost).sum(lost, axis=-1)
 
-    def lost_by_rounding(self, full: Any, ready: Any, sums: MixtureSums) -> Array | None:
-        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood.
+    def lost_by_rounding(self, full: Any, coefficients: Any, sums: MixtureSums) -> Array | None:
+        """Return what the rounding of ``full`` to ``coefficients`` takes from the log likelihood.
 
         Of each mixture, ``(*lead)``; None if it is next to nothing.
         """
         found = self.each(
             lambda f, _, *trees: f.rounded_off(*trees),
             full.components,
-            ready.components,
+            coefficients.components,
             self._cut(sums.counts),
             sums.components,
         )
@@ -601,7 +603,7 @@ def _within_support(family: Family, coefficients: Any, x: Array) -> tuple[Array,
         inside = xp.all(inside, axis=-2) if family.event_rank else inside
     logs, kept = family.log_prob(coefficients, x)
     if family.has_carrier:
-        wide = Space.of(x).sums(x) if family.in_accumulator else x
+        wide = Space.of(x).to_accumulator(x) if family.in_accumulator else x
         logs = logs + family.log_carrier(wide)
     return logs if inside is None else xp.where(inside, logs, -math.inf), kept
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xem._arrays import Array, aligned, array_namespace, floats_of
-from xem._tree import at, named_leaves, replaced, tree_map
+from xem.backends.arrays import Array, aligned, array_namespace, floats_of
+from xem.backends.tree import at, named_leaves, replaced, tree_map
 from xem.families.base import Family, pooled
 from xem.families.columns import packed
 from xem.models.components import Components
@@ -296,11 +296,11 @@ class Parametrized(Components):
 
         return self.each(of, components)
 
-    def projected(self, params: MixtureParams, weights: Array) -> MixtureParams:
+    def nearest_allowed(self, params: MixtureParams, weights: Array) -> MixtureParams:
         """Return parameters that the mixture has, from given ones that may be too general."""
         least = floats_of(params.weights).smallest_normal
         mass = self._cut(params.weights + least)
-        own = self.each(lambda f, _, p, m: f.projected(p, m), params.components, mass)
+        own = self.each(lambda f, _, p, m: f.nearest_allowed(p, m), params.components, mass)
         return MixtureParams(params.weights, own)
 
 

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from xem._arrays import Array, Space, aligned, array_namespace
-from xem._linalg import total
-from xem._tree import named_leaves, tree_map
+from xem.backends.arrays import Array, Space, aligned, array_namespace
+from xem.backends.linalg import total
+from xem.backends.tree import named_leaves, tree_map
 from xem.families.base import Family
 from xem.families.composite import combined
 from xem.families.given import Given
@@ -113,12 +113,17 @@ class Product(SideBySide):
             for own, size in family.parameter_sizes(n_components, inner).items()
         }
 
-    def footprint(self, n_components: int, event: tuple[int, ...], *, on_host: bool) -> int:
+    def numbers_per_observation(
+        self, n_components: int, event: tuple[int, ...], *, on_host: bool
+    ) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
         parts = zip(self.families, self.events(), strict=True)
-        return sum(own.footprint(n_components, inner, on_host=on_host) for own, inner in parts)
+        return sum(
+            own.numbers_per_observation(n_components, inner, on_host=on_host)
+            for own, inner in parts
+        )
 
-    def fuses(self, n_components: int, event: tuple[int, ...]) -> bool:
+    def is_elementwise(self, n_components: int, event: tuple[int, ...]) -> bool:
         """Whether a compiler makes one loop of a step: not of several families."""
         return False
 
@@ -197,19 +202,25 @@ class Product(SideBySide):
         whole = xp.sum(total(assigned), axis=-1)
         return whole, self.each(of, coefficients, self.cut(x, 1))
 
-    def strained(self, params: Any, coefficients: Any, given: Given, space: Space) -> Array | None:
+    def loses_precision(
+        self, params: Any, coefficients: Any, given: Given, space: Space
+    ) -> Array | None:
         """Return which components a family's fast form of the step is not for.
 
         All columns stay centred, whatever it costs the digits of one: others may need it.
         """
         parts = zip(self.families, params, coefficients, self.given_to_each(given), strict=True)
-        found = [f.strained(own, mine, go, space) for f, own, mine, go in parts if f is not f.exact]
+        found = [
+            f.loses_precision(own, mine, go, space)
+            for f, own, mine, go in parts
+            if f is not f.exact
+        ]
         each = [own for own in found if own is not None]
         return reduce(or_, each) if each else None
 
-    def rounded_off(self, full: Any, ready: Any, counts: Array, sums: Any) -> Array | None:
-        """Return what the rounding of ``full`` to ``ready`` takes from the log likelihood."""
-        parts = zip(self.families, full, ready, sums, strict=True)
+    def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Any) -> Array | None:
+        """Return what rounding ``full`` to ``coefficients`` takes from the log likelihood."""
+        parts = zip(self.families, full, coefficients, sums, strict=True)
         found = [f.rounded_off(own, rounded, counts, mine) for f, own, rounded, mine in parts]
         each = [own for own in found if own is not None]
         return reduce(add, each) if each else None
@@ -279,9 +290,9 @@ class Product(SideBySide):
         """Return the parameters with the components inside in canonical order."""
         return self.each(lambda f, own: f.in_order(own), params)
 
-    def projected(self, params: Any, weights: Array) -> Any:
+    def nearest_allowed(self, params: Any, weights: Array) -> Any:
         """Return parameters that the families have, from given ones that may be too general."""
-        return self.each(lambda f, own: f.projected(own, weights), params)
+        return self.each(lambda f, own: f.nearest_allowed(own, weights), params)
 
     def mean(self, params: Any) -> Array | None:
         """Return the means of the columns; None where a family has none."""

@@ -10,8 +10,8 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any, Self
 
-from xem._arrays import Array, array_namespace
-from xem._tree import within
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.tree import within
 from xem.families.base import Family
 from xem.families.columns import Columns, n_columns
 from xem.families.composite import Composite

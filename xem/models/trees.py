@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from xem._arrays import Array
+from xem.backends.arrays import Array
 from xem.families.prior import PseudoObservations
 
 

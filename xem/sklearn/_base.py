@@ -16,11 +16,11 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from xem._arrays import Array, Space, array_namespace, computing, is_array, to_numpy
-from xem._linalg import vecdot
-from xem._tree import tree_map
-from xem.boundary import check_kind
+from xem.backends.arrays import Array, Space, array_namespace, computing, is_array, to_numpy
+from xem.backends.linalg import vecdot
+from xem.backends.tree import tree_map
 from xem.distribution import Distribution
+from xem.inputs import check_kind
 
 
 class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
@@ -157,7 +157,7 @@ class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
         if X.ndim == 2 and not bool(to_numpy(_all_finite(X))):
             msg = f"Input X contains NaN or infinity.\n{type(self).__name__} takes neither."
             raise ValueError(msg)
-        return Space.of(X).working(X)
+        return Space.of(X).to_working(X)
 
     def _weights(self, X: Array, sample_weight: Any) -> Array | None:
         """Return the weights of the observations, checked."""

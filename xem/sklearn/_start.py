@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array, Space, is_array, to_numpy
+from xem.backends.arrays import Array, Space, is_array, to_numpy
 from xem.families.covariances import COVARIANCES
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
-from xem.once import m_step
+from xem.single_step import m_step
 
 Host = np.ndarray[Any, Any]
 

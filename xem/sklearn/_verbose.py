@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import to_numpy
+from xem.backends.arrays import to_numpy
 from xem.progress import Progress
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import Array, plain
+from xem.backends.arrays import Array, plain
 from xem.em import fit
 from xem.families.multivariate import MultivariateNormal
 from xem.models.mixture import Mixture

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from xem._arrays import Array, array_namespace, to_numpy
+from xem.backends.arrays import Array, array_namespace, to_numpy
 from xem.distribution import Distribution
 from xem.em import fit
 from xem.models.mixture import Mixture as Model

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import to_numpy
-from xem.boundary import Data
+from xem.backends.arrays import to_numpy
+from xem.inputs import Data
 from xem.models.mixture import Alone
 from xem.result import Fit
 from xem.status import Status

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from xem._arrays import Array, Space, array_namespace, to_numpy
-from xem._tree import named_leaves, tree_map
+from xem.backends.arrays import Array, Space, array_namespace, to_numpy
+from xem.backends.tree import named_leaves, tree_map
 from xem.models.mixture import Alone, Mixture
-from xem.once import em_step
+from xem.single_step import em_step
 from xem.status import Status
 from xem.testing.subject import (
     BATCH,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import to_numpy
-from xem._tree import named_leaves, tree_map
+from xem.backends.arrays import to_numpy
+from xem.backends.tree import named_leaves, tree_map
 from xem.models.mixture import Mixture
 from xem.result import Fit
 from xem.testing.density import ITERATIONS, TOL, compare_scores

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import to_numpy
-from xem._tree import named_leaves, tree_map
+from xem.backends.arrays import to_numpy
+from xem.backends.tree import named_leaves, tree_map
 from xem.models.mixture import Mixture
 from xem.testing.spaces import Host, kind_of
 from xem.testing.subject import Subject, Value, compare_all, law

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from xem._arrays import to_numpy
-from xem._tree import named_leaves, tree_map
+from xem.backends.arrays import to_numpy
+from xem.backends.tree import named_leaves, tree_map
 from xem.distribution import Distribution
 from xem.families.base import Family
 from xem.families.fields import Field
@@ -79,7 +79,7 @@ def _log_likelihood(mixture: Mixture, params: Any, name: str, values: Host, x: H
         return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
 
     full = mixture.from_user(put(params))
-    full = mixture.projected(full, full.weights)
+    full = mixture.nearest_allowed(full, full.weights)
     own = Distribution(mixture, mixture.to_user(full))
     total: Host = np.asarray(own.log_prob(mixture.unpacked(x))).sum(-1)
     return total

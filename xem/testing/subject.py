@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem._arrays import Array, Space, to_numpy
-from xem._tree import named_leaves
-from xem.boundary import Data
+from xem.backends.arrays import Array, Space, to_numpy
+from xem.backends.tree import named_leaves
 from xem.em import fit
 from xem.families.base import Family
 from xem.families.fields import Field
+from xem.inputs import Data
 from xem.models.mixture import Mixture, as_mixture
 from xem.models.product import Product
 from xem.result import Fit

@@ -1,0 +1,5 @@
+"""The program `xem`."""
+
+from xem.cli.program import main
+
+__all__ = ["main"]

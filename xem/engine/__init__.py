@@ -1,0 +1,1 @@
+"""The iteration: summaries, starts, tiles, steps and the loop over them."""
