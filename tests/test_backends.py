@@ -306,7 +306,8 @@ def test_fits_run_in_inference_mode(lane):
 READERS = (
     "backends.arrays",
     "inputs",
-    "engine.driver",
+    "engine.begin",
+    "engine.rows",
     "engine.starts.explore",
     "engine.starts.seeding",
     "result",

@@ -23,9 +23,9 @@ from xem.backends.arrays import (
     to_numpy,
     whole_seed,
 )
-from xem.backends.tree import at, named_leaves, replaced, tree_map, within
+from xem.backends.tree import at, leaves, named_leaves, replaced, tree_map, within
+from xem.engine.sources import Source, side_by_side
 from xem.engine.starts.seeding import INITS, RANKS
-from xem.engine.tiles import Source, side_by_side
 from xem.families.base import Family
 from xem.families.categorical import Categorical
 from xem.families.columns import packed
@@ -54,6 +54,11 @@ class Problems(NamedTuple):
     def event(self) -> tuple[int, ...]:
         """The shape of one observation in one array."""
         return packed(self.shape)
+
+    @property
+    def anchor(self) -> Array:
+        """One of the arrays."""
+        return leaves(self.sources[0].x)[0]
 
     def moved(self, move: Callable[[Any], Any], space: Space) -> Problems:
         """Return the problems with their arrays moved to another space."""

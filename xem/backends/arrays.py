@@ -229,17 +229,22 @@ class Space:
 
     def to_accumulator(self, tree: T) -> T:
         """Return a tree of arrays of this space in the accumulating dtype."""
-        return self._cast(tree, self.accumulator)
+        found: T = self._cast(tree, self.accumulator)
+        return found
 
     def to_working(self, tree: T) -> T:
         """Return a tree of arrays of this space in the working dtype."""
-        return self._cast(tree, self.dtype)
+        found: T = self._cast(tree, self.dtype)
+        return found
 
-    def _cast(self, tree: T, dtype: Any) -> T:
+    def _cast(self, tree: Any, dtype: Any) -> Any:
         """Cast the arrays of a tree: in one piece where each operation is a launch."""
-        xp, arrays = self.xp, leaves(tree)
-        if all(a.dtype == dtype for a in arrays):
+        xp = self.xp
+        if not isinstance(tree, tuple):
+            return tree if tree is None or tree.dtype == dtype else xp.astype(tree, dtype)
+        if self.dtype == self.accumulator:  # the only floats of a computation
             return tree
+        arrays = leaves(tree)
         launched = is_torch_array(arrays[0]) or is_cupy_array(arrays[0])
         alike = len({a.dtype for a in arrays}) == 1
         if not launched or _tracing.on or len(arrays) < _WORTH_JOINING or not alike:

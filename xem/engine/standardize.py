@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from xem.backends.arrays import Array, Space, aligned, floats_of
 from xem.backends.linalg import total, vecdot
 from xem.backends.log_space import power_of_two, root
+from xem.engine.sources import RawTile, floating, per_event
 from xem.engine.step import standardised
 from xem.engine.summary import Summary, merged, n_distinct, summary
-from xem.engine.tiles import RawTile, add, floating, per_event, weighed
+from xem.engine.tiles import add, weighed
 from xem.families.columns import Columns
 from xem.families.given import Context, Origin
 from xem.models.mixture import Mixture
