@@ -9,6 +9,7 @@ from typing import Any
 
 from xem.backends.arrays import Space
 from xem.backends.tree import named_leaves
+from xem.engine import pieces
 from xem.engine.active import TileTask, Tiling
 from xem.engine.compile import Plain, TorchBridge
 from xem.engine.rows import Rows, take
@@ -131,6 +132,7 @@ class Plan:
         def make(columns: slice) -> RawTile:
             raw = task.source.raw(task.where, columns)
             raw = floating(raw, context.origin, context.weight_unit, self.space)
+            raw = raw if self.call.compiles_loops else pieces.cut(raw, raw.x.shape[-1])
             contiguous: RawTile = self.call.contiguous(raw)
             return contiguous
 

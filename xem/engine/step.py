@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from xem.backends.arrays import Array, Space, aligned, array_namespace, compute, detached, overwrite
 from xem.backends.tree import leaves, tree_map
+from xem.engine import pieces
 from xem.engine.compile import PLAIN, Plain, repeated
 from xem.engine.convergence import State, check_convergence, sound
 from xem.engine.sources import RawTile, floating, per_event
@@ -20,11 +21,16 @@ from xem.status import NEEDS_EXACT, RUNNING, Status
 
 def standardised(model: Mixture, raw: RawTile, context: Context, space: Space) -> Tile:
     """Return a tile in standardised units, filled where nothing is observed."""
-    working = space.to_working
     raw = floating(raw, context.origin, context.weight_unit, space)
-    factor = (1 / working(context.scale))[..., None]  # a power of 2
+    return moved_to((context.centre, context.scale), model, raw, space)
+
+
+def moved_to(frame: tuple[Array, Array], model: Mixture, raw: RawTile, space: Space) -> Tile:
+    """Return a tile of floats less the centre and divided by the scale of their problems."""
+    centre, scale = space.to_working(frame[0]), space.to_working(frame[1])
+    factor = (1 / scale)[..., None]  # a power of 2
     x = compute("multiply", raw.x, factor)
-    x = overwrite(x, "subtract", x, working(context.centre)[..., None] * factor)
+    x = overwrite(x, "subtract", x, centre[..., None] * factor)
     return Tile(x if raw.valid is None else model.filled(x, per_event(raw.valid, x)), raw.weights)
 
 
@@ -129,19 +135,22 @@ def expectation(
     """
 
     def of(tile: Any) -> Any:
-        if call.compiles:
-            return call(e_step_of_raw, (model, space), (coefficients, context), (tile,))
-        return space.to_accumulator(model.e_step(coefficients, tile))
+        if not call.compiles:
+            return space.to_accumulator(model.e_step(coefficients, tile))
+        axis, frame = call.axis_of_rows, (context.centre, context.scale)
+        n = tile.x.shape[0] // context.total_weight.shape[axis]
+        rows = pieces.repeated((coefficients, frame), n, axis)
+        return pieces.summed(call(e_step_of_raw, (model, space), rows, (tile,)), n, axis)
 
     sums, log_likelihood = weighed(observations.sum(of), context)
     return sums, log_likelihood
 
 
 def e_step_of_raw(
-    model: Mixture, space: Space, coefficients: Any, context: Context, raw: RawTile
+    model: Mixture, space: Space, coefficients: Any, frame: tuple[Array, Array], raw: RawTile
 ) -> Any:
     """Return the sums over a tile as it came, and its log likelihood beyond the level."""
-    tile = standardised(model, raw, context, space)
+    tile = moved_to(frame, model, raw, space)
     return space.to_accumulator(model.e_step(coefficients, tile))
 
 
