@@ -8,8 +8,9 @@ from functools import reduce
 from operator import and_
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, Space, aligned, array_namespace, compute, detached, overwrite
+from xem.backends.arrays import Array, Space, aligned, array_namespace, detached
 from xem.backends.tree import leaves, tree_map
+from xem.backends.workspace import workspace_for
 from xem.engine.compile import PLAIN, Plain, repeated
 from xem.engine.convergence import State, check_convergence, sound
 from xem.engine.tiles import Observations, RawTile, floating, per_event, weighed
@@ -23,8 +24,9 @@ def standardised(model: Mixture, raw: RawTile, context: Context, space: Space) -
     working = space.to_working
     raw = floating(raw, context.origin, context.weight_unit, space)
     factor = (1 / working(context.scale))[..., None]  # a power of 2
-    x = compute("multiply", raw.x, factor)
-    x = overwrite(x, "subtract", x, working(context.centre)[..., None] * factor)
+    work = workspace_for(raw.x)
+    x = work.compute("multiply", raw.x, factor)
+    x = work.compute("subtract", x, working(context.centre)[..., None] * factor, out=x)
     return Tile(x if raw.valid is None else model.filled(x, per_event(raw.valid, x)), raw.weights)
 
 
@@ -75,7 +77,7 @@ class Prepared(NamedTuple):
 
 def prepared(model: Mixture, params: Any, space: Space, *, level: Array | None = None) -> Prepared:
     """Return what an E-step needs of the parameters, at a level of the log densities."""
-    full = model.at_level(space.to_accumulator(params), level)
+    full = model.precompute(space.to_accumulator(params), None if level is None else -level)
     if space.dtype == space.accumulator or model.in_accumulator:
         return Prepared(full, None)
     return Prepared(space.to_working(full), full)
@@ -123,7 +125,8 @@ def expectation(
     """
 
     def of(tile: Tile) -> Any:
-        return weighed(space.to_accumulator(model.e_step(coefficients, tile)), context)
+        with observations.workspaces.one_for(tile.x) as work:
+            return weighed(space.to_accumulator(model.e_step(coefficients, tile, work)), context)
 
     def of_raw(raw: RawTile) -> Any:
         return call(_swept, (model, space), (coefficients, context), (raw,))
@@ -135,8 +138,8 @@ def expectation(
 
 def _swept(model: Mixture, space: Space, coefficients: Any, context: Context, raw: RawTile) -> Any:
     """Return the sums over a tile as it came, and its log likelihood beyond the level."""
-    tile = standardised(model, raw, context, space)
-    return weighed(space.to_accumulator(model.e_step(coefficients, tile)), context)
+    tile, work = standardised(model, raw, context, space), workspace_for(raw.x)
+    return weighed(space.to_accumulator(model.e_step(coefficients, tile, work)), context)
 
 
 def begun(

@@ -23,6 +23,7 @@ from xem.backends.arrays import (
     take_rows,
 )
 from xem.backends.tree import leaves, tree_map
+from xem.backends.workspace import Workspaces
 from xem.families.given import Context, Origin
 
 T = TypeVar("T")
@@ -191,6 +192,7 @@ class Observations(Generic[Own]):
         self._make, self._width, self._breadth, self._each = make, width, breadth, each
         self._columns = spans(width, breadth)
         self._kept: Own | None = None
+        self.workspaces = Workspaces()
 
     @property
     def width(self) -> int:
