@@ -9,6 +9,7 @@ from typing import Any
 
 from xem.backends.arrays import Space
 from xem.backends.tree import named_leaves
+from xem.backends.workspace import Workspaces
 from xem.engine import pieces
 from xem.engine.active import TileTask, Tiling
 from xem.engine.compile import Plain, TorchBridge
@@ -73,6 +74,11 @@ class Plan:
         return self.problems.space
 
     @cached_property
+    def workspaces(self) -> Workspaces:
+        """Memory for passes over tiles."""
+        return Workspaces()
+
+    @cached_property
     def n_problems(self) -> int:
         """How many problems there are."""
         return math.prod(self.problems.batch)
@@ -123,7 +129,8 @@ class Plan:
             return standardised(self.model, raw, task.rows.context, self.space)
 
         columns = self.tiling.max_columns(exact=exact)
-        return Observations(make, task.source.width, columns, self.workers.map)
+        width, each = task.source.width, self.workers.map
+        return Observations(make, width, columns, each, self.workspaces)
 
     def observe_raw(self, task: TileTask) -> Observations[RawTile]:
         """Return observations for compiled steps, which standardise them on their own."""

@@ -7,8 +7,9 @@ from functools import reduce
 from operator import and_
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, Space, aligned, array_namespace, compute, detached, overwrite
+from xem.backends.arrays import Array, Space, aligned, array_namespace, detached
 from xem.backends.tree import leaves, tree_map
+from xem.backends.workspace import workspace_for
 from xem.engine import pieces
 from xem.engine.compile import PLAIN, Plain, repeated
 from xem.engine.convergence import State, check_convergence, sound
@@ -29,8 +30,9 @@ def moved_to(frame: tuple[Array, Array], model: Mixture, raw: RawTile, space: Sp
     """Return a tile of floats less the centre and divided by the scale of their problems."""
     centre, scale = space.to_working(frame[0]), space.to_working(frame[1])
     factor = (1 / scale)[..., None]  # a power of 2
-    x = compute("multiply", raw.x, factor)
-    x = overwrite(x, "subtract", x, centre[..., None] * factor)
+    work = workspace_for(raw.x)
+    x = work.compute("multiply", raw.x, factor)
+    x = work.compute("subtract", x, centre[..., None] * factor, out=x)
     return Tile(x if raw.valid is None else model.filled(x, per_event(raw.valid, x)), raw.weights)
 
 
@@ -83,7 +85,7 @@ def prepared(
     model: Mixture, params: Any, space: Space, *, level: Array | None = None
 ) -> Coefficients:
     """Return what an E-step needs of the parameters, at a level of the log densities."""
-    full = model.at_level(space.to_accumulator(params), level)
+    full = model.precompute(space.to_accumulator(params), None if level is None else -level)
     if space.dtype == space.accumulator or model.in_accumulator:
         return Coefficients(full, None)
     return Coefficients(space.to_working(full), full)
@@ -136,7 +138,10 @@ def expectation(
 
     def of(tile: Any) -> Any:
         if not call.compiles:
-            return space.to_accumulator(model.e_step(coefficients, tile))
+            work = observations.workspaces.take(tile.x)
+            found = space.to_accumulator(model.e_step(coefficients, tile, work))
+            observations.workspaces.give(work)
+            return found
         axis, frame = call.axis_of_rows, (context.centre, context.scale)
         n = tile.x.shape[0] // context.total_weight.shape[axis]
         rows = pieces.repeated((coefficients, frame), n, axis)
@@ -150,8 +155,8 @@ def e_step_of_raw(
     model: Mixture, space: Space, coefficients: Any, frame: tuple[Array, Array], raw: RawTile
 ) -> Any:
     """Return the sums over a tile as it came, and its log likelihood beyond the level."""
-    tile = moved_to(frame, model, raw, space)
-    return space.to_accumulator(model.e_step(coefficients, tile))
+    tile, work = moved_to(frame, model, raw, space), workspace_for(raw.x)
+    return space.to_accumulator(model.e_step(coefficients, tile, work))
 
 
 def begun(

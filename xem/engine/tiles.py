@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from xem.backends.arrays import Space, aligned, floats_of
 from xem.backends.tree import leaves, tree_map
+from xem.backends.workspace import Workspaces
 from xem.families.given import Context
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ class Observations(Generic[AnyTile]):
         How many of them a tile holds.
     each : callable
         Maps a function over columns, `map` or that of `Workers`.
+    workspaces : Workspaces, optional
+        Memory for those who compute with the tiles.
     """
 
     def __init__(
@@ -42,8 +45,10 @@ class Observations(Generic[AnyTile]):
         width: int,
         columns: int,
         each: Callable[..., Iterable[Any]] = map,
+        workspaces: Workspaces | None = None,
     ) -> None:
         self.width, self.is_one = width, width <= columns
+        self.workspaces = Workspaces() if workspaces is None else workspaces
         self._make, self._columns, self._each = make, columns, each
         self._kept: AnyTile | None = None
 
