@@ -542,7 +542,7 @@ def test_batches_and_lengths_share_programs(no_programs):
     for i, shape in enumerate(shapes):
         x = (HOST, TORCH)[i % 2].asarray(two_groups(*shape, seed=i))
         xem.fit(TWO, x, seed=0, max_iter=3, compile=True)
-    known = {"_surveyed": 2, "_swept": 4, "_maximised": 2, "_settled": 2}
+    known = {"_standardization": 2, "_swept": 4, "_maximised": 2, "_settled": 2}
     assert counted(no_programs) == known
 
 
@@ -563,7 +563,7 @@ def test_jax_compiles_each_shape(lane, no_programs):
     xem.fit(TWO, lane.asarray(two_groups(6, 60)), **options)
     before = counted(no_programs)
     xem.fit(TWO, lane.asarray(two_groups(6, 61)), **options)
-    assert counted(no_programs)["_surveyed"] == 2 * before["_surveyed"]
+    assert counted(no_programs)["_standardization"] == 2 * before["_standardization"]
 
 
 # When compiling fails

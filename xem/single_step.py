@@ -15,7 +15,7 @@ from xem.backends.arrays import (
     moveaxis,
 )
 from xem.backends.tree import fill_none, leaves, tree_map
-from xem.engine.standardize import survey
+from xem.engine.standardize import standardization
 from xem.engine.starts.distances import covariance
 from xem.engine.step import (
     expectation,
@@ -251,7 +251,7 @@ class _Place(NamedTuple):
         in the place of those that are not.
         """
         raw, known = self._raw()
-        context, status, _ = survey(model, lambda: [raw], self.space)
+        context, status, _ = standardization(model, lambda: [raw], self.space)
         known = status != int(Status.NOT_FINITE) if known is None else known
         tile = standardised(model, raw, context, self.space)
         return context, Observations(lambda _: tile, self.n, self.n + 1), known

@@ -16,7 +16,7 @@ from xem.engine import rows as rows_
 from xem.engine.compile import PLAIN, Plain
 from xem.engine.convergence import State, final_status, hopeless
 from xem.engine.rows import Rows
-from xem.engine.standardize import Survey, survey
+from xem.engine.standardize import Standardization, standardization
 from xem.engine.starts.distances import covariance
 from xem.engine.starts.explore import explored, n_together
 from xem.engine.starts.seeding import EXPLORE, Draws, Start, from_start, metric_of, seeded
@@ -109,7 +109,7 @@ class Driver:
         """Look at the data, set the problems aside that allow no fit, start the others."""
         sources = self._problems.sources
         surveys = self._tiling.map(
-            self._survey, [Part(s, self._everyone(s), False) for s in sources], steps=True
+            self._standardization, [Part(s, self._everyone(s), False) for s in sources], steps=True
         )
         counts = self._read([self._flags(seen) for seen in surveys])
         self._complain(counts[:, 1], surveys)
@@ -164,23 +164,27 @@ class Driver:
         ids = self._space.arange(source.n_problems)
         return Rows(ids, None, None, None, ())
 
-    def _survey(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Survey:
+    def _standardization(
+        self, source: Source, where: Array | slice, rows: Rows, exact: bool
+    ) -> Standardization:
         columns = spans(source.width, self._tiling.max_columns(exact, steps=True))
         if len(columns) > 1:
-            seen = survey(self._model, lambda: (source.raw(where, c) for c in columns), self._space)
+            seen = standardization(
+                self._model, lambda: (source.raw(where, c) for c in columns), self._space
+            )
         else:
             raw = self._call.contiguous(source.raw(where, columns[0]))
-            found = self._call(_surveyed, (self._model, self._space), (), (raw,))
+            found = self._call(_standardization, (self._model, self._space), (), (raw,))
             seen = self._call.rows_first(found)
         tol = self._options.tol
         least_rise = tol * seen.context.total_weight if tol > 0 else None
         return seen._replace(context=seen.context._replace(least_rise=least_rise))
 
-    def _flags(self, seen: Survey) -> list[Array]:
+    def _flags(self, seen: Standardization) -> list[Array]:
         """Return how many problems allow a fit, and how many have bad weights."""
         return [self._count_true(seen.status == RUNNING), self._count_true(seen.bad_weight)]
 
-    def _complain(self, n_bad: np.ndarray[Any, Any], surveys: list[Survey]) -> None:
+    def _complain(self, n_bad: np.ndarray[Any, Any], surveys: list[Standardization]) -> None:
         if not n_bad.any():
             return
         source = int(np.flatnonzero(n_bad)[0])
@@ -193,7 +197,7 @@ class Driver:
         raise ValueError(msg)
 
     def _divide(
-        self, order: np.ndarray[Any, Any], seen: Survey, n_running: int
+        self, order: np.ndarray[Any, Any], seen: Standardization, n_running: int
     ) -> tuple[list[Rows], list[Rows]]:
         """Return the rows to start, and the rows of problems that allow no fit."""
         xp, n = self._space.xp, seen.status.shape[0]
@@ -209,7 +213,7 @@ class Driver:
             [self._buried(lost, statuses)] if n_running < n or n == 0 else [],
         )
 
-    def _restarted(self, index: Array, positions: Array, seen: Survey) -> Rows:
+    def _restarted(self, index: Array, positions: Array, seen: Standardization) -> Rows:
         """Return rows with each problem once for each restart."""
         xp, n_init = self._space.xp, self._options.n_init
         restart = xp.tile(self._space.arange(n_init), (index.shape[0],))
@@ -492,9 +496,9 @@ class Driver:
         return to_numpy(self._space.xp.stack(flat)).reshape(len(figures), -1)
 
 
-def _surveyed(model: Mixture, space: Space, raw: RawTile) -> Survey:
+def _standardization(model: Mixture, space: Space, raw: RawTile) -> Standardization:
     """Return what a look at the problems of one tile gives."""
-    return survey(model, lambda: [raw], space)
+    return standardization(model, lambda: [raw], space)
 
 
 class _Tiling:
