@@ -27,9 +27,10 @@ from xem.engine.tiles import Budget, from_origin, spans
 from xem.families.base import Family
 from xem.families.columns import packed
 from xem.families.given import Origin
-from xem.inputs import Data, check_data, check_lengths, generator, whole
+from xem.inputs import Data, check_lengths, read_lengths
 from xem.models.mixture import Alone, Mixture, as_mixture
 from xem.models.trees import MixtureParams
+from xem.options import as_seed, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,8 @@ class Distribution:
             returns ``x`` alone.
         """
         full = self._full
-        n, rng, space = whole("n", n, 0), generator(seed), Space.of(full.weights)
+        n, space = whole("n", n, 0), Space.of(full.weights)
+        rng = np.random.default_rng(as_seed("seed", seed))
         with computing(full.weights):
             params = tree_map(to_numpy, full)
             x, labels = self.mixture.draw(params, n, rng)
@@ -248,9 +250,8 @@ class Distribution:
         """Return which observations are within the lengths, bool ``(*batch, n)``."""
         xp, space = array_namespace(first), Space.of(first)
         event = first.shape[first.ndim - len(_events(self._shape)[0]) :]
-        whole = xp.broadcast_to(first, (*self.batch, n, *event))
-        check_data([("x", whole, len(event))], None, lengths)
-        check_lengths(lengths, n)
+        check_lengths(lengths, xp.broadcast_to(first, (*self.batch, n, *event)), self.batch)
+        read_lengths(lengths, n)
         position = space.arange(n)
         inside: Array = position < xp.astype(lengths, position.dtype)[..., None]
         return inside

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from xem import inputs
 from xem.backends.arrays import computing
@@ -13,11 +15,11 @@ from xem.backends.tree import leaves
 from xem.engine.compile import PLAIN, Compiler, TorchBridge
 from xem.engine.driver import Driver
 from xem.engine.starts.explore import drawn
-from xem.engine.starts.seeding import EXPLORE
-from xem.engine.tiles import Workers, cores
+from xem.engine.tiles import Workers
 from xem.families.base import Family
 from xem.models.mixture import Mixture, as_mixture
 from xem.models.trees import MixtureParams
+from xem.options import Options, check_callback
 from xem.progress import Bar, Progress, progress_bar
 from xem.result import Fit, moved
 from xem.status import Status
@@ -120,21 +122,9 @@ def fit(
     The iteration is that of Dempster, Laird and Rubin (1977, *JRSS B* 39, 1). Progress is
     logged at level INFO under the name ``xem``.
     """
-    options = _Options(
-        weights,
-        lengths,
-        prior,
-        init,
-        n_init,
-        seed,
-        max_iter,
-        tol,
-        compile,
-        memory,
-        threads,
-        check_every,
-    )
-    return _run(model, x, options, callback, progress, Driver.result)
+    options = Options(init, n_init, seed, max_iter, tol, compile, memory, threads, check_every)
+    data = (x, weights, lengths)
+    return _run(model, data, prior, options, callback, progress, Driver.result)
 
 
 def fit_ahead(
@@ -158,76 +148,45 @@ def fit_ahead(
         What one more M-step makes of its parameters: their own where that makes none that the
         model can have.
     """
-    options = _Options(
-        weights, None, None, init, n_init, seed, max_iter, tol, False, None, None, check_every=1
-    )
+    options = Options(init, n_init, seed, max_iter, tol, check_every=1)
     ahead: list[MixtureParams] = []
 
     def read(driver: Driver, last: Status) -> Fit:
         ahead.append(driver.result(last, ahead=True).params)
         return driver.result(last)
 
-    found = _run(model, x, options, callback, False, read)
+    found = _run(model, (x, weights, None), None, options, callback, False, read)
     return found, ahead[0]
-
-
-class _Options(NamedTuple):
-    """Arguments of `fit`, unchecked."""
-
-    weights: Any
-    lengths: Any
-    prior: Any
-    init: Any
-    n_init: Any
-    seed: Any
-    max_iter: Any
-    tol: Any
-    compile: Any
-    memory: Any
-    threads: Any
-    check_every: Any
 
 
 def _run(
     family: Family,
-    x: Any,
-    given: _Options,
+    data: tuple[Any, Any, Any],
+    prior: Any,
+    options: Options,
     callback: Callable[[Progress], Any] | None,
     progress: bool | Bar,
     read: Callable[[Driver, Status], Fit],
 ) -> Fit:
     """Check the arguments, fit, and return what is read from the driver."""
     inputs.check_model(family)
+    check_callback(callback)
     model = as_mixture(family)
-    inputs.check_callback(callback)
-    inputs.check_switch("compile", given.compile)
-    problems = inputs.problems(model, x, given.weights, given.lengths)
-    model = model.bound(problems.shape)
-    options = inputs.options(
-        given.init,
-        given.n_init,
-        given.max_iter,
-        given.tol,
-        given.check_every,
-        given.threads,
-        given.memory,
-        problems,
-        cores(),
-    )
-    if options.method == EXPLORE and model.n_clusters == 1:  # all starts lead to one place
-        options = options._replace(method="k-means++")
+    problems = inputs.problems(model, *data)
+    model, batch, space = model.bound(problems.shape), problems.batch, problems.space
+    options = options.for_data(model, space)
     with computing(leaves(problems.sources[0].x)[0]):
-        start = inputs.given(model, given.init, options.n_init, problems)
-        batch, event, space = problems.batch, problems.event, problems.space
-        prior = inputs.prior(model, given.prior, batch, event, space, read=True)
-        prior = inputs.flattened(prior, batch, space)
-    rng = inputs.generator(given.seed)
+        start = inputs.start(model, options.init, options.n_init, problems)
+        if prior is not None:
+            prior = inputs.prior(model, prior, batch, problems.event, space, read=True)
+            prior = inputs.flattened(prior, batch, space)
+    rng = np.random.default_rng(options.seed)
     draws = drawn(rng, model, problems.event, options.method, options.n_init)
-    if not given.compile:
+    if not options.compile:
         begin = (start, prior, draws)
         fit = _fitted(model, problems, options, begin, callback, progress, read)
         return replace(fit, model=family)
-    bridge = TorchBridge(problems.space, options.workers)
+    bridge = TorchBridge(space, options.workers)
 
     def tell(found: Progress) -> Any:
         return callback and callback(found.moved(bridge.from_torch))
@@ -236,7 +195,7 @@ def _run(
         lent = problems.moved(bridge.to_torch, bridge.space)
         own = (*bridge.to_torch((start, prior)), draws)
         fit = _fitted(
-            model, lent, options._replace(workers=1), own, tell, progress, read, compiled=True
+            model, lent, replace(options, threads=1), own, tell, progress, read, compiled=True
         )
     return replace(moved(fit, bridge.from_torch), model=family)
 
@@ -244,7 +203,7 @@ def _run(
 def _fitted(
     model: Mixture,
     problems: inputs.Problems,
-    options: inputs.Options,
+    options: Options,
     begin: tuple[Any, Any, Any],
     callback: Callable[[Progress], Any] | None,
     progress: bool | Bar,

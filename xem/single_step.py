@@ -90,10 +90,10 @@ def em_step(
     model, space = model.bound(here.shape), here.space
     with computing(here.anchor, inputs=(params, here.source.x, weights, prior)):
         full = inputs.parameters(model, params, here.batch, here.event, space)
-        full = inputs.normalised(full)
+        full = inputs.normalized(full)
         context, observations, known = here.about_origin(model)
-        given = inputs.prior(model, prior, here.batch, here.event, space)
-        if given is not None:
+        if prior is not None:
+            given = inputs.prior(model, prior, here.batch, here.event, space)
             inner, count = Given(context, 0), model.n_clusters
             before = model.prepared_prior(
                 given, 1, inner, count, lambda: covariance(here.look(model)[1])

@@ -35,8 +35,9 @@ from xem.engine.step import (
 )
 from xem.engine.tiles import Budget, Observations, RawTile, Source, Workers, floating, spans
 from xem.families.given import Given, Tile, about_origin
-from xem.inputs import Options, Problems
+from xem.inputs import Problems
 from xem.models.mixture import Mixture
+from xem.options import Options
 from xem.result import Fit, assemble
 from xem.status import NEEDS_EXACT, RUNNING, Status
 

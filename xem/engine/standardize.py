@@ -86,7 +86,8 @@ def _weight_unit(tiles: Tiles, space: Space) -> Array:
     xp = space.xp
 
     def largest(tile: RawTile) -> Array:
-        return xp.max(xp.where(tile.weights >= 0, tile.weights, math.nan), axis=-1)
+        weights: Array = tile.weights
+        return xp.max(xp.where(weights >= 0, weights, math.nan), axis=-1)
 
     most = reduce(xp.maximum, map(largest, tiles()))
     return xp.where(xp.isfinite(most), power_of_two(most), math.nan)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable, Sequence
-from functools import reduce
 from typing import NamedTuple
 
 from xem.backends.arrays import Array, Space, aligned, array_namespace
@@ -153,7 +151,10 @@ def _unit(low: Array, high: Array) -> Array:
 
 def n_distinct(found: Sequence[Found], space: Space) -> Array:
     """Return how many distinct observations each problem has, of as many as were looked for."""
-    return reduce(operator.add, (space.xp.astype(there, space.xp.int32) for _, there in found))
+    count: Array = 0
+    for _, there in found:
+        count = count + space.xp.astype(there, space.xp.int32)
+    return count
 
 
 def _mass(tile: RawTile, like: Array, space: Space) -> Array:
