@@ -281,20 +281,24 @@ def best_of(fits: Fit) -> Fit:
     The best is that of the best status, then of the highest objective less `Fit.floor_gain`;
     the first of equals.
     """
-    (n_fits, *batch), space = fits.batch, Space.of(fits.objective)
-    if n_fits == 1:
+    if fits.batch[0] == 1:
         return fits[0]
-    xp, count = space.xp, math.prod(batch)
-    chosen = best(fits.status, fits.objective - fits.floor_gain, space.epsilon)
-    chosen = xp.astype(xp.reshape(chosen, (count,)), space.index_dtype)
-    place = chosen * count + space.arange(count)
+    value, epsilon = fits.objective - fits.floor_gain, Space.of(fits.objective).epsilon
+    return pick(fits, best(fits.status, value, epsilon))
 
-    def pick(leaf: Array, lead: int) -> Array:
+
+def pick(fits: Fit, which: Array) -> Fit:
+    """Return for each problem one of its fits along the first axis of the batch, by its number."""
+    (n_fits, *batch), space = fits.batch, Space.of(fits.objective)
+    xp, count = space.xp, math.prod(batch)
+    row = xp.astype(xp.reshape(which, (count,)), space.index_dtype) * count + space.arange(count)
+
+    def taken(leaf: Array, lead: int) -> Array:
         before, after = leaf.shape[:lead], leaf.shape[lead + 1 + len(batch) :]
         flat = xp.reshape(leaf, (*before, n_fits * count, *after))
-        return xp.reshape(xp.take(flat, place, axis=lead), (*before, *batch, *after))
+        return xp.reshape(xp.take(flat, row, axis=lead), (*before, *batch, *after))
 
-    return fits._each(pick)
+    return fits._each(taken)
 
 
 def assemble(
@@ -354,4 +358,4 @@ def _where_finite(held: Array, value: Array) -> Array:
     return xp.where(xp.isfinite(value), held, value)
 
 
-__all__ = ["Fit", "FitError", "assemble", "best_of", "concat", "moved", "on_host"]
+__all__ = ["Fit", "FitError", "assemble", "best_of", "concat", "moved", "on_host", "pick"]
