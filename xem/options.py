@@ -21,7 +21,7 @@ _OF_THE_REST = "k-means++"
 
 @dataclass(frozen=True)
 class Options:
-    """How a fit is made: see `xem.fit`. Numbers and names are Python's own.
+    """How a fit is made: see `xem.fit`. Numbers and names are Python's.
 
     Raises
     ------
@@ -155,6 +155,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "threads": partial(whole, least=1),
     "check_every": partial(whole, least=1),
 }
-"""Of each option what checks it, and returns it as Python's own."""
+"""Of each option what checks it, and returns it as Python's."""
 
 _MAY_BE_NONE = ("seed", "memory", "threads")

@@ -34,8 +34,9 @@ class Progress:
 
     def moved(self, move: Callable[[Array], Array]) -> Progress:
         """Return the state with each of its arrays moved elsewhere."""
-        own = {name: tree_map(move, getattr(self, name)) for name in ("log_likelihood", "params")}
-        return replace(self, **own)
+        arrays = (self.log_likelihood, self.params)
+        log_likelihood, params = tree_map(move, arrays)
+        return replace(self, log_likelihood=log_likelihood, params=params)
 
 
 class Bar:
@@ -84,5 +85,5 @@ class Bar:
 
 
 def progress_bar(progress: bool | Bar) -> AbstractContextManager[Bar]:
-    """Return the bar of a fit: one that it is given and leaves open, or one of its own."""
+    """Return the bar of a fit: one that is given, and left open, or a new one."""
     return nullcontext(progress) if isinstance(progress, Bar) else Bar(shown=progress)
