@@ -305,7 +305,9 @@ def test_fits_run_in_inference_mode(lane):
 
 READERS = (
     "backends.arrays",
-    "inputs.data", "inputs.parameters", "inputs.priors",
+    "inputs.data",
+    "inputs.parameters",
+    "inputs.priors",
     "engine.driver",
     "engine.starts.explore",
     "engine.starts.seeding",

@@ -89,7 +89,7 @@ def em_step(
     here = _Place.of(model, x, weights, lengths)
     model, space = model.bound(here.shape), here.space
     with computing(here.anchor, inputs=(params, here.source.x, weights, prior)):
-        full = inputs.parameters(model, params, here.batch, here.event, space)
+        full = inputs.full_parameters(model, params, here.batch, here.event, space)
         full = inputs.normalized(full)
         context, observations, known = here.about_origin(model)
         if prior is not None:

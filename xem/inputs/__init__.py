@@ -7,13 +7,13 @@ from xem.inputs.parameters import (
     check_model,
     check_params,
     flattened,
+    full_parameters,
     is_complete,
     normalized,
-    parameters,
     start,
 )
 from xem.inputs.priors import prior
-from xem.inputs.problems import Problems, problems
+from xem.inputs.sources import Problems, problems
 
 __all__ = [
     "Data",
@@ -25,9 +25,9 @@ __all__ = [
     "check_model",
     "check_params",
     "flattened",
+    "full_parameters",
     "is_complete",
     "normalized",
-    "parameters",
     "prior",
     "problems",
     "read_lengths",

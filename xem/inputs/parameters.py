@@ -11,7 +11,7 @@ from xem.backends.arrays import Space, array_namespace, to_numpy
 from xem.backends.tree import at, named_leaves, replaced, tree_map
 from xem.families.base import Family
 from xem.inputs.arrays import as_parameter
-from xem.inputs.problems import Problems
+from xem.inputs.sources import Problems
 from xem.models.mixture import Alone, Mixture
 from xem.models.trees import MixtureParams
 
@@ -37,7 +37,7 @@ def start(model: Mixture, init: Any, n_init: int, problems: Problems) -> Mixture
     if n_init > 1 and is_complete(given):
         msg = f"n_init is {n_init} with a complete start; leave n_init at 1, or part of init out"
         raise ValueError(msg)
-    full = parameters(model, given, problems.batch, problems.event, problems.space)
+    full = full_parameters(model, given, problems.batch, problems.event, problems.space)
     _check_values(model, full, problems.space)
     flat: MixtureParams = flattened(normalized(full), problems.batch, problems.space)
     return flat
@@ -94,7 +94,7 @@ def _check_fixed(model: Mixture, given: MixtureParams) -> None:
         raise ValueError(msg)
 
 
-def parameters(
+def full_parameters(
     model: Mixture,
     given: MixtureParams,
     batch: tuple[int, ...],
