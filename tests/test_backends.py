@@ -307,7 +307,9 @@ def test_fits_run_in_inference_mode(lane):
 
 READERS = (
     "backends.arrays",
-    "inputs",
+    "inputs.data",
+    "inputs.parameters",
+    "inputs.priors",
     "engine.begin",
     "engine.rows",
     "engine.starts.explore",

@@ -543,7 +543,7 @@ def test_batches_and_lengths_share_programs(no_programs):
     for i, shape in enumerate(shapes):
         x = (HOST, TORCH)[i % 2].asarray(two_groups(*shape, seed=i))
         xem.fit(TWO, x, seed=0, max_iter=3, compile=True)
-    known = {"survey_of_tile": 2, "e_step_of_raw": 4, "m_step": 2, "decide": 2}
+    known = {"standardization_of_tile": 2, "e_step_of_raw": 4, "m_step": 2, "decide": 2}
     assert counted(no_programs) == known
 
 
@@ -564,7 +564,7 @@ def test_jax_compiles_each_shape(lane, no_programs):
     xem.fit(TWO, lane.asarray(two_groups(6, 60)), **options)
     before = counted(no_programs)
     xem.fit(TWO, lane.asarray(two_groups(6, 61)), **options)
-    assert counted(no_programs)["survey_of_tile"] == 2 * before["survey_of_tile"]
+    assert counted(no_programs)["standardization_of_tile"] == 2 * before["standardization_of_tile"]
 
 
 # When compiling fails

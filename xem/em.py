@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from xem import inputs
 from xem.backends.arrays import computing
@@ -15,11 +18,11 @@ from xem.engine.compile import PLAIN, Compiler, TorchBridge
 from xem.engine.loop import Check, Ended, run
 from xem.engine.plan import Plan
 from xem.engine.starts.explore import drawn
-from xem.engine.starts.seeding import EXPLORE
-from xem.engine.workers import Workers, cores
+from xem.engine.workers import Workers
 from xem.families.base import Family
 from xem.models.mixture import Mixture, as_mixture
 from xem.models.trees import MixtureParams
+from xem.options import Options, check_callback
 from xem.progress import Bar, Progress, progress_bar
 from xem.result import Fit
 from xem.status import Status
@@ -122,9 +125,9 @@ def fit(
     The iteration is that of Dempster, Laird and Rubin (1977, *JRSS B* 39, 1). Progress is
     logged at level INFO under the name ``xem``.
     """
-    arguments = _Arguments(init, n_init, seed, max_iter, tol, compile, memory, threads, check_every)
+    options = Options(init, n_init, seed, max_iter, tol, compile, memory, threads, check_every)
     data = (x, weights, lengths)
-    found: Fit = _run(Ended.fit, model, data, prior, arguments, callback, progress)
+    found: Fit = _run(Ended.fit, model, data, prior, options, callback, progress)
     return found
 
 
@@ -149,29 +152,15 @@ def fit_ahead(
         What one more M-step makes of its parameters: their own where that makes none that the
         model can have.
     """
-    arguments = _Arguments(init, n_init, seed, max_iter, tol, False, None, None, check_every=1)
+    options = Options(init, n_init, seed, max_iter, tol, check_every=1)
 
     def both(ended: Ended) -> tuple[Fit, MixtureParams]:
         return ended.fit(), ended.fit(ahead=True).params
 
     data = (x, weights, None)
     found: tuple[Fit, MixtureParams]
-    found = _run(both, model, data, None, arguments, callback, progress=False)
+    found = _run(both, model, data, None, options, callback, progress=False)
     return found
-
-
-class _Arguments(NamedTuple):
-    """Arguments of `fit`, unchecked."""
-
-    init: Any
-    n_init: Any
-    seed: Any
-    max_iter: Any
-    tol: Any
-    compile: Any
-    memory: Any
-    threads: Any
-    check_every: Any
 
 
 def _run(
@@ -179,30 +168,31 @@ def _run(
     family: Family,
     data: tuple[Any, Any, Any],
     prior: Any,
-    arguments: _Arguments,
+    options: Options,
     callback: Callable[[Progress], Any] | None,
     progress: bool | Bar,
 ) -> Any:
     """Check the arguments, fit, and return the result."""
     inputs.check_model(family)
-    inputs.check_callback(callback)
-    inputs.check_switch("compile", arguments.compile)
+    check_callback(callback)
     model = as_mixture(family)
     problems = inputs.problems(model, *data)
     model = model.bound(problems.shape)
-    options = _checked(arguments, model, problems)
-    bridge = TorchBridge(problems.space, options.workers) if arguments.compile else None
+    options = options.for_data(model, problems.space)
+    bridge = TorchBridge(problems.space, options.workers) if options.compile else None
     with computing(problems.anchor):
-        start = inputs.given(model, arguments.init, options.n_init, problems)
-        batch, event, space = problems.batch, problems.event, problems.space
-        prior = inputs.prior(model, prior, batch, event, space, read=True)
-        prior = inputs.flattened(prior, batch, space)
-    rng = inputs.generator(arguments.seed)
+        start = inputs.start(model, options.init, options.n_init, problems)
+        if prior is not None:
+            prior = inputs.prior(
+                model, prior, problems.batch, problems.event, problems.space, read=True
+            )
+            prior = inputs.flattened(prior, problems.batch, problems.space)
+    rng = np.random.default_rng(options.seed)
     draws = drawn(rng, model, problems.event, options.method, options.n_init)
     if bridge is not None:
         problems = problems.moved(bridge.to_torch, bridge.space)
         start, prior = bridge.to_torch((start, prior))
-        options = options._replace(workers=1)
+        options = replace(options, threads=1)
     with (
         nullcontext() if bridge is None else bridge.open(),
         computing(problems.anchor),
@@ -226,20 +216,3 @@ def _watch(callback: Callable[[Progress], Any] | None, bar: Bar, check: Check) -
         return False
     fit = check.fit(Status.STOPPED)
     return bool(callback(Progress(check.iteration, fit.log_likelihood, check.n_active, fit.params)))
-
-
-def _checked(arguments: _Arguments, model: Mixture, problems: inputs.Problems) -> inputs.Options:
-    options = inputs.options(
-        arguments.init,
-        arguments.n_init,
-        arguments.max_iter,
-        arguments.tol,
-        arguments.check_every,
-        arguments.threads,
-        arguments.memory,
-        problems,
-        cores(),
-    )
-    if options.method == EXPLORE and model.n_clusters == 1:  # all starts lead to one place
-        return options._replace(method="k-means++")
-    return options

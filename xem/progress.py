@@ -77,5 +77,5 @@ class Bar:
 
 
 def progress_bar(progress: bool | Bar) -> AbstractContextManager[Bar]:
-    """Return the bar of a fit: one that it is given and leaves open, or one of its own."""
+    """Return the bar of a fit: one that is given, and left open, or a new one."""
     return nullcontext(progress) if isinstance(progress, Bar) else Bar(shown=progress)

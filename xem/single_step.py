@@ -16,7 +16,7 @@ from xem.backends.arrays import (
 )
 from xem.backends.tree import fill_none, leaves, tree_map
 from xem.engine.sources import RawTile, Source, per_event
-from xem.engine.standardize import survey
+from xem.engine.standardize import standardization
 from xem.engine.starts.distances import covariance
 from xem.engine.step import (
     expectation,
@@ -90,11 +90,11 @@ def em_step(
     here = _Place.of(model, x, weights, lengths)
     model, space = model.bound(here.shape), here.space
     with computing(here.anchor, inputs=(params, here.source.x, weights, prior)):
-        full = inputs.parameters(model, params, here.batch, here.event, space)
-        full = inputs.normalised(full)
+        full = inputs.full_parameters(model, params, here.batch, here.event, space)
+        full = inputs.normalized(full)
         context, observations, known = here.about_origin(model)
-        given = inputs.prior(model, prior, here.batch, here.event, space)
-        if given is not None:
+        if prior is not None:
+            given = inputs.prior(model, prior, here.batch, here.event, space)
             inner, count = Given(context, 0), model.n_clusters
             before = model.prepared_prior(
                 given, 1, inner, count, lambda: covariance(here.look(model)[1])
@@ -252,7 +252,7 @@ class _Place(NamedTuple):
         in the place of those that are not.
         """
         raw, known = self._raw()
-        context, status, _ = survey(model, lambda: [raw], self.space)
+        context, status, _ = standardization(model, lambda: [raw], self.space)
         known = status != int(Status.NOT_FINITE) if known is None else known
         tile = standardised(model, raw, context, self.space)
         return context, Observations(lambda _: tile, self.n, self.n + 1), known

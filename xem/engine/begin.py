@@ -16,7 +16,7 @@ from xem.engine.convergence import State, hopeless
 from xem.engine.plan import Plan
 from xem.engine.rows import Rows, counted, read
 from xem.engine.sources import RawTile
-from xem.engine.standardize import Survey, survey
+from xem.engine.standardize import Standardization, standardization
 from xem.engine.starts.distances import covariance
 from xem.engine.starts.explore import explored
 from xem.engine.starts.seeding import EXPLORE, Start, from_start, metric_of, seeded
@@ -50,26 +50,28 @@ def begin(plan: Plan) -> tuple[list[ActiveSet], list[Rows]]:
     return active, without_fit
 
 
-def look(plan: Plan, task: TileTask) -> Survey:
+def look(plan: Plan, task: TileTask) -> Standardization:
     """Return what a look at the problems of a tile gives."""
     source, model, space = task.source, plan.model, plan.space
     columns = spans(source.width, plan.tiling_of_steps.max_columns(exact=False))
     if len(columns) > 1:
-        seen = survey(model, lambda: (source.raw(task.where, c) for c in columns), space)
+        seen = standardization(model, lambda: (source.raw(task.where, c) for c in columns), space)
     else:
         raw = plan.call.contiguous(source.raw(task.where, columns[0]))
-        seen = plan.call.rows_first(plan.call(survey_of_tile, (model, space), (), (raw,)))
+        seen = plan.call.rows_first(plan.call(standardization_of_tile, (model, space), (), (raw,)))
     tol = plan.options.tol
     least_rise = tol * seen.context.total_weight if tol > 0 else None
     return seen._replace(context=seen.context._replace(least_rise=least_rise))
 
 
-def survey_of_tile(model: Mixture, space: Space, raw: RawTile) -> Survey:
+def standardization_of_tile(model: Mixture, space: Space, raw: RawTile) -> Standardization:
     """Return what a look at problems gives, all of whose observations are in one tile."""
-    return survey(model, lambda: [raw], space)
+    return standardization(model, lambda: [raw], space)
 
 
-def _raise_bad_weights(plan: Plan, n_bad: np.ndarray[Any, Any], seen: list[Survey]) -> None:
+def _raise_bad_weights(
+    plan: Plan, n_bad: np.ndarray[Any, Any], seen: list[Standardization]
+) -> None:
     if not n_bad.any():
         return
     source = int(np.flatnonzero(n_bad)[0])
@@ -83,7 +85,7 @@ def _raise_bad_weights(plan: Plan, n_bad: np.ndarray[Any, Any], seen: list[Surve
 
 
 def _divide(
-    plan: Plan, order: np.ndarray[Any, Any], seen: Survey, n_hopeful: int
+    plan: Plan, order: np.ndarray[Any, Any], seen: Standardization, n_hopeful: int
 ) -> tuple[list[Rows], list[Rows]]:
     """Return the rows to start, each problem once for each restart, and those without a fit."""
     space, n = plan.space, seen.status.shape[0]
@@ -100,7 +102,7 @@ def _divide(
     )
 
 
-def _restarted(plan: Plan, index: Array, positions: Array, seen: Survey) -> Rows:
+def _restarted(plan: Plan, index: Array, positions: Array, seen: Standardization) -> Rows:
     """Return rows with each problem once for each restart."""
     xp, n_init = plan.space.xp, plan.options.n_init
     restart = xp.tile(plan.space.arange(n_init), (index.shape[0],))

@@ -22,8 +22,9 @@ from xem.engine.tiles import Budget, Observations
 from xem.engine.workers import Workers
 from xem.families.base import Family
 from xem.families.given import Tile
-from xem.inputs import Options, Problems
+from xem.inputs import Problems
 from xem.models.mixture import Mixture
+from xem.options import Options
 
 _TRIED = 2
 """So many times the numbers of a step a start takes, where it chooses among draws of a centre."""
