@@ -307,8 +307,8 @@ READERS = (
     "backends.arrays",
     "inputs",
     "engine.driver",
-    "engine.starts.explore",
-    "engine.starts.seeding",
+    "engine.starts.lloyd",
+    "engine.starts.race",
     "result",
 )
 """The modules that copy something to the host."""

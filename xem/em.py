@@ -12,8 +12,7 @@ from xem.backends.arrays import computing
 from xem.backends.tree import leaves
 from xem.engine.compile import PLAIN, Compiler, TorchBridge
 from xem.engine.driver import Driver
-from xem.engine.starts.explore import drawn
-from xem.engine.starts.seeding import EXPLORE
+from xem.engine.starts.start import EXPLORE, drawn
 from xem.engine.tiles import Workers, cores
 from xem.families.base import Family
 from xem.models.mixture import Mixture, as_mixture

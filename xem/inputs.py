@@ -24,7 +24,7 @@ from xem.backends.arrays import (
     whole_seed,
 )
 from xem.backends.tree import at, named_leaves, replaced, tree_map, within
-from xem.engine.starts.seeding import INITS, RANKS
+from xem.engine.starts.start import STARTS
 from xem.engine.tiles import Source, side_by_side
 from xem.families.base import Family
 from xem.families.categorical import Categorical
@@ -400,10 +400,10 @@ def options(
 def _method(init: Any, rank: int) -> str:
     if isinstance(init, tuple) and hasattr(init, "_fields"):  # of what is left out
         return "k-means++"
-    known = [name for name in INITS if rank in RANKS.get(name, (0, 1))]
+    known = [name for name, start in STARTS.items() if rank in start.ranks]
     init = plain(init)
     if not isinstance(init, str) or init not in known:
-        misplaced = isinstance(init, str) and init in INITS
+        misplaced = isinstance(init, str) and init in STARTS
         other = f" for {'vectors' if rank else 'numbers'}" if misplaced else ""
         msg = f"init is {init!r}; expected one of {known}{other}, or model.params(…)"
         raise ValueError(msg)

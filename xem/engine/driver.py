@@ -11,15 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem.backends.arrays import Array, Space, aligned, take_rows, to_numpy
-from xem.backends.tree import fill_none, named_leaves, tree_map
+from xem.backends.tree import tree_map
 from xem.engine import rows as rows_
 from xem.engine.compile import PLAIN, Plain
 from xem.engine.convergence import State, final_status, hopeless
 from xem.engine.rows import Rows
 from xem.engine.standardize import Survey, survey
-from xem.engine.starts.distances import covariance
-from xem.engine.starts.explore import explored, n_together
-from xem.engine.starts.seeding import EXPLORE, Draws, Start, from_start, metric_of, seeded
+from xem.engine.starts.explore import n_together
+from xem.engine.starts.metric import covariance
+from xem.engine.starts.seeding import Draws
+from xem.engine.starts.start import EXPLORE, start
 from xem.engine.step import (
     begun,
     expectation,
@@ -92,7 +93,6 @@ class Driver:
         self._model, self._problems, self._options = model, problems, options
         self._forms = (model, model.exact)
         self._workers, self._given, self._prior, self._call = workers, given, prior, call
-        self._complete = all(leaf is not None for _, leaf in named_leaves(given))
         self._space: Space = problems.space
         self._draws = tree_map(self._space.array, draws)
         self._count = math.prod(problems.batch)
@@ -235,15 +235,13 @@ class Driver:
     def _begin(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
         """Return rows with their start, and its E-step in the fast form."""
         observations = self._observe(source, where, rows, False)
-        started = self._started(source, where, self._with_prior(rows, observations), exact)
+        started = self._started(self._with_prior(rows, observations), observations)
         return started if self._call.compiles else self._expected(started, observations, False)
 
-    def _started(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
+    def _started(self, rows: Rows, observations: Observations[Tile]) -> Rows:
         """Return rows with the parameters that they start from."""
-        xp, observations = self._space.xp, self._observe(source, where, rows, False)
-        labelled = self._observe(source, where, rows, exact)
-        params = self._space.to_working(self._start(rows, observations, labelled))
-        zero = xp.astype(xp.zeros_like(rows.ids), xp.int32)
+        params = self._space.to_working(self._start(rows, observations))
+        zero = self._space.xp.astype(self._space.xp.zeros_like(rows.ids), self._space.xp.int32)
         return rows._replace(state=State(params, None, None, zero, zero + RUNNING))
 
     def _first(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
@@ -278,41 +276,14 @@ class Driver:
         )
         return rows._replace(state=started._replace(n_iter=state.n_iter))
 
-    def _start(
-        self, rows: Rows, observations: Observations[Tile], labelled: Observations[Tile]
-    ) -> Any:
-        """Return standardised parameters: what was given, and a start for what was not.
-
-        ``labelled`` are the same observations, in tiles for the exact form of the step.
-        """
-        context = self._space.to_working(rows.context)
+    def _start(self, rows: Rows, observations: Observations[Tile]) -> Any:
+        """Return standardised parameters: what was given, and a start for what was not."""
+        model, method, context = self._model, self._options.method, rows.context
         given = rows_.take(self._given, rows.ids % self._count)
-        given = standardize(self._model, given, context)
-        if not self._complete:
-            method, means = self._options.method, self._model.centres(given)
-            metric = metric_of(self._model, method, observations, context)
-            placed = None
-            if means is not None:
-                placed = Start.at(self._model, means, metric)
-            elif isinstance(self._model.layout, tuple):
-                placed = Start.at_known(self._model, given, metric, context)
-            if placed is not None:
-                start = placed
-            elif method == EXPLORE:
-                return self._explored(rows, observations, metric)
-            else:
-                draws = take_rows(self._draws.seeds, rows.ids // self._count)[:, 0, ...]
-                start = seeded(self._model, method, observations, draws, metric)
-            started = from_start(self._model, start, labelled, rows.context, self._space)
-            given = fill_none(given, started)
-        given = self._model.nearest_allowed(given, given.weights)
-        return self._model.clamp(given, Given(context, 0))
-
-    def _explored(self, rows: Rows, observations: Observations[Tile], metric: Array | None) -> Any:
-        """Return the standardised parameters that the best of several starts leads to."""
+        given = standardize(model, given, self._space.to_working(context))
         seeds, moves = rows_.take(self._draws[:2], rows.ids // self._count)
         draws = self._draws._replace(seeds=seeds, moves=moves)
-        return explored(self._model, observations, rows.context, draws, metric, self._space)
+        return start(model, method, given, observations, context, draws, self._space)
 
     def _iterate(
         self, steps: int, source: Source, where: Array | slice, rows: Rows, exact: bool
@@ -357,7 +328,7 @@ class Driver:
         rows = rows._replace(context=about_origin(old, moves))
         rows = self._with_prior(rows, centred)
         if self._done == 0:
-            return self._started(source, where, rows, exact)
+            return self._started(rows, self._observe(source, where, rows, False))
         moved = unstandardize(self._model, space.to_accumulator(before), old)
         moved = space.to_working(standardize(self._model, moved, rows.context))
         moved = tree_map(lambda a, b: space.xp.where(aligned(moves, a), a, b), moved, before)
