@@ -235,14 +235,20 @@ class Driver:
     def _begin(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
         """Return rows with their start, and its E-step in the fast form."""
         observations = self._observe(source, where, rows, False)
-        started = self._started(self._with_prior(rows, observations), observations)
+        started = self._start(self._with_prior(rows, observations), observations)
         return started if self._call.compiles else self._expected(started, observations, False)
 
-    def _started(self, rows: Rows, observations: Observations[Tile]) -> Rows:
-        """Return rows with the parameters that they start from."""
-        params = self._space.to_working(self._start(rows, observations))
-        zero = self._space.xp.astype(self._space.xp.zeros_like(rows.ids), self._space.xp.int32)
-        return rows._replace(state=State(params, None, None, zero, zero + RUNNING))
+    def _start(self, rows: Rows, observations: Observations[Tile]) -> Rows:
+        """Return rows with the parameters that they start from: those given, and others found."""
+        model, method, space, context = self._model, self._options.method, self._space, rows.context
+        given = rows_.take(self._given, rows.ids % self._count)
+        given = standardize(model, given, space.to_working(context))
+        seeds, moves = rows_.take(self._draws[:2], rows.ids // self._count)
+        draws = self._draws._replace(seeds=seeds, moves=moves)
+        params = start(model, method, given, observations, context, draws, space)
+        zero = space.xp.astype(space.xp.zeros_like(rows.ids), space.xp.int32)
+        state = State(space.to_working(params), None, None, zero, zero + RUNNING)
+        return rows._replace(state=state)
 
     def _first(self, source: Source, where: Array | slice, rows: Rows, exact: bool) -> Rows:
         """Return rows with the E-step of their start, compiled."""
@@ -275,15 +281,6 @@ class Driver:
             call=call,
         )
         return rows._replace(state=started._replace(n_iter=state.n_iter))
-
-    def _start(self, rows: Rows, observations: Observations[Tile]) -> Any:
-        """Return standardised parameters: what was given, and a start for what was not."""
-        model, method, context = self._model, self._options.method, rows.context
-        given = rows_.take(self._given, rows.ids % self._count)
-        given = standardize(model, given, self._space.to_working(context))
-        seeds, moves = rows_.take(self._draws[:2], rows.ids // self._count)
-        draws = self._draws._replace(seeds=seeds, moves=moves)
-        return start(model, method, given, observations, context, draws, self._space)
 
     def _iterate(
         self, steps: int, source: Source, where: Array | slice, rows: Rows, exact: bool
@@ -328,7 +325,7 @@ class Driver:
         rows = rows._replace(context=about_origin(old, moves))
         rows = self._with_prior(rows, centred)
         if self._done == 0:
-            return self._started(rows, self._observe(source, where, rows, False))
+            return self._start(rows, self._observe(source, where, rows, False))
         moved = unstandardize(self._model, space.to_accumulator(before), old)
         moved = space.to_working(standardize(self._model, moved, rows.context))
         moved = tree_map(lambda a, b: space.xp.where(aligned(moves, a), a, b), moved, before)

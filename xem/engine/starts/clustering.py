@@ -76,10 +76,8 @@ class Clustering:
     def for_exact(self, observations: Observations[Tile]) -> Observations[Tile]:
         """Return observations in tiles for the exact form of the step, which takes more memory."""
         event, on_host = tuple(self.context.centre.shape[1:]), self.space.on_host
-        fast, exact = (
-            form.numbers_per_observation(1, event, on_host=on_host)
-            for form in (self.model, self.model.exact)
-        )
+        fast = self.model.numbers_per_observation(1, event, on_host=on_host)
+        exact = self.model.exact.numbers_per_observation(1, event, on_host=on_host)
         return observations.narrowed(-(-exact // fast))
 
     def allowed(self, params: Any) -> Any:
@@ -94,19 +92,20 @@ def taken(observations: Observations[Tile], index: Array) -> Observations[Tile]:
     return observations.holding(rows.take(observations.whole(), index))
 
 
-def from_centres(problem: Clustering, centres: Array, means: Array | None = None) -> Any:
-    """Return the M-step on hard labels: each observation belongs to its nearest centre.
+def hard_labels(
+    problem: Clustering, centres: Array, means: Array | None = None
+) -> tuple[Array, Callable[[Tile], Array]]:
+    """Return means, and the labels by which each observation belongs to its nearest centre.
 
     The centres ``(rows, K, *event)`` are embedded and in the metric; ``means`` are those in
     standardised units, where they are known.
     """
     centres = problem.model.grouped(centres)
-    means = problem.in_place(centres) if means is None else means
 
     def labels(tile: Tile) -> Array:
         return assigned(tile._replace(x=problem.embed(tile.x)), centres)
 
-    return from_labels(problem, means, labels)
+    return problem.in_place(centres) if means is None else means, labels
 
 
 def from_labels(problem: Clustering, means: Array, labels: Callable[[Tile], Array]) -> Any:

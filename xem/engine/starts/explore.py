@@ -10,7 +10,7 @@ from xem.backends.arrays import Array, Space
 from xem.backends.linalg import first_of, total, vecdot
 from xem.engine import rows
 from xem.engine.convergence import State
-from xem.engine.starts.clustering import Clustering, from_centres, taken
+from xem.engine.starts.clustering import Clustering, from_labels, hard_labels, taken
 from xem.engine.starts.distances import inertia, squared_distance, weights_of
 from xem.engine.starts.lloyd import lloyd
 from xem.engine.starts.local_search import local_search
@@ -18,7 +18,7 @@ from xem.engine.starts.moves import relocated
 from xem.engine.starts.quantiles import quantiles
 from xem.engine.starts.race import best_first, race, redone, run
 from xem.engine.starts.sample import sampled
-from xem.engine.starts.seeding import Draws, is_other, n_trials, spread_out
+from xem.engine.starts.seeding import Draws, is_other, spread_out
 from xem.engine.step import prepared
 from xem.engine.tiles import Observations, spans
 from xem.families.given import Tile
@@ -75,13 +75,13 @@ def n_together(model: Mixture) -> int:
     return _n_seedings(model) or _most_runs(model)
 
 
-def shapes_of_draws(model: Mixture, event: tuple[int, ...]) -> Draws:
+def shapes_of_draws(model: Mixture, event: tuple[int, ...], n_trials: int) -> Draws:
     """Return the shapes of the draws of one restart, and of the strata."""
     n_clusters = model.n_clusters
     n_strata = _OF_NUMBERS * n_clusters
     if event:
         n_strata = max(_FEWEST, max(_EACH, _EACH_AXIS * math.prod(event)) * n_clusters)
-    seeds = (_n_drawn(model), n_clusters + _EXCHANGES, n_trials(n_clusters))
+    seeds = (_n_drawn(model), n_clusters + _EXCHANGES, n_trials)
     return Draws(seeds, (_ROUNDS, _MOVES), (n_strata,))
 
 
@@ -110,7 +110,8 @@ def explore(problem: Clustering, draws: Draws) -> Any:
 
     if not (n_seedings and model.event_rank):
         return best_of(index)
-    state = run(problem, from_centres(problem, centres[:, 0, ...]), _FIRST_RUN)
+    params = from_labels(problem, *hard_labels(problem, centres[:, 0, ...]))
+    state = run(problem, params, _FIRST_RUN)
     unusual = ~_looks_usual(problem, state.params) & (state.status != NEEDS_EXACT)
     return redone(~agree | ~_is_crisp(problem, state) | unusual, state.params, best_of, space)
 
@@ -160,7 +161,7 @@ def _best_start(
     centres = xp.concat([*(rows.take(found, index) for found in seedings), *others], axis=1)
     _, count, *shape = centres.shape
     runs = problem.taken(xp.repeat(index, count))
-    params = from_centres(runs, xp.reshape(centres, (-1, *shape)))
+    params = from_labels(runs, *hard_labels(runs, xp.reshape(centres, (-1, *shape))))
     params, _ = race(runs, params, count, _STAGES[problem.model.event_rank])
     return relocated(problem.taken(index), params, rows.take(draws.moves, index))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,11 +22,6 @@ class Draws(NamedTuple):
     """``(n_init, rounds, moves)``: of relocations."""
     strata: Any
     """One for each observation that is looked at where there are more."""
-
-
-def n_trials(n_clusters: int) -> int:
-    """Return among how many draws greedy k-means++ chooses the next centre."""
-    return 2 + int(math.log(n_clusters))
 
 
 def spread_out(
@@ -103,6 +97,8 @@ def least_inertia(
 
 def picked(observations: Observations[Tile], index: Array) -> Array:
     """Return the observations ``(rows, *event, m)`` at positions ``(rows, m)``."""
+    if observations.is_one:
+        return at_positions(observations.whole().x, index)
     xp = array_namespace(index)
 
     def inside(tile: Tile, start: int) -> Array:

@@ -7,6 +7,7 @@ with.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,13 +17,13 @@ import numpy as np
 
 from xem.backends.arrays import Array, Space
 from xem.backends.tree import named_leaves
-from xem.engine.starts.clustering import Clustering, from_centres
+from xem.engine.starts.clustering import Clustering, from_labels, hard_labels
 from xem.engine.starts.distances import as_observations, squared_distance
 from xem.engine.starts.explore import explore, shapes_of_draws
 from xem.engine.starts.lloyd import lloyd
 from xem.engine.starts.metric import column_metric, inverse_root, whitener
 from xem.engine.starts.quantiles import quantiles
-from xem.engine.starts.seeding import Draws, is_other, n_trials, spread_out
+from xem.engine.starts.seeding import Draws, is_other, spread_out
 from xem.engine.tiles import Observations
 from xem.families.given import Context, Tile
 from xem.models.mixture import Mixture
@@ -31,28 +32,24 @@ from xem.models.mixture import Mixture
 def k_means(problem: Clustering, draws: Draws, steps: int) -> Any:
     """Start from a greedy seeding of k-means++, and some of Lloyd's steps."""
     seeds = spread_out(problem.embedded, draws.seeds[:, 0, ...], squared_distance)
-    return from_centres(problem, lloyd(problem.embedded, seeds, steps))
+    return from_labels(problem, *hard_labels(problem, lloyd(problem.embedded, seeds, steps)))
 
 
 def random_from_data(problem: Clustering, draws: Draws) -> Any:
     """Start from distinct observations."""
-    return from_centres(problem, spread_out(problem.embedded, draws.seeds[:, 0, ...], is_other))
+    centres = spread_out(problem.embedded, draws.seeds[:, 0, ...], is_other)
+    return from_labels(problem, *hard_labels(problem, centres))
 
 
 def at_quantiles(problem: Clustering, draws: Draws) -> Any:
     """Start from the middle quantiles of equal shares, which are not drawn."""
-    centres = quantiles(problem.embedded, draws.seeds.shape[-2])
-    return from_centres(problem, centres[:, 0, ...])
+    centres = quantiles(problem.embedded, draws.seeds.shape[-2])[:, 0, ...]
+    return from_labels(problem, *hard_labels(problem, centres))
 
 
-def greedy(model: Mixture, _: tuple[int, ...]) -> Draws:
-    """Return the shapes of the draws of one greedy seeding."""
-    return Draws((1, model.n_clusters, n_trials(model.n_clusters)), (0, 0), (0,))
-
-
-def plain(model: Mixture, _: tuple[int, ...]) -> Draws:
-    """Return the shapes of the draws of one plain seeding."""
-    return Draws((1, model.n_clusters, 1), (0, 0), (0,))
+def one_seeding(model: Mixture, _: tuple[int, ...], n_trials: int) -> Draws:
+    """Return the shapes of the draws of one seeding."""
+    return Draws((1, model.n_clusters, n_trials), (0, 0), (0,))
 
 
 class Start(NamedTuple):
@@ -60,8 +57,11 @@ class Start(NamedTuple):
 
     params: Callable[[Clustering, Draws], Any]
     """Returns the parameters of each row."""
-    shapes: Callable[[Mixture, tuple[int, ...]], Draws] = greedy
-    """Returns the shapes of the draws of one restart, for observations of a shape."""
+    shapes: Callable[[Mixture, tuple[int, ...], int], Draws] = one_seeding
+    """Returns the shapes of the draws of one restart, of observations of a shape, for so many
+    trials of each centre."""
+    is_greedy: bool = True
+    """Whether the best of several trials becomes a centre."""
     metric: Callable[[Clustering], Array | None] = column_metric
     """Returns what distances between vectors are taken in."""
     ranks: tuple[int, ...] = (0, 1)
@@ -73,7 +73,7 @@ STARTS = {
     EXPLORE: Start(explore, shapes_of_draws),
     "k-means++": Start(partial(k_means, steps=3)),
     "k-means": Start(partial(k_means, steps=300)),
-    "random_from_data": Start(random_from_data, plain),
+    "random_from_data": Start(random_from_data, is_greedy=False),
     "quantile": Start(at_quantiles, ranks=(0,)),
     "whitened k-means++": Start(partial(k_means, steps=3), metric=whitener, ranks=(1,)),
 }
@@ -84,7 +84,8 @@ def drawn(
     rng: np.random.Generator, model: Mixture, event: tuple[int, ...], method: str, n_init: int
 ) -> Draws:
     """Return the uniforms that a start takes."""
-    seeds, moves, strata = STARTS[method].shapes(model, event)
+    n_trials = 2 + int(math.log(model.n_clusters)) if STARTS[method].is_greedy else 1
+    seeds, moves, strata = STARTS[method].shapes(model, event, n_trials)
     return Draws(rng.random((n_init, *seeds)), rng.random((n_init, *moves)), rng.random(strata))
 
 
@@ -137,4 +138,4 @@ def from_given_means(problem: Clustering) -> Any:
     if means is None:
         return None
     centres = as_observations(problem.embed(as_observations(means)))
-    return from_centres(problem, centres, means)
+    return from_labels(problem, *hard_labels(problem, centres, means))
