@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from xem.backends.arrays import Array, Space
@@ -95,19 +96,13 @@ def explore(problem: Clustering, draws: Draws) -> Any:
     (Ueda, Nakano, Ghahramani and Hinton 2000, "SMEM algorithm for mixture models").
     """
     model, space = problem.model, problem.space
-    problem = _looked_at(problem, draws.strata)
+    problem = _on_sample(problem, draws.strata)
     points, n_seedings = problem.embedded.joined(), _n_seedings(model)
     index, seedings = space.arange(draws.seeds.shape[0]), list[Array]()
     if n_seedings:
         centres, agree = _seedings(points, draws.seeds[:, :n_seedings, ...])
         seedings.append(centres)
-
-    def best_of(index: Array) -> Any:
-        """Do with all starts what the memory for the seedings of all rows has room for."""
-        size = max(1, draws.seeds.shape[0] * n_together(model) // _most_runs(model))
-        parts = (index[span] for span in spans(index.shape[0], size))
-        return rows.join([_best_start(problem, points, seedings, draws, part) for part in parts])
-
+    best_of = partial(_best_start, problem, points, seedings, draws)
     if not (n_seedings and model.event_rank):
         return best_of(index)
     params = from_labels(problem, *hard_labels(problem, centres[:, 0, ...]))
@@ -116,7 +111,7 @@ def explore(problem: Clustering, draws: Draws) -> Any:
     return redone(~agree | ~_is_crisp(problem, state) | unusual, state.params, best_of, space)
 
 
-def _looked_at(problem: Clustering, strata: Array) -> Clustering:
+def _on_sample(problem: Clustering, strata: Array) -> Clustering:
     """Return the problem with a sample of the observations where they are many."""
     observations = problem.observations.narrowed(_most_runs(problem.model), least=_NARROW)
     numbers = not problem.model.event_rank
@@ -131,14 +126,14 @@ def _seedings(points: Observations[Tile], draws: Array) -> tuple[Array, Array]:
     """
     space = Space.of(draws)
     xp, (n_rows, count, *shape) = space.xp, draws.shape
-    wide = taken(points, xp.repeat(space.arange(n_rows), count))
+    repeated = taken(points, xp.repeat(space.arange(n_rows), count))
     draws = xp.reshape(draws, (n_rows * count, *shape))
-    centres = spread_out(wide, draws[:, :-_EXCHANGES, :], squared_distance)
-    centres = lloyd(wide, centres, _LLOYD[0])
+    centres = spread_out(repeated, draws[:, :-_EXCHANGES, :], squared_distance)
+    centres = lloyd(repeated, centres, _LLOYD[0])
     if centres.shape[1] > 2:
-        centres = local_search(wide, centres, draws[:, -_EXCHANGES:, :])
-    centres = lloyd(wide, centres, _LLOYD[1])
-    away = inertia(wide, centres)
+        centres = local_search(repeated, centres, draws[:, -_EXCHANGES:, :])
+    centres = lloyd(repeated, centres, _LLOYD[1])
+    away = inertia(repeated, centres)
     value = -xp.reshape(away, (n_rows, count))
     order = best_first(xp.zeros_like(xp.astype(value, xp.int32)), value, count, space)
     away, centres = rows.take((away, centres), order)
@@ -154,7 +149,14 @@ def _best_start(
     draws: Draws,
     index: Array,
 ) -> Any:
-    """Return the parameters that the best of all starts of some rows leads to."""
+    """Return the parameters that the best of all starts of some rows leads to.
+
+    They are made for as many rows at a time as the memory for the seedings of all has room for.
+    """
+    size = max(1, draws.seeds.shape[0] * n_together(problem.model) // _most_runs(problem.model))
+    if index.shape[0] > size:
+        parts = [index[span] for span in spans(index.shape[0], size)]
+        return rows.join([_best_start(problem, points, seedings, draws, part) for part in parts])
     xp, problem = problem.space.xp, replace(problem, model=problem.model.bounded())
     plain = draws.seeds[:, _n_seedings(problem.model) :, : problem.model.n_clusters, :1]
     others = _other_starts(taken(points, index), rows.take(plain, index))
@@ -170,8 +172,8 @@ def _other_starts(points: Observations[Tile], draws: Array) -> list[Array]:
     """Return centres ``(rows, starts, K, *event)``: for numbers at quantiles, and plain draws."""
     space = Space.of(draws)
     n_rows, count, n_clusters, _ = draws.shape
-    wide = taken(points, space.xp.repeat(space.arange(n_rows), count))
-    found = spread_out(wide, space.xp.reshape(draws, (-1, n_clusters, 1)), is_other)
+    repeated = taken(points, space.xp.repeat(space.arange(n_rows), count))
+    found = spread_out(repeated, space.xp.reshape(draws, (-1, n_clusters, 1)), is_other)
     plain = space.xp.reshape(found, (n_rows, count, *found.shape[1:]))
     is_vectors = plain.ndim == 4
     return [plain] if is_vectors else [quantiles(points, n_clusters, _RATIOS), plain]

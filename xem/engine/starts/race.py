@@ -52,12 +52,8 @@ def run(problem: Clustering, params: Any, steps: int) -> State:
 
 def _run(problem: Clustering, params: Any, steps: int, *, exact: bool) -> State:
     """Return the states after some iterations, which are judged after the last one alone."""
-    model, seen, context, space = (
-        problem.model,
-        problem.observations,
-        problem.context,
-        problem.space,
-    )
+    model, context, space = problem.model, problem.context, problem.space
+    seen = problem.observations
     if exact:
         model, seen = model.exact, problem.for_exact(seen)
     for _ in range(steps):
