@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -68,10 +68,10 @@ class Clustering:
         return transposed(matmul(inverse, transposed(centres)))
 
     def taken(self, index: Array) -> Clustering:
-        """Return the problem of some of the rows, of which nothing is given."""
-        metric, context = rows.take((self.metric, self.context), index)
+        """Return the problem of some of the rows."""
+        given, metric, context = rows.take((self.given, self.metric, self.context), index)
         observations = taken(self.observations, index)
-        return replace(self, observations=observations, metric=metric, context=context)
+        return Clustering(self.model, given, observations, metric, context, self.space)
 
     def for_exact(self, observations: Observations[Tile]) -> Observations[Tile]:
         """Return observations in tiles for the exact form of the step, which takes more memory."""

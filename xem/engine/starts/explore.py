@@ -165,6 +165,8 @@ def _best_start(
     runs = problem.taken(xp.repeat(index, count))
     params = from_labels(runs, *hard_labels(runs, xp.reshape(centres, (-1, *shape))))
     params, _ = race(runs, params, count, _STAGES[problem.model.event_rank])
+    if problem.model.n_clusters == 2:  # a move changes two components, here all
+        return params
     return relocated(problem.taken(index), params, rows.take(draws.moves, index))
 
 

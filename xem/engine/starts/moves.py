@@ -32,8 +32,7 @@ def relocated(problem: Clustering, params: Any, draws: Array) -> Any:
 
     ``draws`` ``(rows, rounds, moves)`` are uniforms in [0, 1).
     """
-    is_over = problem.model.n_clusters == 2 or not draws.shape[1]
-    if is_over or problem.model.centres(params) is None:
+    if not draws.shape[1] or problem.model.centres(params) is None:
         return params
     n_runs = draws.shape[-1] + 1
     runs = problem.taken(problem.space.xp.repeat(problem.space.arange(draws.shape[0]), n_runs))
