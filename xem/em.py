@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from xem import inputs
 from xem.backends.arrays import computing
 from xem.backends.tree import leaves
-from xem.engine.compile import PLAIN, Compiler, TorchBridge
+from xem.engine.compile import PLAIN, TorchBridge, compiler
 from xem.engine.driver import Driver
 from xem.engine.starts.explore import drawn
 from xem.engine.starts.seeding import EXPLORE
@@ -260,7 +260,7 @@ def _fitted(
         progress_bar(progress) as bar,
     ):
         bar.begin(options.max_iter)
-        call = Compiler(problems.space, bar.compiled) if compiled else PLAIN
+        call = compiler(problems.space, bar.compiled) if compiled else PLAIN
         driver = Driver(model, problems, options, workers, *begin, call)
         last = _iterated(driver, callback, bar)
         bar.end()
