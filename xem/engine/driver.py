@@ -13,6 +13,7 @@ import numpy as np
 from xem.backends.arrays import Array, Space, aligned, take_rows, to_numpy
 from xem.backends.tree import fill_none, named_leaves, tree_map
 from xem.engine import rows as rows_
+from xem.engine.assemble import assemble
 from xem.engine.compile import PLAIN, Plain
 from xem.engine.convergence import State, final_status, hopeless
 from xem.engine.rows import Rows
@@ -38,7 +39,7 @@ from xem.families.given import Given, Tile, about_origin
 from xem.inputs import Problems
 from xem.models.mixture import Mixture
 from xem.options import Options
-from xem.result import Fit, assemble
+from xem.result import Fit
 from xem.status import NEEDS_EXACT, RUNNING, Status
 
 
