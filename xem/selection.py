@@ -23,8 +23,6 @@ def best_of(fits: Fit) -> Fit:
     The best is that of the best status, then of the highest objective less `Fit.floor_gain`;
     the first of equals.
     """
-    if fits.batch[0] == 1:
-        return fits[0]
     value, epsilon = fits.objective - fits.floor_gain, Space.of(fits.objective).epsilon
     return pick(fits, best(fits.status, value, epsilon))
 

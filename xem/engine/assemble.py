@@ -23,13 +23,16 @@ def assemble(
 
     ``held`` has the values of fixed parameters, which come back to the last bit.
     """
-    every = _of_rows(model, rows, held, n_init, space)
-    every = every._each(
-        lambda leaf, lead: space.xp.reshape(
-            leaf, (*leaf.shape[:lead], n_init, *batch, *leaf.shape[lead + 1 :])
-        )
-    )
-    return replace(best_of(every), restarts=every.objective)
+    flat, lead = _of_rows(model, rows, held, n_init, space), (n_init, *batch)
+    restarts = space.xp.reshape(flat.objective, lead)
+    if n_init == 1:
+        lead = batch
+
+    def unflattened(leaf: Array, axis: int) -> Array:
+        return space.xp.reshape(leaf, (*leaf.shape[:axis], *lead, *leaf.shape[axis + 1 :]))
+
+    fits = flat._each(unflattened)
+    return replace(fits if n_init == 1 else best_of(fits), restarts=restarts)
 
 
 def _of_rows(model: Mixture, rows: Rows, held: Any, n_init: int, space: Space) -> Fit:
