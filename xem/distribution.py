@@ -22,8 +22,9 @@ from xem.backends.arrays import (
     to_numpy,
 )
 from xem.backends.tree import leaves, tree_map
+from xem.engine.sources import from_origin
 from xem.engine.step import counted_from, with_density
-from xem.engine.tiles import Budget, from_origin, spans
+from xem.engine.tiles import Budget, spans
 from xem.families.base import Family
 from xem.families.columns import packed
 from xem.families.given import Origin

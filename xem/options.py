@@ -12,7 +12,7 @@ import numpy as np
 
 from xem.backends.arrays import Space, plain, whole_seed
 from xem.engine.starts.seeding import EXPLORE, INITS, RANKS
-from xem.engine.tiles import cores
+from xem.engine.workers import cores
 from xem.models.mixture import Mixture
 
 _OF_THE_REST = "k-means++"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from xem.backends.arrays import Array
-from xem.backends.tree import tree_map
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,6 @@ class Progress:
     log_likelihood: Array
     n_active: int
     params: Any
-
-    def moved(self, move: Callable[[Array], Array]) -> Progress:
-        """Return the state with each of its arrays moved elsewhere."""
-        arrays = (self.log_likelihood, self.params)
-        log_likelihood, params = tree_map(move, arrays)
-        return replace(self, log_likelihood=log_likelihood, params=params)
 
 
 class Bar:

@@ -15,6 +15,7 @@ from xem.backends.arrays import (
     moveaxis,
 )
 from xem.backends.tree import fill_none, leaves, tree_map
+from xem.engine.sources import RawTile, Source, per_event
 from xem.engine.standardize import standardization
 from xem.engine.starts.distances import covariance
 from xem.engine.step import (
@@ -24,11 +25,11 @@ from xem.engine.step import (
     prepared,
     standardised,
     standardize,
-    unrounded,
     unstandardize,
     with_density,
+    with_rounding,
 )
-from xem.engine.tiles import Observations, RawTile, Source, per_event, weighed
+from xem.engine.tiles import Observations, weighed
 from xem.families.columns import packed
 from xem.families.given import Context, Given, Tile, about_origin
 from xem.models.mixture import Mixture, as_mixture
@@ -104,9 +105,9 @@ def em_step(
             old, sound = with_density(model, old, here.event, space)
             known = known & sound
         exact = model.exact
-        own = prepared(exact, old, space)
-        sums, value = expectation(exact, own.coefficients, observations, context, space)
-        log_likelihood = unrounded(exact, own, sums, value)
+        coefficients = prepared(exact, old, space)
+        sums, value = expectation(exact, coefficients.rounded, observations, context, space)
+        log_likelihood = with_rounding(exact, coefficients, sums, value)
         new = maximisation(exact, old, sums, context, space)
         new = unstandardize(model, new, context)
         new = fill_none(model.held(full), new)
@@ -170,16 +171,16 @@ def m_step(
             if is_differentiated():
                 first, dense = with_density(model, first, here.event, space)
                 sound = known & dense
-            coefficients = prepared(exact, first, space).coefficients
+            coefficients = prepared(exact, first, space).rounded
 
             def of(tile: Tile) -> Any:
-                own = shares + 0.0
+                masses = shares + 0.0
                 if tile.weights is not None:
                     mass = tile.weights[..., None, :]
-                    own = xp.where(mass > 0, shares * mass, 0.0)
+                    masses = xp.where(mass > 0, shares * mass, 0.0)
                 return weighed(
                     space.to_accumulator(
-                        exact.sums_from_labels(coefficients, tile.x, own, means)[1]
+                        exact.sums_from_labels(coefficients, tile.x, masses, means)[1]
                     ),
                     context,
                 )

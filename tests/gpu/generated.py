@@ -29,7 +29,7 @@ from xem.engine import compile as compiling
 from xem.engine import step
 from xem.engine.compile import Compiler, _Form
 
-FUNCTIONS = (step._maximised, step._swept, step._settled)
+FUNCTIONS = (step.m_step, step.e_step_of_raw, step.decide)
 """Those of one iteration over one tile."""
 
 
@@ -271,7 +271,9 @@ def report() -> dict[str, Any]:
         case.name: {name: asdict(asked(form)) for name, form in known[case].items()}
         for case in CASES
     }
-    faults = {name: faulty(known[case]["_swept"], fault) for name, (case, fault) in FAULTS.items()}
+    faults = {
+        name: faulty(known[case]["e_step_of_raw"], fault) for name, (case, fault) in FAULTS.items()
+    }
     return {"cases": cases, "faults": faults, "seconds": time.perf_counter() - start}
 
 

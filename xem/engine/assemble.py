@@ -13,7 +13,7 @@ from xem.engine.step import in_data_units, likelihood_in_data_units, unstandardi
 from xem.models.mixture import Mixture
 from xem.result import Fit
 from xem.selection import best_of
-from xem.status import Status, decide
+from xem.status import Status, codes
 
 
 def assemble(
@@ -61,7 +61,7 @@ def _of_rows(model: Mixture, rows: Rows, held: Any, n_init: int, space: Space) -
         log_likelihood=log_likelihood,
         objective=objective,
         n_iter=state.n_iter,
-        status=decide({Status.DEGENERATE: lost}, state.status),
+        status=codes({Status.DEGENERATE: lost}, state.status),
         history=xp.stack(rows.trace),
         total_weight=total_weight,
         restarts=objective[None, ...],

@@ -56,6 +56,9 @@ class Plain:
     compiles_loops = False
     """Whether loops are best compiled too, with what `repeated` makes of them."""
 
+    axis_of_rows = 0
+    """Where functions take and give the rows."""
+
     def session(self) -> Plain:
         """Return what calls functions as long as no shape changes."""
         return self
@@ -111,6 +114,7 @@ class Compiler(Plain):
         self._space, self._notify, self._seconds = space, notify, 0.0
         self._turns = is_torch_namespace(space.xp)
         self.compiles_loops = is_jax_namespace(space.xp)
+        self.axis_of_rows = -1 if self._turns else 0
 
     def session(self) -> Plain:
         """Return what remembers its programs as long as no shape changes."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from xem.backends.arrays import Array, Space, aligned, array_namespace
 from xem.backends.linalg import total, vecdot
 from xem.backends.log_space import power_of_two
-from xem.engine.tiles import RawTile, per_event
+from xem.engine.sources import RawTile, per_event
 from xem.models.mixture import Mixture
 
 Found = tuple[Array, Array]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem.backends.arrays import Array, Space, array_namespace, floats_of, to_numpy
-from xem.engine.tiles import side_by_side
+from xem.engine.sources import side_by_side
 from xem.families.base import Family
 from xem.inputs.arrays import check_beside, check_kind, described
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem.backends.arrays import Array, Space, array_namespace
-from xem.backends.tree import tree_map
-from xem.engine.tiles import Source
+from xem.backends.tree import leaves, tree_map
+from xem.engine.sources import Source
 from xem.families.base import Family
 from xem.families.columns import packed
 from xem.inputs.arrays import check_kind, described
@@ -35,6 +35,11 @@ class Problems(NamedTuple):
     def event(self) -> tuple[int, ...]:
         """The shape of one observation in one array."""
         return packed(self.shape)
+
+    @property
+    def anchor(self) -> Array:
+        """One of the arrays."""
+        return leaves(self.sources[0].x)[0]
 
     def moved(self, move: Callable[[Any], Any], space: Space) -> Problems:
         """Return the problems with their arrays moved to another space."""

@@ -17,6 +17,7 @@ from xem.backends.tree import tree_map
 from xem.engine import rows as rows_
 from xem.engine.convergence import State, final_status, gain_of_floor
 from xem.engine.ranking import best
+from xem.engine.sources import per_event
 from xem.engine.starts.distances import clusters_last, picked, squared_distances
 from xem.engine.starts.local_search import local_search
 from xem.engine.starts.seeding import (
@@ -38,7 +39,7 @@ from xem.engine.starts.seeding import (
     weights_of,
 )
 from xem.engine.step import begun, expectation, maximisation, prepared
-from xem.engine.tiles import Observations, per_event, spans
+from xem.engine.tiles import Observations, spans
 from xem.families.given import Context, Given, Tile
 from xem.models.mixture import Mixture
 from xem.status import NEEDS_EXACT, RUNNING, Status
@@ -286,7 +287,7 @@ class _Search:
         if exact:
             model, seen = model.exact, self._for_exact(seen)
         for _ in range(steps):
-            coefficients = prepared(model, params, space).coefficients
+            coefficients = prepared(model, params, space).rounded
             sums, _ = expectation(model, coefficients, seen, context, space)
             params = maximisation(model, params, sums, context, space)
         state = begun(model, params, seen, context, space)
@@ -308,7 +309,7 @@ class _Search:
         usual = model.varentropy(event)
         if usual is None:
             return runs.context.total_weight > 0
-        coefficients = prepared(model, runs.params, self.space).coefficients
+        coefficients = prepared(model, runs.params, self.space).rounded
 
         def of(tile: Tile) -> tuple[Array, ...]:
             logs, _ = model.joint(coefficients, tile.x)
@@ -360,7 +361,7 @@ class _Search:
         """
         model, space, xp = self.model, self.space, self.space.xp
         exact, n_moves = model.exact, draws.shape[-1]
-        coefficients = prepared(exact, params, space).coefficients
+        coefficients = prepared(exact, params, space).rounded
         several, split, removed = map(_along, self._drawn_moves(rows, coefficients, draws))
         index = xp.repeat(space.arange(rows.shape[0]), n_moves)
         coefficients, means = rows_.take((coefficients, model.centres(params)), index)

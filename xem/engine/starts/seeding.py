@@ -189,7 +189,7 @@ def from_shares(
     """
     exact, given = model.exact, Given(context, 0, context.prior)
     first = model.around(means, Given(space.to_working(context), 0))
-    coefficients = prepared(exact, first, space).coefficients
+    coefficients = prepared(exact, first, space).rounded
 
     def of(tile: Tile) -> Any:
         _, sums = exact.sums_from_labels(coefficients, tile.x, shares(tile), means)

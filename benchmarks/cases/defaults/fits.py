@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import xem
-from benchmarks.cells import Cell
-from benchmarks.data import Floats
-from benchmarks.gaussian_data import Params, log_likelihood
-from benchmarks.gaussian_peers import THREADS
-from benchmarks.timing import Competitor, alternate_cold
+from benchmarks.cases.defaults.cells import Cell
+from benchmarks.data import Floats, Vectors, log_likelihood
+from benchmarks.peers import THREADS
+from benchmarks.timing import Competitor, alternate
 
 XEM, FACADE, SKLEARN = "xem", "xem.sklearn", "scikit-learn"
 SAME_STOP, BEST = "xem, tol=0.001", "scikit-learn, n_init=10"
@@ -30,7 +29,7 @@ in some direction has collapsed."""
 class Reached(NamedTuple):
     """The parameters of a fit, and whether one of its components has collapsed."""
 
-    params: Params
+    params: Vectors
     collapsed: bool
 
 
@@ -72,9 +71,10 @@ def compare(
     """
     problems = cell.observations()
     competitors = [_competitor(name, cell, problems) for name in names]
-    often = [own for own in competitors if own.name != BEST]
-    once = [own for own in competitors if own.name == BEST]
-    timed = alternate_cold(often, rounds or cell.rounds) | alternate_cold(once, 1)
+    often = [each for each in competitors if each.name != BEST]
+    once = [each for each in competitors if each.name == BEST]
+    timed = alternate(often, rounds or cell.rounds, warm_up=False)
+    timed |= alternate(once, 1, warm_up=False)
     return {
         name: _outcome(LIBRARIES[name], problems, timed[name].seconds, timed[name].result)
         for name in names
@@ -83,9 +83,9 @@ def compare(
 
 def _competitor(name: str, cell: Cell, problems: list[Floats]) -> Competitor:
     """Return what fits all problems; on small ones scikit-learn is the faster with one thread."""
-    alone = name in {SKLEARN, BEST} and cell.n <= SMALL
+    one = name in {SKLEARN, BEST} and cell.n <= SMALL
     run = partial(_fit, LIBRARIES[name], problems, cell.n_components)
-    return Competitor(name, run, 1 if alone else THREADS)
+    return Competitor(name, run, 1 if one else THREADS)
 
 
 def _fit(library: Library, problems: list[Floats], n_components: int) -> list[Any]:
@@ -98,8 +98,8 @@ def _outcome(library: Library, problems: list[Floats], seconds: float, fits: lis
     """Judge fits by one density, that of `log_likelihood`, whoever made them."""
     reached = [library.read(fit) for fit in fits]
     pairs = zip(problems, reached, strict=True)
-    likelihoods = [log_likelihood("full", x, own.params) for x, own in pairs]
-    collapsed = sum(own.collapsed for own in reached)
+    likelihoods = [log_likelihood(x, end.params) for x, end in pairs]
+    collapsed = sum(end.collapsed for end in reached)
     return Outcome(seconds / len(problems), float(np.mean(likelihoods)), collapsed)
 
 
@@ -114,7 +114,7 @@ def _read_xem(fit: Any) -> Reached:
     if loc.ndim == 1:  # of numbers, with a scale
         loc, covariance = loc[:, None], covariance[:, None, None] ** 2
     return Reached(
-        Params(fit.params.weights, loc, covariance), bool(fit.status == xem.Status.ON_FLOOR)
+        Vectors(fit.params.weights, loc, covariance), bool(fit.status == xem.Status.ON_FLOOR)
     )
 
 
@@ -127,7 +127,7 @@ def _class(module: str, x: Floats, n_components: int, **options: Any) -> Any:
 
 
 def _read_class(model: Any) -> Reached:
-    params = Params(model.weights_, model.means_, model.covariances_)
+    params = Vectors(model.weights_, model.means_, model.covariances_)
     narrowest = np.linalg.eigvalsh(params.covariance).min()
     return Reached(params, bool(narrowest <= 2 * REG_COVAR))
 

@@ -80,10 +80,10 @@ static inline void maximise(const sums *s, int n, REAL *weights, REAL *loc, REAL
     }
 }
 
-void em(const REAL *x, int series, int n, int iterations, REAL *weights, REAL *loc,
-        REAL *variance, REAL *log_likelihood)
+void em(const REAL *x, int series, int n, int iterations, int threads, REAL *weights,
+        REAL *loc, REAL *variance, REAL *log_likelihood)
 {
-#pragma omp parallel for schedule(dynamic, 8)
+#pragma omp parallel for schedule(dynamic, 8) num_threads(threads)
     for (int b = 0; b < series; b++) {
         const REAL *row = x + (long)b * n;
         REAL *w = weights + b * K, *m = loc + b * K, *v = variance + b * K;

@@ -7,12 +7,10 @@ from functools import partial
 from typing import Any
 
 import xem
-from benchmarks.cells import cell
-from benchmarks.data import Floats
-from benchmarks.gaussian_data import Shape, draw
-from benchmarks.gaussian_ours import iterate
-from benchmarks.gaussian_peers import THREADS
-from benchmarks.lanes import NUMPY32, NUMPY64
+from benchmarks.cases.defaults.cells import cell
+from benchmarks.data import Floats, Shape, draw
+from benchmarks.ours import NUMPY32, NUMPY64, iterate_vectors
+from benchmarks.peers import THREADS
 from benchmarks.report import Row
 from benchmarks.timing import Competitor, alternate, per_iteration
 
@@ -32,14 +30,14 @@ def _start(case: str, smoke: bool) -> Iterator[Row]:
 
     An iteration takes what fits of more iterations take longer.
     """
-    own = SMALL if smoke else LARGE
-    fit = partial(_fit, own.observations()[0], own.n_components)
+    chosen = SMALL if smoke else LARGE
+    fit = partial(_fit, chosen.observations()[0], chosen.n_components)
     competitors = [Competitor(str(count), partial(fit, count), THREADS) for count in (FEW, MANY)]
     first, last = alternate(competitors, 1 if smoke else ROUNDS).values()
     iteration = (last.seconds - first.seconds) / (MANY - FEW)
     start = first.seconds - FEW * iteration
-    measure, name = f"{own.name}: time of the start, in iterations", NUMPY64.name
-    yield Row(case, name, f"{own.name}: time an iteration", iteration, "s")
+    measure, name = f"{chosen.name}: time of the start, in iterations", NUMPY64.name
+    yield Row(case, name, f"{chosen.name}: time an iteration", iteration, "s")
     yield Row(case, name, measure, start, "s", start / iteration, "an iteration", at_most=5)
 
 
@@ -52,7 +50,8 @@ def _float32(case: str, smoke: bool) -> Iterator[Row]:
     """Yield the time of an iteration from a given start in both dtypes."""
     shape = Shape(100_000, 16, 32)
     shape = shape.small() if smoke else shape
-    runs = {lane.name: partial(iterate, draw(shape, lane.dtype)) for lane in (NUMPY64, NUMPY32)}
+    lanes = (NUMPY64, NUMPY32)
+    runs = {lane.name: partial(iterate_vectors, draw(shape, lane.dtype)) for lane in lanes}
     double, single = per_iteration(runs, FEW, MANY, 1 if smoke else ROUNDS, THREADS).values()
     measure = f"{shape.name}: time an iteration"
     yield Row(case, NUMPY64.name, measure, double.seconds, "s")

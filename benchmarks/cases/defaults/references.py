@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import xem
-from benchmarks.cells import DATA, columns
+from benchmarks.cases.defaults.cells import DATA, columns
 from benchmarks.report import Row
 
 FILES = ("normal_mixtures.json", "mvnormal_mixtures.json")

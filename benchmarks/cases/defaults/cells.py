@@ -75,7 +75,7 @@ def blobs(
     outliers: float = 0.0,
     dof: float = math.inf,
 ) -> Floats:
-    """Draw a mixture of components that each have a centre and a factor of their own.
+    """Draw a mixture of components, each with a centre and a factor.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ def blobs(
         z /= np.sqrt(rng.chisquare(dof, (n, 1)) / dof)
     x = rng.normal(size=(n, d)) * NOISE
     for k in range(n_components):
-        own = labels == k
-        x[own] += centres[k] + z[own] @ shape[k].T
+        members = labels == k
+        x[members] += centres[k] + z[members] @ shape[k].T
     low, high = x.min(0), x.max(0)
     away = REACH * (high - low) * rng.uniform(-1, 1, (int(outliers * n), d))
     x[: len(away)] = (low + high) / 2 + away
@@ -131,8 +131,8 @@ def columns(file: str, *names: str, divisor: float = 1.0) -> Floats:
     """Return some columns of a file of `DATA`, ``(n, d)``."""
     path = DATA / file
     header = path.read_text("utf-8").partition("\n")[0].replace('"', "").split(",")
-    own = [header.index(name) for name in names]
-    values: Floats = np.loadtxt(path, delimiter=",", skiprows=1, usecols=own, ndmin=2)
+    chosen = [header.index(name) for name in names]
+    values: Floats = np.loadtxt(path, delimiter=",", skiprows=1, usecols=chosen, ndmin=2)
     return values / divisor
 
 
@@ -235,12 +235,12 @@ CELLS = (
 
 def cell(name: str) -> Cell:
     """Return the cell of a name."""
-    return {own.name: own for own in CELLS}[name]
+    return {each.name: each for each in CELLS}[name]
 
 
 def matching(patterns: list[str]) -> list[Cell]:
     """Return the cells whose names match one of some patterns, as of file names."""
-    return [own for own in CELLS if any(fnmatch(own.name, pattern) for pattern in patterns)]
+    return [each for each in CELLS if any(fnmatch(each.name, pattern) for pattern in patterns)]
 
 
 SMOKE = matching(["apart-500x2-*", "outliers-1000x2-*", "tails-1000x1-*", "waiting-*"])
