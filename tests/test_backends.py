@@ -312,8 +312,8 @@ READERS = (
     "inputs.priors",
     "engine.begin",
     "engine.rows",
-    "engine.starts.explore",
-    "engine.starts.seeding",
+    "engine.starts.lloyd",
+    "engine.starts.race",
     "result",
 )
 """The modules that copy something to the host."""

@@ -17,7 +17,7 @@ from xem.backends.tree import tree_map
 from xem.engine.compile import PLAIN, Compiler, TorchBridge
 from xem.engine.loop import Check, Ended, run
 from xem.engine.plan import Plan
-from xem.engine.starts.explore import drawn
+from xem.engine.starts.start import drawn
 from xem.engine.workers import Workers
 from xem.families.base import Family
 from xem.models.mixture import Mixture, as_mixture

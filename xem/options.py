@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xem.backends.arrays import Space, plain, whole_seed
-from xem.engine.starts.seeding import EXPLORE, INITS, RANKS
+from xem.engine.starts.start import EXPLORE, STARTS
 from xem.engine.workers import cores
 from xem.models.mixture import Mixture
 
@@ -85,10 +85,10 @@ def _is_params(init: Any) -> bool:
 
 def _check_name(init: Any, event_rank: int) -> None:
     """Check that a start is one of those by name."""
-    is_name = isinstance(init, str) and init in INITS
-    if is_name and event_rank in RANKS.get(init, (0, 1)):
+    is_name = isinstance(init, str) and init in STARTS
+    if is_name and event_rank in STARTS[init].ranks:
         return
-    known = [name for name in INITS if event_rank in RANKS.get(name, (0, 1))]
+    known = [name for name, start in STARTS.items() if event_rank in start.ranks]
     other = f" for {'vectors' if event_rank else 'numbers'}" if is_name else ""
     msg = f"init is {init!r}; expected one of {known}{other}, or model.params(…)"
     raise ValueError(msg)

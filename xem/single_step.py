@@ -17,7 +17,7 @@ from xem.backends.arrays import (
 from xem.backends.tree import fill_none, leaves, tree_map
 from xem.engine.sources import RawTile, Source, per_event
 from xem.engine.standardize import standardization
-from xem.engine.starts.distances import covariance
+from xem.engine.starts.metric import covariance
 from xem.engine.step import (
     expectation,
     likelihood_in_data_units,

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from xem.backends.arrays import Array, Space, take_rows, to_numpy
-from xem.backends.tree import fill_none
 from xem.engine import rows as rows_
 from xem.engine.active import ActiveSet, TileTask, recorded, replaced
 from xem.engine.compile import PLAIN, Plain
@@ -17,9 +16,8 @@ from xem.engine.plan import Plan
 from xem.engine.rows import Rows, counted, read
 from xem.engine.sources import RawTile
 from xem.engine.standardize import Standardization, standardization
-from xem.engine.starts.distances import covariance
-from xem.engine.starts.explore import explored
-from xem.engine.starts.seeding import EXPLORE, Start, from_start, metric_of, seeded
+from xem.engine.starts.metric import covariance
+from xem.engine.starts.start import start
 from xem.engine.step import begun, expectation, prepared, standardize
 from xem.engine.tiles import Observations, spans
 from xem.families.given import Given, Tile
@@ -142,19 +140,20 @@ def with_prior(plan: Plan, rows: Rows, observations: Observations[Tile]) -> Rows
 def started(plan: Plan, task: TileTask) -> Rows:
     """Return rows with their start, and its E-step in the fast form unless that is compiled."""
     observations = plan.observe(task, exact=False)
-    task = task._replace(rows=with_prior(plan, task.rows, observations))
-    rows = restarted_from(plan, task, observations)
+    rows = at_start(plan, with_prior(plan, task.rows, observations), observations)
     return rows if plan.call.compiles else with_e_step(plan, rows, observations, exact=False)
 
 
-def restarted_from(plan: Plan, task: TileTask, observations: Observations[Tile]) -> Rows:
-    """Return rows with the parameters that they start from."""
-    space, rows = plan.space, task.rows
-    fits = observations.is_one and observations.width <= plan.tiling.max_columns(exact=task.exact)
-    labelled = observations if fits else plan.observe(task, exact=task.exact)
-    params = space.to_working(_start(plan, rows, observations, labelled))
+def at_start(plan: Plan, rows: Rows, observations: Observations[Tile]) -> Rows:
+    """Return rows with the parameters that they start from: those given, and others found."""
+    space, context = plan.space, rows.context
+    given = rows_.take(plan.start, rows.ids % plan.n_problems)
+    given = standardize(plan.model, given, space.to_working(context))
+    draws, method = plan.draws_of(rows), plan.options.method
+    params = start(plan.model, method, given, observations, context, draws, space)
     zero = space.xp.astype(space.xp.zeros_like(rows.ids), space.xp.int32)
-    return rows._replace(state=State(params, None, None, zero, zero + RUNNING))
+    state = State(space.to_working(params), None, None, zero, zero + RUNNING)
+    return rows._replace(state=state)
 
 
 def _first_e_step(plan: Plan, task: TileTask) -> Rows:
@@ -177,36 +176,3 @@ def with_e_step(
         call=call,
     )
     return rows._replace(state=found._replace(n_iter=state.n_iter))
-
-
-def _start(
-    plan: Plan, rows: Rows, observations: Observations[Tile], labelled: Observations[Tile]
-) -> Any:
-    """Return standardised parameters: what was given, and a start for what was not.
-
-    ``labelled`` are the same observations, in tiles for the exact form of the step.
-    """
-    model, space = plan.model, plan.space
-    context = space.to_working(rows.context)
-    given = rows_.take(plan.start, rows.ids % plan.n_problems)
-    given = standardize(model, given, context)
-    if not plan.is_start_complete:
-        method, means = plan.options.method, model.centres(given)
-        metric = metric_of(model, method, observations, context)
-        placed = None
-        if means is not None:
-            placed = Start.at(model, means, metric)
-        elif isinstance(model.layout, tuple):
-            placed = Start.at_known(model, given, metric, context)
-        if placed is not None:
-            start = placed
-        elif method == EXPLORE:
-            draws = plan.draws_of(rows)
-            return explored(model, observations, rows.context, draws, metric, space)
-        else:
-            seeds = plan.draws_of(rows).seeds[:, 0, ...]
-            start = seeded(model, method, observations, seeds, metric)
-        found = from_start(model, start, labelled, rows.context, space)
-        given = fill_none(given, found)
-    given = model.nearest_allowed(given, given.weights)
-    return model.clamp(given, Given(context, 0))

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 from xem.backends.arrays import Space
-from xem.backends.tree import named_leaves
 from xem.backends.workspace import Workspaces
 from xem.engine import pieces
 from xem.engine.active import TileTask, Tiling
@@ -16,7 +15,8 @@ from xem.engine.compile import Plain, TorchBridge
 from xem.engine.rows import Rows, take
 from xem.engine.sources import RawTile, floating
 from xem.engine.starts.explore import n_together
-from xem.engine.starts.seeding import EXPLORE, Draws
+from xem.engine.starts.seeding import Draws
+from xem.engine.starts.start import EXPLORE
 from xem.engine.step import standardised
 from xem.engine.tiles import Budget, Observations
 from xem.engine.workers import Workers
@@ -83,11 +83,6 @@ class Plan:
     def n_problems(self) -> int:
         """How many problems there are."""
         return math.prod(self.problems.batch)
-
-    @cached_property
-    def is_start_complete(self) -> bool:
-        """Whether nothing is left to start."""
-        return all(leaf is not None for _, leaf in named_leaves(self.start))
 
     def draws_of(self, rows: Rows) -> Draws:
         """Return the uniforms of the starts of some rows: those of their restart."""

@@ -9,7 +9,7 @@ from typing import Any
 from xem.backends.arrays import Array, aligned
 from xem.backends.tree import tree_map
 from xem.engine.active import TileTask
-from xem.engine.begin import restarted_from, with_e_step, with_prior
+from xem.engine.begin import at_start, with_e_step, with_prior
 from xem.engine.compile import PLAIN, Plain
 from xem.engine.plan import Plan
 from xem.engine.rows import Rows
@@ -86,9 +86,8 @@ def _about_origin(plan: Plan, done: int, task: TileTask) -> Rows:
         return rows
     centred = plan.observe(task, exact=False)
     moved = with_prior(plan, rows._replace(context=about_origin(rows.context, moves)), centred)
-    task = task._replace(rows=moved)
     if done == 0:
-        return restarted_from(plan, task, plan.observe(task, exact=False))
+        return at_start(plan, moved, plan.observe(task._replace(rows=moved), exact=False))
     before = rows.state.params
     params = unstandardize(model, space.to_accumulator(before), rows.context)
     params = space.to_working(standardize(model, params, moved.context))
