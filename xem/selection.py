@@ -1,19 +1,44 @@
-"""How many components: the best of several fits of the same problems, problem by problem."""
+"""The best of several fits of the same problems, problem by problem."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import to_numpy
+from xem.backends.arrays import Array, Space, to_numpy
 from xem.backends.tree import tree_map
 from xem.engine.ranking import best
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
-from xem.result import Fit, concat, pick
+from xem.result import Fit, concat
+
+
+def best_of(fits: Fit) -> Fit:
+    """Return for each problem the best of its fits, along the first axis of the batch.
+
+    The best is that of the best status, then of the highest objective less `Fit.floor_gain`;
+    the first of equals.
+    """
+    value, epsilon = fits.objective - fits.floor_gain, Space.of(fits.objective).epsilon
+    return pick(fits, best(fits.status, value, epsilon))
+
+
+def pick(fits: Fit, which: Array) -> Fit:
+    """Return for each problem one of its fits along the first axis of the batch, by its number."""
+    (n_fits, *batch), space = fits.batch, Space.of(fits.objective)
+    xp, count = space.xp, math.prod(batch)
+    row = xp.astype(xp.reshape(which, (count,)), space.index_dtype) * count + space.arange(count)
+
+    def taken(leaf: Array, lead: int) -> Array:
+        before, after = leaf.shape[:lead], leaf.shape[lead + 1 + len(batch) :]
+        flat = xp.reshape(leaf, (*before, n_fits * count, *after))
+        return xp.reshape(xp.take(flat, row, axis=lead), (*before, *batch, *after))
+
+    return fits._each(taken)
 
 
 class Selected(NamedTuple):

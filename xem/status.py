@@ -113,7 +113,7 @@ _TOO_FEW_FOR_ONE = (
 )
 
 
-def decide(conditions: Mapping[int, Array], otherwise: Array) -> Array:
+def codes(conditions: Mapping[int, Array], otherwise: Array) -> Array:
     """Return the code of each problem: the first of `RULES` whose condition holds, or another.
 
     Parameters
@@ -122,18 +122,18 @@ def decide(conditions: Mapping[int, Array], otherwise: Array) -> Array:
     otherwise : integer array (...)
         The codes where no condition holds.
     """
-    xp, codes = array_namespace(otherwise), otherwise
+    xp, found = array_namespace(otherwise), otherwise
     for code in reversed(RULES):
         if code in conditions:
-            codes = xp.where(conditions[code], operand(int(code), codes), codes)
-    return codes
+            found = xp.where(conditions[code], operand(int(code), found), found)
+    return found
 
 
-def ranks(codes: Array) -> Array:
+def ranks(status: Array) -> Array:
     """Return the `Status.rank` of each of some codes."""
-    xp = array_namespace(codes)
-    found = xp.zeros_like(codes)
+    xp = array_namespace(status)
+    found = xp.zeros_like(status)
     for code in Status:
         if code.rank:
-            found = xp.where(codes == int(code), code.rank, found)
+            found = xp.where(status == int(code), code.rank, found)
     return found

@@ -9,7 +9,7 @@ from xem.backends.arrays import Array, aligned, array_namespace
 from xem.backends.tree import tree_map
 from xem.families.given import Context, Given
 from xem.models.mixture import Mixture
-from xem.status import NEEDS_EXACT, RUNNING, Status, decide
+from xem.status import NEEDS_EXACT, RUNNING, Status, codes
 
 
 class State(NamedTuple):
@@ -59,7 +59,7 @@ def check_convergence(
     if context.least_rise is not None:
         rise = rise if model.monotone else xp.abs(rise)
         conditions[Status.CONVERGED] = moves & (rise < context.least_rise)
-    status = decide(conditions, old.status)
+    status = codes(conditions, old.status)
     if all_move:
         return new._replace(status=status)
     kept = tree_map(lambda after, before: xp.where(aligned(moves, after), after, before), new, old)
@@ -80,7 +80,7 @@ def final_status(model: Mixture, state: State, context: Context, last: Status) -
         finite = array_namespace(state.objective).isfinite(state.objective)
         conditions[Status.ON_FLOOR] = finite & model.at_bound(state.params, Given(context, 0))
         conditions[Status.DEGENERATE] = state.status == int(Status.DEGENERATE)
-    return state._replace(status=decide(conditions, state.status))
+    return state._replace(status=codes(conditions, state.status))
 
 
 def gain_of_floor(model: Mixture, state: State, context: Context) -> Array:

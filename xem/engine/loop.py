@@ -13,13 +13,14 @@ import numpy as np
 from xem.backends.arrays import Array
 from xem.engine import rows as rows_
 from xem.engine.active import ActiveSet, partition, recorded, replaced
+from xem.engine.assemble import assemble
 from xem.engine.begin import begin
 from xem.engine.convergence import final_status
 from xem.engine.plan import Plan
 from xem.engine.rounds import iterate, resume
 from xem.engine.rows import Rows, counted
 from xem.engine.step import following, in_data_units
-from xem.result import Fit, assemble, moved
+from xem.result import Fit, moved
 from xem.status import NEEDS_EXACT, Status
 
 

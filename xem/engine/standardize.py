@@ -18,7 +18,7 @@ from xem.engine.tiles import add, weighed
 from xem.families.columns import Columns
 from xem.families.given import Context, Origin
 from xem.models.mixture import Mixture
-from xem.status import RUNNING, Status, decide
+from xem.status import RUNNING, Status, codes
 
 _REST = 11
 """So many bits float64 lacks to hold integers of 64 bits."""
@@ -59,7 +59,7 @@ def standardization(model: Mixture, tiles: Tiles, space: Space) -> Standardizati
     summary = summarize(model, floats(), space)
     weight = summary.weight if unit is None else summary.weight * unit
     running = space.full(summary.not_finite.shape, RUNNING, space.xp.int32)
-    status = decide(_conditions(model, summary, weight, space), running)
+    status = codes(_conditions(model, summary, weight, space), running)
     context = _context(model, summary, status == RUNNING, space)
     context = context._replace(total_weight=weight, origin=origin, weight_unit=unit)
     if model.has_carrier:

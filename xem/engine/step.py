@@ -17,7 +17,7 @@ from xem.engine.sources import RawTile, floating, per_event
 from xem.engine.tiles import Observations, weighed
 from xem.families.given import Context, Given, Origin, Tile
 from xem.models.mixture import Mixture
-from xem.status import NEEDS_EXACT, RUNNING, Status
+from xem.status import NEEDS_EXACT, RUNNING, Status, codes
 
 
 def standardised(model: Mixture, raw: RawTile, context: Context, space: Space) -> Tile:
@@ -183,13 +183,13 @@ def begun(
     sums, excess = call.rows_first(found)
     value = objective_of(model, params, coefficients, sums, excess, context, space)
     value = value if before is None else before + value
-    status = space.full(value.shape, RUNNING, xp.int32)
+    running = space.full(value.shape, RUNNING, xp.int32)
+    state = State(params, sums, value, xp.zeros_like(running), running)
+    conditions: dict[int, Array] = {Status.DEGENERATE: ~sound(model, state, context)}
     inexact = model.loses_precision(params, coefficients.rounded, Given(context, 0), space)
     if inexact is not None:
-        status = xp.where(inexact, NEEDS_EXACT, status)
-    state = State(params, sums, value, xp.zeros_like(status), status)
-    lost = ~sound(model, state, context) & (status == RUNNING)
-    return state._replace(status=xp.where(lost, int(Status.DEGENERATE), status))
+        conditions[NEEDS_EXACT] = inexact
+    return state._replace(status=codes(conditions, running))
 
 
 def objective_of(

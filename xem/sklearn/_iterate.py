@@ -17,7 +17,8 @@ from xem.backends.tree import tree_map
 from xem.em import fit_ahead
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
-from xem.result import Fit, best_of
+from xem.result import Fit
+from xem.selection import best_of
 from xem.status import Status, ranks
 
 
