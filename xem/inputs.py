@@ -568,12 +568,6 @@ def prior(
         return arrays(kind, own, path, event)
 
     def of_mixture(model: Mixture, own: MixturePrior, path: str) -> MixturePrior:
-        def of(family: Family, j: int, part: Any) -> Any:
-            block = f"{path}components.{j}." if model.is_in_blocks else path
-            if isinstance(family, Mixture) and not model.is_in_blocks:
-                block = f"{path}components."
-            return of_family(family, part, model.within(model.tied, j), block, event)
-
         _check_kind_of_prior(isinstance(own, MixturePrior), path, own, "a MixturePrior")
         concentration, components = own
         if model.is_in_blocks:
@@ -583,7 +577,13 @@ def prior(
         if concentration is not None:
             kind = Categorical(model.n_components).conjugate(frozenset())
             (concentration,) = arrays(kind, DirichletPrior(concentration), path, event)
-        return MixturePrior(concentration, model.each(of, components))
+        priors = []
+        for j, family in enumerate(model.members):
+            part = components[j] if model.is_in_blocks else components
+            is_named = model.is_in_blocks or isinstance(family, Mixture)
+            block = path + model.path(j) if is_named else path
+            priors.append(of_family(family, part, within(model.tied, model.path(j)), block, event))
+        return MixturePrior(concentration, model.of_blocks(priors))
 
     return of_mixture(model, _prior_of(model, given), "prior ")
 

@@ -73,9 +73,9 @@ def uses(source: str) -> Iterator[Use]:
         name = name_of(node.func if called else node) if isinstance(node, ast.expr) else None
         if name is not None:
             yield Use(node.lineno, name, node if called else None)
-        if called and isinstance(node.func, ast.Attribute) and node.func.attr == BY_NAME:
-            if isinstance(node.args[0], ast.Constant):
-                yield Use(node.lineno, node.args[0].value, None, len(node.args) - 1)
+        by_name = called and isinstance(node.func, ast.Attribute) and node.func.attr == BY_NAME
+        if by_name and isinstance(node.args[0], ast.Constant):
+            yield Use(node.lineno, node.args[0].value, None, len(node.args) - 1)
 
 
 def member(xp: ModuleType, name: str) -> Any:

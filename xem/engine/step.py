@@ -125,8 +125,10 @@ def expectation(
     """
 
     def of(tile: Tile) -> Any:
-        with observations.workspaces.one_for(tile.x) as work:
-            return weighed(space.to_accumulator(model.e_step(coefficients, tile, work)), context)
+        work = observations.workspaces.take(tile.x)
+        found = weighed(space.to_accumulator(model.e_step(coefficients, tile, work)), context)
+        observations.workspaces.give_back(work)
+        return found
 
     def of_raw(raw: RawTile) -> Any:
         return call(_swept, (model, space), (coefficients, context), (raw,))
