@@ -21,7 +21,9 @@ from xem.backends.linalg import (
     with_eigenvalues,
 )
 from xem.families.axes import iterated, with_common_axes
-from xem.families.matrices import Dense, Diagonal, Matrix
+from xem.families.dense import Dense
+from xem.families.diagonal import Diagonal
+from xem.families.matrix import Matrix
 
 NEWTON = 12
 """So many steps, at the most, lead to the volumes of components of one shape."""
@@ -63,6 +65,10 @@ class Covariance:
     """Whether the columns of the data must keep one common scale."""
     one_for_all: bool
     """Whether all components have the same covariance."""
+    is_one_ellipsoid: bool
+    """Whether that is a whole matrix."""
+    floor_needs_eigh: bool
+    """Whether a floor of the variances in all directions takes an eigendecomposition."""
     conjugate: bool
     """Whether the M-step has a closed form with a prior too."""
     coupled: bool
@@ -74,6 +80,8 @@ class Covariance:
         self.matrix = Diagonal if orientation == "I" else Dense
         self.isotropic = shape == "I" or orientation not in ("I", shape)
         self.one_for_all = "V" not in letters
+        self.is_one_ellipsoid = letters == "EEE"
+        self.floor_needs_eigh = self.matrix is Dense
         self.conjugate = shape == "I" or (volume == shape and orientation in ("I", shape))
         self.coupled = not self.conjugate and letters != "EEV"
 

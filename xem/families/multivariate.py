@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,17 +12,17 @@ from xem.backends.arrays import (
     Space,
     array_namespace,
     compute,
-    floats_of,
-    operand,
-    plain,
 )
 from xem.backends.linalg import cross_sums
-from xem.families.base import checked_floor, gain_of
-from xem.families.covariances import COVARIANCES, Covariance, Moments
+from xem.families.covariances import COVARIANCES, Moments
+from xem.families.dense import Dense
 from xem.families.exponential_family import ExponentialFamily
-from xem.families.fields import Field
 from xem.families.given import Given, loses_digits
-from xem.families.matrices import Dense, Matrix
+from xem.families.location_covariance import (
+    COVARIANCE_FLOOR,
+    LocationCovariance,
+)
+from xem.families.matrix import Matrix
 from xem.families.normal_inverse_wishart import ConjugateOfNormals, NormalInverseWishart
 from xem.families.prior import PseudoObservations
 from xem.families.whitened import CommonSums, Whitened, WhitenedSums
@@ -46,7 +45,7 @@ _FAR = 3.0
 
 
 @dataclass(frozen=True)
-class MultivariateNormal(ExponentialFamily):
+class MultivariateNormal(LocationCovariance, ExponentialFamily):
     """Multivariate Normal components.
 
     Parameters
@@ -57,7 +56,7 @@ class MultivariateNormal(ExponentialFamily):
         ``"VEI"``, ``"EVI"``, ``"VVI"``, ``"EEE"``, ``"VEE"``, ``"EVE"``, ``"VVE"``, ``"EEV"``,
         ``"VEV"``, ``"EVV"``, ``"VVV"`` (Celeux and Govaert 1995, *Pattern Recognition* 28, 781).
     covariance_floor : float
-        The smallest component variance in any direction, relative to the problem's own:
+        The smallest component variance in any direction, relative to that of the data:
         eigenvalues are held up in the units of the columns' standard deviations, of their
         common one for EII, VII, EVE, VVE, EEV, VEV. It bounds the likelihood; 0 switches it off.
 
@@ -65,92 +64,17 @@ class MultivariateNormal(ExponentialFamily):
     -----
     The statistics are products of an observation's numbers, along the axes their squares. Where
     all components have one covariance, they are taken in the coordinates that it makes round, in
-    which one square is enough. The exact form is that of the components' own `Whitened`
-    coordinates.
+    which one square is enough. The exact form takes the `Whitened` coordinates of
+    each component.
     """
 
     covariance: str = "full"
-    covariance_floor: float = 1e-6
+    covariance_floor: float = COVARIANCE_FLOOR
 
-    event_rank: ClassVar[int] = 1
-    floor_option: ClassVar[str] = "covariance_floor"
     has_zero_probabilities: ClassVar[bool] = False
-    Params: ClassVar[Any] = MultivariateNormalParams
-    needs_distinct: ClassVar[bool] = True
     in_accumulator: ClassVar[bool] = False
+    Params: ClassVar[Any] = MultivariateNormalParams
     Prior: ClassVar[Any] = NormalInverseWishart
-
-    def __post_init__(self) -> None:
-        name = plain(self.covariance)
-        if not isinstance(name, str) or name not in COVARIANCES:
-            msg = f"covariance is {self.covariance!r}; expected one of {list(COVARIANCES)}"
-            raise ValueError(msg)
-        object.__setattr__(self, "covariance", str(name))
-        floor = checked_floor("covariance_floor", self.covariance_floor, "the variances")
-        object.__setattr__(self, "covariance_floor", floor)
-
-    @property
-    def fields(self) -> Mapping[str, Field]:  # type: ignore[override]
-        """Means, and covariances or, along the axes of the data, variances."""
-        return {"loc": Field("real", "x", (None,)), "covariance": self.matrix.field}
-
-    @property
-    def structure(self) -> Covariance:
-        """The covariance model."""
-        return COVARIANCES[self.covariance]
-
-    @property
-    def matrix(self) -> type[Matrix]:
-        """What the covariances of components are."""
-        return self.structure.matrix
-
-    @property
-    def shared(self) -> frozenset[str]:
-        """The parameters of which the family itself makes one for all components."""
-        return frozenset({"covariance"} if self.structure.one_for_all else ())
-
-    @property
-    def isotropic(self) -> bool:
-        """Whether the columns must keep one common scale."""
-        return self.structure.isotropic
-
-    def shapes(self, n_components: int, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each parameter of one problem, as callers give it."""
-        (d,) = event
-        return {"loc": (n_components, d), "covariance": self.structure.shape(n_components, d)}
-
-    def parameter_sizes(self, n_components: int, event: tuple[int, ...]) -> dict[str, int]:
-        """Return how many free numbers each parameter of all components holds."""
-        (d,) = event
-        return {"loc": n_components * d, "covariance": self.structure.size(n_components, d)}
-
-    def to_user(self, params: MultivariateNormalParams) -> MultivariateNormalParams:
-        """Return parameters as callers see them."""
-        return params._replace(covariance=self.structure.to_user(params.covariance))
-
-    def from_user(
-        self, params: MultivariateNormalParams, n_components: int, event: tuple[int, ...]
-    ) -> MultivariateNormalParams:
-        """Return callers' parameters as the steps see them."""
-        if params.covariance is None:
-            return params
-        covariance = self.structure.from_user(params.covariance, n_components, *event)
-        return params._replace(covariance=covariance)
-
-    def mean(self, params: MultivariateNormalParams) -> Array | None:
-        """Return the means ``(..., K, d)``."""
-        return params.loc
-
-    def broad(self, given: Given) -> MultivariateNormalParams:
-        """Return the distribution of the data's mean and variances, along the axes."""
-        covariance = self.matrix.of_variances(self._metric(given))
-        return MultivariateNormalParams(given.beside(given.context.mean), covariance.values)
-
-    def widest(self, params: MultivariateNormalParams) -> Array:
-        """Return the largest standard deviation of each column, ``(..., d)``."""
-        variances = self.matrix(params.covariance).variances
-        xp = array_namespace(variances)
-        return xp.sqrt(xp.max(variances, axis=-2))
 
     def varentropy(self, event: tuple[int, ...]) -> float:
         """Return half the dimension, the variance of half a chi-squared number."""
@@ -165,7 +89,7 @@ class MultivariateNormal(ExponentialFamily):
     @property
     def _in_common(self) -> bool:
         """Whether statistics are taken in coordinates that make all components round."""
-        return self.structure.one_for_all and self.matrix is Dense and not self._is_exact
+        return self.structure.is_one_ellipsoid and not self._is_exact
 
     def _n_kept(self, n_components: int, d: int) -> int:
         """Return how many numbers of an observation a pass keeps, with those of coordinates."""
@@ -257,7 +181,7 @@ class MultivariateNormal(ExponentialFamily):
     @property
     def leaves_floor(self) -> bool:
         """Whether the floor takes an eigendecomposition, which products leave to the exact form."""
-        return self.floored and self.matrix is Dense and not self._is_exact
+        return self.floored and self.structure.floor_needs_eigh and not self._is_exact
 
     def loses_precision(
         self, params: MultivariateNormalParams, coefficients: Any, given: Given, space: Space
@@ -338,13 +262,6 @@ class MultivariateNormal(ExponentialFamily):
         about = prior.sums.about(params.loc, prior.count)
         return prior.sums.count * self.matrix(params.covariance).expected_log(about)
 
-    def nearest_allowed(
-        self, params: MultivariateNormalParams, weights: Array
-    ) -> MultivariateNormalParams:
-        """Return the covariances that the structure makes of any."""
-        nearest = self.structure.estimate(self.matrix(params.covariance), weights)
-        return params._replace(covariance=nearest.values)
-
     def conjugate(self, tied: frozenset[str]) -> ConjugateOfNormals:
         """Return the conjugate prior at work."""
         if not self.structure.conjugate:
@@ -355,62 +272,6 @@ class MultivariateNormal(ExponentialFamily):
             )
             raise ValueError(msg)
         return ConjugateOfNormals(self.structure, is_scalar=False)
-
-    # the floor
-
-    def _metric(self, given: Given) -> Array:
-        """Return the variances that the floor is relative to, beside the components."""
-        xp, metric = array_namespace(given.context.metric), given.context.metric
-        if self.isotropic:
-            metric = xp.broadcast_to(xp.mean(metric, axis=-1, keepdims=True), metric.shape)
-        return given.beside(metric)
-
-    def lifted_covariance(self, covariance: Matrix, given: Given) -> Matrix:
-        """Return covariances held up by the floor."""
-        if not self.floored:
-            return covariance
-        return covariance.clamped(self._metric(given), self.covariance_floor)
-
-    def clamp(self, params: MultivariateNormalParams, given: Given) -> MultivariateNormalParams:
-        """Return the parameters with the covariances held up by the floor."""
-        lifted = self.lifted_covariance(self.matrix(params.covariance), given)
-        return params._replace(covariance=lifted.values)
-
-    def at_bound(self, params: MultivariateNormalParams, given: Given) -> Array:
-        """Return which components lie on the floor or, without one, below what is resolved."""
-        xp, covariance = array_namespace(params.loc), self.matrix(params.covariance)
-        epsilon = floats_of(params.covariance).eps
-        if self.floored:
-            least = self.covariance_floor * (1 + 1e-3) * self._metric(given)
-        else:
-            rounding = epsilon * xp.abs(params.loc)
-            least = xp.maximum(given.beside(given.context.resolution), rounding) ** 2
-        return covariance.has_below(least + 8 * epsilon * covariance.variances)
-
-    def floor_gain(self, params: MultivariateNormalParams, given: Given) -> Array:
-        """Return what the floor adds to the log density of a component's observations.
-
-        With the eigenvalues λ of a covariance in the metric of the floor φ, the floor holds
-        Σ φ/λ directions, but for what the wide ones add.
-        """
-        xp, held = array_namespace(params.loc), self.at_bound(params, given)
-        precision = self.matrix(params.covariance).factor().inverse().gram()
-        in_metric = xp.sum(precision.variances * self._metric(given), axis=-1)
-        most = operand(float(params.loc.shape[-1]), in_metric)
-        directions = xp.minimum(self.covariance_floor * in_metric, most)
-        return xp.where(held, directions * gain_of(self.covariance_floor), 0.0)
-
-    def collapsed(self, params: MultivariateNormalParams, given: Given) -> Array:
-        """Return which components lie on the bound in a direction in which the data have spread.
-
-        Without a floor nothing else holds a component up.
-        """
-        if not self.floored:
-            return self.at_bound(params, given)
-        xp, variance = array_namespace(params.loc), given.beside(given.context.variance)
-        missing = xp.where(variance > 0, 0.0, self._metric(given))
-        covariance = self.matrix(params.covariance).plus_diagonal(missing)
-        return self.at_bound(params._replace(covariance=covariance.values), given)
 
     def sample(
         self,

@@ -13,10 +13,10 @@ from xem.backends.linalg import total, vecdot
 from xem.backends.log_space import root
 from xem.families.base import DIFFERENCE, pooled
 from xem.families.covariances import COVARIANCES, Moments
+from xem.families.diagonal import Diagonal
 from xem.families.fields import Field
 from xem.families.given import Given
 from xem.families.location_scale import VARIANCE_FLOOR, LocationScale
-from xem.families.matrices import Diagonal
 from xem.families.normal_inverse_wishart import ConjugateOfNormals, NormalInverseWishart
 from xem.families.prior import PseudoObservations
 

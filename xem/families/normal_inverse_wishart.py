@@ -24,7 +24,7 @@ from xem.backends.special import log_gamma
 from xem.backends.tree import fill_none
 from xem.families.covariances import Covariance, Moments
 from xem.families.given import Context
-from xem.families.matrices import Matrix
+from xem.families.matrix import Matrix
 from xem.families.prior import Conjugate, PseudoObservations
 
 _SHRINKAGE = 0.01
@@ -89,7 +89,7 @@ class ConjugateOfNormals(Conjugate):
 
     def shapes(self, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """Return the shape of each parameter of the prior of one problem."""
-        scale = () if self.structure.isotropic else self._matrix.field.of(event)
+        scale = () if self._is_one_number else self._matrix.field.of(event)
         return {"loc": event, "shrinkage": (), "df": (), "scale": scale}
 
     def check(self, path: str, given: Any, host: Any, event: tuple[int, ...]) -> None:
@@ -125,8 +125,8 @@ class ConjugateOfNormals(Conjugate):
             loc = loc if context.origin is None else loc - context.origin.value
             loc = (self._columns(loc) - self._columns(context.centre)) / unit
         if scale is not None:
-            wide = self.structure.isotropic or self.is_scalar
-            scale = self._matrix(scale[..., None] if wide else scale).in_units(unit).values
+            scale = scale[..., None] if self._is_one_number else scale
+            scale = self._matrix(scale).in_units(unit).values
         spread = scale
         if scale is None:
             spread = self._spread(context, unit, covariance)
@@ -172,6 +172,11 @@ class ConjugateOfNormals(Conjugate):
     @property
     def _matrix(self) -> type[Matrix]:
         return self.structure.matrix
+
+    @property
+    def _is_one_number(self) -> bool:
+        """Whether callers give one number as the scale."""
+        return self.is_scalar or self.structure.isotropic
 
     def _columns(self, x: Array) -> Array:
         return x[..., None] if self.is_scalar else x

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from xem.backends.arrays import Array, array_namespace
 from xem.families.given import Given
-from xem.families.matrices import Matrix
+from xem.families.matrix import Matrix
 from xem.families.multivariate import MultivariateNormal, MultivariateNormalParams
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from xem.backends.arrays import Array, array_namespace, compute, overwrite
 from xem.backends.linalg import total
 from xem.families.base import DIFFERENCE
-from xem.families.matrices import Matrix
+from xem.families.matrix import Matrix
 
 
 class Whitened(NamedTuple):
