@@ -123,13 +123,13 @@ class ExponentialFamily(Family):
         if self.has_zero_probabilities and not self._is_exact:
             lowest = math.log(floats_of(eta).smallest_normal)
             eta = xp.where(eta == -math.inf, lowest, eta)
-        own = xp.concat([eta, (offset - normalizer)[..., None]], axis=-1)
-        return Natural(own, self.coordinate(params))
+        beta = xp.concat([eta, (offset - normalizer)[..., None]], axis=-1)
+        return Natural(beta, self.coordinate(params))
 
     def unrolled(self, coefficients: Natural, k: int) -> Terms:
         """Return the coefficients of one component."""
-        own, coordinate = coefficients
-        return Terms(own[..., k : k + 1, :], coordinate)
+        beta, coordinate = coefficients
+        return Terms(beta[..., k : k + 1, :], coordinate)
 
     def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
         """Return the log densities less the carrier, and T: ``(*lead, p, n)``, or its rows."""
@@ -199,11 +199,11 @@ class ExponentialFamily(Family):
         """
         if self._is_exact:
             return None
-        xp, own = space.xp, space.xp.abs(coefficients.coefficients)
+        xp, slopes = space.xp, space.xp.abs(coefficients.coefficients)
         sizes = self.largest(params, coefficients, given)
         n = sizes.shape[-1]
-        terms = xp.sum(own[..., :n] * sizes, axis=-1)
-        terms = terms if n == own.shape[-1] else terms + own[..., -1]
+        terms = xp.sum(slopes[..., :n] * sizes, axis=-1)
+        terms = terms if n == slopes.shape[-1] else terms + slopes[..., -1]
         limit = self.most_lost[floats_of(space).bits]
         return ~(terms <= limit / space.epsilon)
 

@@ -123,7 +123,7 @@ def loses_digits(reach: Array, loc: Array, given: Given, space: Space, rank: int
     Parameters
     ----------
     reach : array (*lead)
-        How far from the centre the components are, in their own standard deviations.
+        How far from the centre the components are, in their standard deviations.
     loc : array (*lead, *event)
         Their means.
     given : Given

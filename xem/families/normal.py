@@ -57,7 +57,7 @@ class Normal(LocationScale):
     Parameters
     ----------
     variance_floor : float
-        The smallest component variance, relative to the problem's own variance. It bounds the
+        The smallest component variance, relative to that of the data. It bounds the
         likelihood, which is infinite when a component collapses onto one value (Day 1969,
         *Biometrika* 56, 463). 0 switches it off.
 

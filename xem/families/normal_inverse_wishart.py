@@ -1,6 +1,6 @@
 """Conjugate priors of Normal components, in any dimension.
 
-A component's mean is Normal around ``loc`` with the component's own covariance divided by
+A component's mean is Normal around ``loc`` with its covariance divided by
 ``shrinkage``; its covariance is inverse Wishart with ``df`` degrees of freedom and the matrix
 ``scale``. Along the axes, each variance is scaled inverse chi-squared, which is the same in
 one dimension; the one variance of a ball stands for all of its columns (Fraley and Raftery
