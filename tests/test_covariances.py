@@ -32,11 +32,9 @@ def estimate(
 ) -> np.ndarray:
     """Return the covariances that a model makes of whole scatters, as whole matrices."""
     model = COVARIANCES[kind]
-    if not model.is_diagonal:
-        return np.asarray(model.estimate(scatter, counts, old))
-    own = (None if a is None else np.diagonal(a, axis1=-2, axis2=-1) for a in (scatter, old))
-    first, last = own
-    return np.asarray(model.to_user(model.estimate(first, counts, last)))
+    whole = scatter / counts[..., None, None], old
+    given, before = (None if a is None else model.matrix.of_dense(a) for a in whole)
+    return np.asarray(model.estimate(given, counts, before).dense())
 
 
 @of_every_model

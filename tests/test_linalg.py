@@ -138,10 +138,10 @@ def test_products(lane, d):
     x = np.random.default_rng(1).normal(size=(3, d, 7))
     found = quietly(lane, linalg.products, x)
     assert found.shape == (3, linalg.n_products(d), 7)
-    rows, columns = np.triu_indices(d)
+    rows, columns = np.triu_indices(d + 1)
     x = quietly(lane, lambda a: a, x)
-    expected = [x[:, rows] * x[:, columns], x, np.ones_like(x[:, :1])]
-    assert_array_equal(found, np.concatenate(expected, axis=1))
+    z = np.concatenate([x, np.ones_like(x[:, :1])], axis=1)
+    assert_array_equal(found, z[:, rows] * z[:, columns])
     assert_array_equal(
         quietly(lane, linalg.axis_products, x),
         np.concatenate([x * x, x, np.ones_like(x[:, :1])], axis=1),

@@ -346,24 +346,21 @@ def first_of(mask: Array) -> Array:
 
 
 def products(x: Array, work: Workspace = NEW_ARRAYS) -> Array:
-    """Return the upper triangle of ``x xᵀ`` row by row, then x, then 1: ``(..., p, n)``.
-
-    ``p = d (d + 1) / 2 + d + 1`` for x ``(..., d, n)``.
-    """
+    """Return the upper triangle of z zᵀ row by row, z = (x, 1), of vectors x ``(..., d, n)``."""
     d, n = x.shape[-2], x.shape[-1]
     if not isinstance(x, np.ndarray):
-        xp = array_namespace(x)
-        rows, columns = (_sent((name, d), i, x) for name, i in _triangle(d))
-        upper = gathered(x, rows, x.ndim - 2)
-        upper = work.compute("multiply", upper, gathered(x, columns, x.ndim - 2), out=upper)
-        return xp.concat([upper, x, xp.ones_like(x[..., :1, :])], axis=-2)
+        xp, axis = array_namespace(x), x.ndim - 2
+        z = xp.concat([x, _one_for_each(x)], axis=-2)
+        rows, columns = (_sent((name, d), i, x) for name, i in _triangle(d + 1))
+        upper = gathered(z, rows, axis)
+        return work.compute("multiply", upper, gathered(z, columns, axis), out=upper)
     out = work.empty((*x.shape[:-2], n_products(d), n), x)
     start = 0
     for i in range(d):
         stop = start + d - i
         np.multiply(x[..., i:, :], x[..., i : i + 1, :], out=out[..., start:stop, :])
-        start = stop
-    out[..., start : start + d, :] = x
+        out[..., stop, :] = x[..., i, :]
+        start = stop + 1
     out[..., -1, :] = 1
     return out
 
@@ -372,9 +369,7 @@ def axis_products(x: Array, work: Workspace = NEW_ARRAYS) -> Array:
     """Return the squares of x, then x, then 1: ``(..., 2 d + 1, n)`` for x ``(..., d, n)``."""
     d, n = x.shape[-2], x.shape[-1]
     if not isinstance(x, np.ndarray):
-        return array_namespace(x).concat(
-            [x * x, x, array_namespace(x).ones_like(x[..., :1, :])], axis=-2
-        )
+        return array_namespace(x).concat([x * x, x, _one_for_each(x)], axis=-2)
     out = work.empty((*x.shape[:-2], 2 * d + 1, n), x)
     np.multiply(x, x, out=out[..., :d, :])
     out[..., d:-1, :] = x
@@ -382,9 +377,16 @@ def axis_products(x: Array, work: Workspace = NEW_ARRAYS) -> Array:
     return out
 
 
+def _one_for_each(x: Array) -> Array:
+    """Return a row of ones ``(..., 1, n)`` beside vectors ``(..., d, n)``, of one number."""
+    xp, shape = array_namespace(x), (*x.shape[:-2], 1, x.shape[-1])
+    one = constant("one", x, lambda: Space.of(x).full((), 1.0, x.dtype))
+    return xp.broadcast_to(one, shape)
+
+
 def n_products(d: int) -> int:
     """Return how many rows `products` gives for vectors of length d."""
-    return d * (d + 1) // 2 + d + 1
+    return (d + 1) * (d + 2) // 2
 
 
 def packed(symmetric: Array) -> Array:
@@ -396,12 +398,17 @@ def packed(symmetric: Array) -> Array:
 
 
 def unpacked(upper: Array, d: int) -> Array:
-    """Return the symmetric matrices of some upper triangles, row by row."""
+    """Return the symmetric matrices of some upper triangles, row by row.
+
+    Where a triangle lacks its last entry, the matrix lacks its last row.
+    """
     xp, place = array_namespace(upper), np.empty((d, d), np.intp)
     rows, columns = np.triu_indices(d)
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    full = gathered(upper, _sent(("unpacked", d), place.reshape(-1), upper), upper.ndim - 1)
-    return xp.reshape(full, (*upper.shape[:-1], d, d))
+    height = d if upper.shape[-1] == len(rows) else d - 1
+    flat = place[:height].reshape(-1)
+    full = gathered(upper, _sent(("unpacked", d, height), flat, upper), upper.ndim - 1)
+    return xp.reshape(full, (*upper.shape[:-1], height, d))
 
 
 def _triangle(d: int) -> list[tuple[str, np.ndarray[Any, Any]]]:

@@ -9,7 +9,7 @@ from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import reduce
-from operator import add, and_
+from operator import and_
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -21,7 +21,7 @@ from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.columns import Columns
 from xem.families.fields import Field
 from xem.families.given import Given
-from xem.families.prior import Conjugate, PseudoObservations
+from xem.families.prior import Conjugate
 
 _HALF_AS_WIDE = 0.25
 """The variance of what is half as wide as the data, relative to theirs."""
@@ -422,7 +422,7 @@ class Family(ABC):
         count, sums = self.moments(params, count, sums, given)
         if given.prior is not None:
             alive = aligned(alive, count) | (given.prior.count > 0)
-            count, sums = self.joined(count, sums, given.prior)
+            count, sums = given.prior.joined(count, sums)
         moved = self.m_step(params, count, sums, given)
         if not self.leaves_floor:
             moved = self.clamp(moved, given)
@@ -661,10 +661,6 @@ class Family(ABC):
         In this form those of a prior are added to them.
         """
         return count, sums
-
-    def joined(self, count: Array, sums: Any, prior: PseudoObservations) -> tuple[Array, Any]:
-        """Return the counts and sums of observations and of pseudo-observations together."""
-        return count + prior.count, tree_map(add, sums, prior.sums)
 
     def log_prior(self, params: Any, prior: Any) -> Array:
         """Return the log prior density of each component, but constants.

@@ -8,22 +8,22 @@ Recognition* 28, 781; Scrucca et al. 2016, *R Journal* 8, 289, table 3.
 
 from __future__ import annotations
 
-from functools import partial
+import math
 from typing import NamedTuple
 
 from xem.backends.arrays import Array, aligned, array_namespace, detached, floats_of
 from xem.backends.linalg import (
     cholesky,
-    definite,
-    diagonal,
     from_diagonal,
-    identity_like,
     inverse_factor,
     matmul,
     transposed,
     with_eigenvalues,
 )
 from xem.families.axes import iterated, with_common_axes
+from xem.families.dense import Dense
+from xem.families.diagonal import Diagonal
+from xem.families.matrix import Matrix
 
 NEWTON = 12
 """So many steps, at the most, lead to the volumes of components of one shape."""
@@ -36,39 +36,39 @@ class Moments(NamedTuple):
     """
 
     mean: Array
-    scatter: Array
-    """About the mean: squares, or squares and products, summed."""
+    covariance: Matrix
+    """About the mean."""
     count: Array
-    """How many observations the scatter is divided by, ``(..., K)``."""
+    """How many observations the covariance is of, ``(..., K)``."""
 
-    def about(self, loc: Array, count: Array) -> Array:
-        """Return the scatter about ``loc`` of so many observations as have the mean."""
-        return self.scatter + outer(self.mean - loc, self.scatter) * aligned(count, self.scatter)
+    def about(self, loc: Array, count: Array) -> Matrix:
+        """Return the covariance about ``loc`` of so many observations as have the mean."""
+        return self.covariance.updated(self.mean - loc, count / self.count)
 
     def joined(self, count: Array, more: Array, other: Moments) -> tuple[Array, Moments]:
         """Return how many observations these, of ``count``, and ``more`` others are; and theirs."""
-        both, wide = count + more, aligned(count, self.mean)
+        both, total, wide = count + more, self.count + other.count, aligned(count, self.mean)
         mean = (wide * self.mean + aligned(more, other.mean) * other.mean) / aligned(both, wide)
-        between = outer(self.mean - other.mean, self.scatter)
-        weight = aligned(count / both * more, self.scatter)
-        scatter = self.scatter + other.scatter + between * weight
-        return both, Moments(mean, scatter, self.count + other.count)
+        within = self.covariance.scaled(self.count / total).values
+        within = within + other.covariance.scaled(other.count / total).values
+        between = self.mean - other.mean
+        covariance = type(self.covariance)(within).updated(between, count / both * more / total)
+        return both, Moments(mean, covariance, total)
 
 
 class Covariance:
-    """A covariance model.
+    """A covariance model, by the three letters of mclust."""
 
-    Inside the steps a covariance is ``(..., K, d, d)`` or, where the axes of all components
-    are those of the data, the variances ``(..., K, d)``; so is a scatter, the weighted sum of
-    squares and products about a component's mean.
-    """
-
-    is_diagonal: bool
-    """Whether the axes of all components are those of the data."""
+    matrix: type[Matrix]
+    """`Diagonal` where the axes of all components are those of the data, else `Dense`."""
     isotropic: bool
     """Whether the columns of the data must keep one common scale."""
     one_for_all: bool
     """Whether all components have the same covariance."""
+    is_one_ellipsoid: bool
+    """Whether that is a whole matrix."""
+    floor_needs_eigh: bool
+    """Whether a floor of the variances in all directions takes an eigendecomposition."""
     conjugate: bool
     """Whether the M-step has a closed form with a prior too."""
     coupled: bool
@@ -77,9 +77,11 @@ class Covariance:
     def __init__(self, letters: str) -> None:
         self._letters = letters
         volume, shape, orientation = tuple(letters)
-        self.is_diagonal = orientation == "I"
+        self.matrix = Diagonal if orientation == "I" else Dense
         self.isotropic = shape == "I" or orientation not in ("I", shape)
         self.one_for_all = "V" not in letters
+        self.is_one_ellipsoid = letters == "EEE"
+        self.floor_needs_eigh = self.matrix is Dense
         self.conjugate = shape == "I" or (volume == shape and orientation in ("I", shape))
         self.coupled = not self.conjugate and letters != "EEV"
 
@@ -88,36 +90,39 @@ class Covariance:
         sizes = zip(self._letters, (1, d - 1, d * (d - 1) // 2), strict=True)
         return sum({"E": 1, "V": n_components, "I": 0}[letter] * size for letter, size in sizes)
 
-    def estimate(self, scatter: Array, counts: Array, old: Array | None = None) -> Array:
-        """Return the covariances that maximise the likelihood of scatters of ``counts``.
+    def estimate(self, given: Matrix, counts: Array, old: Matrix | None = None) -> Matrix:
+        """Return the covariances that maximise the likelihood of observations with given ones.
 
-        Where the maximum is found by iteration it begins at the old covariances, or without these
-        at the scatters themselves.
+        ``counts`` are how many observations these are of. Where the maximum is found by
+        iteration it begins at the old covariances, or without these at the given ones.
         """
         volume, shape, orientation = tuple(self._letters)
-        old = scatter if old is None else old
+        old = given if old is None else old
         if shape + orientation == "EV":
 
             def common(values: Array) -> tuple[Array, Array]:
-                xp, share = array_namespace(values), 1 / _total(counts)[..., None]
-                return self._scaled(values, counts, old), xp.broadcast_to(share, values.shape)
+                xp, share = array_namespace(values), (counts / _total(counts))[..., None]
+                new = self._scaled(Diagonal(values), counts, old)
+                return new.values, xp.broadcast_to(share, values.shape)
 
-            return with_eigenvalues(scatter, common)
+            return Dense(with_eigenvalues(given.values, common))
         if shape + orientation == "VE":
-            power = 1 / scatter.shape[-1] if volume == "E" else 0.0
-            change = partial(self._scaled, counts=counts, old=old)
-            return with_common_axes(scatter, counts, old, power, change)
-        return self._scaled(_ball(scatter) if shape == "I" else scatter, counts, old)
 
-    def _scaled(self, scatter: Array, counts: Array, old: Array) -> Array:
-        """Return what volume and shape make of scatters whose axes are known."""
+            def along(values: Array) -> Array:
+                return self._scaled(Diagonal(values / counts[..., None]), counts, old).values
+
+            power = 1 / given.values.shape[-1] if volume == "E" else 0.0
+            scatter = given.scaled(counts).values
+            return Dense(with_common_axes(scatter, counts, old.values, power, along))
+        return self._scaled(_ball(given) if shape == "I" else given, counts, old)
+
+    def _scaled(self, given: Matrix, counts: Array, old: Matrix) -> Matrix:
+        """Return what volume and shape make of covariances whose axes are known."""
         if self._letters.startswith("VE"):
-            return _of_equal_shape(scatter, counts, old)
+            return _of_equal_shape(given, counts, old)
         if self._letters.startswith("EV"):
-            return _of_equal_volume(scatter, counts)
-        if self._letters.startswith("V"):
-            return scatter / aligned(counts, scatter)
-        return _equal(scatter, counts)
+            return _of_equal_volume(given, counts)
+        return given if self._letters.startswith("V") else _equal(given, counts)
 
     def shape(self, n_components: int, d: int) -> tuple[int, ...]:
         """Return the shape in which callers see the covariances of one problem."""
@@ -125,11 +130,11 @@ class Covariance:
 
     def to_user(self, covariance: Array) -> Array:
         """Return covariances as callers see them."""
-        return from_diagonal(covariance) if self.is_diagonal else covariance
+        return self.matrix(covariance).dense()
 
     def from_user(self, covariance: Array, n_components: int, d: int) -> Array:
         """Return covariances as the steps see them."""
-        return diagonal(covariance) if self.is_diagonal else covariance
+        return self.matrix.of_dense(covariance).values
 
 
 class Spherical(Covariance):
@@ -167,7 +172,7 @@ class Tied(Covariance):
         return array_namespace(covariance).broadcast_to(one, shape)
 
 
-class Diagonal(Covariance):
+class Axial(Covariance):
     """Ellipsoids along the axes, as scikit-learn has them: the variances alone."""
 
     def shape(self, n_components: int, d: int) -> tuple[int, ...]:
@@ -183,62 +188,50 @@ class Diagonal(Covariance):
         return covariance
 
 
-def outer(x: Array, like: Array) -> Array:
-    """Return x xᵀ for ``like`` ``(..., d, d)``, x² for ``like`` of the shape of x."""
-    return x * x if like.ndim == x.ndim else x[..., :, None] * x[..., None, :]
+def _equal(given: Matrix, counts: Array) -> Matrix:
+    """Return the mean covariance of all observations, repeated over the components."""
+    values = given.scaled(counts / _total(counts)).values
+    xp = array_namespace(values)
+    pooled = xp.sum(values, axis=counts.ndim - 1, keepdims=True)
+    return type(given)(xp.broadcast_to(pooled, values.shape))
 
 
-def _equal(scatter: Array, counts: Array) -> Array:
-    """Return the scatter of all components per observation, repeated over them."""
-    xp = array_namespace(scatter)
-    pooled = xp.sum(scatter, axis=counts.ndim - 1, keepdims=True)
-    return xp.broadcast_to(pooled / aligned(_total(counts), pooled), scatter.shape)
+def _of_equal_volume(given: Matrix, counts: Array) -> Matrix:
+    """Return covariances of the shapes of given ones and of one volume for all.
 
-
-def _of_equal_volume(scatter: Array, counts: Array) -> Array:
-    """Return covariances of the shapes of the scatters and of one volume for all.
-
-    A scatter without a volume has no shape, and its covariance is NaN.
+    One without a volume has no shape, and becomes NaN.
     """
-    xp, logs = array_namespace(scatter), _log_volume(scatter, counts)
+    logs = given.log_volume()
+    xp = array_namespace(logs)
     solid = xp.isfinite(logs)
     logs = xp.where(solid, logs, 0.0)
-    volumes = xp.where(solid, xp.exp(logs), 0.0)
+    volumes = xp.where(solid, counts * xp.exp(logs), 0.0)
     volume = xp.sum(volumes, axis=-1, keepdims=True) / _total(counts)
-    shaped = scatter * aligned(volume * xp.exp(-logs), scatter)
-    return xp.where(aligned(solid, scatter), shaped, float("nan"))
+    return given.scaled(volume * xp.exp(-logs)).where(solid, _NOT_A_NUMBER)
 
 
-def _of_equal_shape(scatter: Array, counts: Array, old: Array) -> Array:
-    """Return covariances of one shape for all: ``λ_k Σ_j W_j / λ_j / n``.
+def _of_equal_shape(given: Matrix, counts: Array, old: Matrix) -> Matrix:
+    """Return covariances of one shape for all: ``λ_k Σ_j W_j / λ_j / n``, ``W_j = n_j S_j``.
 
     The last step has the derivatives of the solution, at which the others have none.
     """
-    share = counts / _total(counts)
+    share, matrix = counts / _total(counts), type(given)
 
-    def advance(logs: Array, scatter: Array, share: Array) -> tuple[Array, Array]:
-        xp, step = array_namespace(logs), _volume_step(scatter, share, logs)
+    def advance(logs: Array, values: Array, share: Array) -> tuple[Array, Array]:
+        xp, step = array_namespace(logs), _volume_step(matrix(values), share, logs)
         return logs + step, xp.max(xp.abs(step), axis=-1)
 
-    start = -_log_volume(detached(old), counts)
-    logs = iterated(advance, NEWTON - 1, 1e-8, start, detached(scatter), detached(share))
+    start = -type(old)(detached(old.values)).log_volume()
+    logs = iterated(advance, NEWTON - 1, 1e-8, start, detached(given.values), detached(share))
     xp = array_namespace(logs)
     sound = xp.all(xp.isfinite(logs), axis=-1, keepdims=True)
-    logs, scatter = xp.where(sound, logs, 0.0), _sound(scatter, sound)
-    logs = logs + _volume_step(scatter, share, logs)
-    factor = aligned(xp.exp(logs), scatter)
-    new = _equal(scatter * factor, counts) / factor
-    return xp.where(aligned(sound, new), new, float("nan"))
+    logs, given = xp.where(sound, logs, 0.0), given.where(sound, given.identity())
+    logs = logs + _volume_step(given, share, logs)
+    new = _equal(given.scaled(xp.exp(logs)), counts).scaled(xp.exp(-logs))
+    return new.where(sound, _NOT_A_NUMBER)
 
 
-def _sound(scatter: Array, sound: Array) -> Array:
-    """Return scatters, and the identity or variances of 1 in place of those that are not sound."""
-    xp = array_namespace(scatter)
-    one = identity_like(scatter[..., 0]) if scatter.ndim > sound.ndim + 1 else 1.0
-    return xp.where(aligned(sound, scatter), scatter, one)
-
-
-def _volume_step(scatter: Array, share: Array, logs: Array) -> Array:
+def _volume_step(given: Matrix, share: Array, logs: Array) -> Array:
     """Return how the negative log volumes of components of one shape are to change.
 
     Given the volumes, the best shape is that of ``S = Σ_k W_k / λ_k``, and ``log |S|`` plus the
@@ -246,19 +239,13 @@ def _volume_step(scatter: Array, share: Array, logs: Array) -> Array:
     the range of the step times the second, so that Newton's step, shortened to the logarithm of
     1 + its range, never raises it (Sun and Tran-Dinh 2019, *Mathematical Programming* 178, 145).
     """
-    xp, axis = array_namespace(scatter), share.ndim - 1
-    parts = scatter * aligned(xp.exp(logs), scatter)
-    pooled = xp.sum(parts, axis=axis, keepdims=True)
-    if parts.ndim == share.ndim + 1:
-        parts = shares = parts / pooled
-    else:
-        inverse = inverse_factor(cholesky(pooled))
-        parts = matmul(matmul(inverse, parts), transposed(inverse))
-        shares = diagonal(parts)
-        parts = xp.reshape(parts, (*shares.shape[:-1], -1))
-    mean, d = xp.mean(shares, axis=-1), shares.shape[-1]
+    xp, axis = array_namespace(logs), share.ndim - 1
+    parts = given.scaled(share * xp.exp(logs))
+    pooled = type(given)(xp.sum(parts.values, axis=axis, keepdims=True))
+    parts = pooled.factor().inverse().congruent(parts)
+    mean, d, flat = xp.mean(parts.variances, axis=-1), parts.variances.shape[-1], parts.flat()
     ridge = 4 * floats_of(mean).eps
-    curvature = from_diagonal(mean + ridge) - matmul(parts, transposed(parts)) / d + 1
+    curvature = from_diagonal(mean + ridge) - matmul(flat, transposed(flat)) / d + 1
     inverse = inverse_factor(cholesky(curvature))
     step = matmul(transposed(inverse), matmul(inverse, (share - mean)[..., None]))[..., 0]
     spread = detached(xp.max(step, axis=-1, keepdims=True) - xp.min(step, axis=-1, keepdims=True))
@@ -269,20 +256,15 @@ def _total(counts: Array) -> Array:
     return array_namespace(counts).sum(counts, axis=-1, keepdims=True)
 
 
-def _ball(variances: Array) -> Array:
+def _ball(given: Matrix) -> Matrix:
     """Return the mean variance of each component, repeated over the columns."""
-    xp = array_namespace(variances)
-    return xp.broadcast_to(xp.mean(variances, axis=-1, keepdims=True), variances.shape)
+    xp, variances = array_namespace(given.variances), given.variances
+    mean = xp.mean(variances, axis=-1, keepdims=True)
+    return type(given)(xp.broadcast_to(mean, variances.shape))
 
 
-def _log_volume(matrices: Array, counts: Array) -> Array:
-    """Return the mean log eigenvalue of matrices, or of variances, ``(..., K)``; NaN of none."""
-    xp, is_diagonal = array_namespace(matrices), matrices.ndim == counts.ndim + 1
-    solid = xp.all(matrices > 0, axis=-1) if is_diagonal else definite(detached(matrices))
-    safe = _sound(matrices, solid)
-    values = xp.log(safe) if is_diagonal else 2 * xp.log(diagonal(cholesky(safe)))
-    return xp.where(solid, xp.mean(values, axis=-1), float("nan"))
-
+_NOT_A_NUMBER = Diagonal(math.nan)
+"""What takes the place of a covariance that there is none of."""
 
 MCLUST = (
     *("EII", "VII", "EEI", "VEI", "EVI", "VVI"),
@@ -293,7 +275,7 @@ MCLUST = (
 COVARIANCES: dict[str, Covariance] = {
     "full": Covariance("VVV"),
     "tied": Tied("EEE"),
-    "diag": Diagonal("VVI"),
+    "diag": Axial("VVI"),
     "spherical": Spherical("VII"),
     **{letters: Covariance(letters) for letters in MCLUST},
 }

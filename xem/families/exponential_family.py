@@ -9,8 +9,9 @@ from functools import reduce
 from operator import add
 from typing import Any, ClassVar, NamedTuple
 
-from xem.backends.arrays import Array, Space, array_namespace, floats_of
+from xem.backends.arrays import Array, Space, array_namespace, floats_of, operand
 from xem.backends.linalg import cross_sums, matmul, total
+from xem.backends.tree import leaves
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family
 from xem.families.fields import Field
@@ -123,13 +124,13 @@ class ExponentialFamily(Family):
         if self.has_zero_probabilities and not self._is_exact:
             lowest = math.log(floats_of(eta).smallest_normal)
             eta = xp.where(eta == -math.inf, lowest, eta)
-        own = xp.concat([eta, (offset - normalizer)[..., None]], axis=-1)
-        return Natural(own, self.coordinate(params))
+        beta = xp.concat([eta, (offset - normalizer)[..., None]], axis=-1)
+        return Natural(beta, self.coordinate(params))
 
     def unrolled(self, coefficients: Natural, k: int) -> Terms:
         """Return the coefficients of one component."""
-        own, coordinate = coefficients
-        return Terms(own[..., k : k + 1, :], coordinate)
+        beta, coordinate = coefficients
+        return Terms(beta[..., k : k + 1, :], coordinate)
 
     def statistics_in(self, work: Workspace, x: Array) -> Array:
         """Return the `statistics`, in memory of a pass where the family fills an array."""
@@ -207,24 +208,27 @@ class ExponentialFamily(Family):
         """
         if self._is_exact:
             return None
-        xp, own = space.xp, space.xp.abs(coefficients.coefficients)
+        xp, slopes = space.xp, space.xp.abs(coefficients.coefficients)
         sizes = self.largest(params, coefficients, given)
         n = sizes.shape[-1]
-        terms = xp.sum(own[..., :n] * sizes, axis=-1)
-        terms = terms if n == own.shape[-1] else terms + own[..., -1]
+        terms = xp.sum(slopes[..., :n] * sizes, axis=-1)
+        terms = terms if n == slopes.shape[-1] else terms + slopes[..., -1]
         limit = self.most_lost[floats_of(space).bits]
-        return ~(terms * space.epsilon <= limit)
+        return ~(terms <= limit / space.epsilon)
 
-    def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Array) -> Array:
+    def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Any) -> Array:
         """Return what the rounding of the coefficients takes from the log likelihood.
 
-        Sums can be of the first statistics alone: the coefficients of the others are exact then.
-        Where a component has no weight, what is lost of it counts for nothing.
+        The first of the sums can be of the first statistics alone: the coefficients of the others
+        are exact then. Where a component has no weight, what is lost of it counts for nothing.
         """
         xp, lost = array_namespace(counts), full.coefficients - coefficients.coefficients
-        n = min(sums.shape[-1], lost.shape[-1] - 1)
-        each = xp.sum(lost[..., :n] * sums[..., :n], axis=-1) + lost[..., -1] * counts
-        return xp.sum(xp.where(counts == 0, 0.0, each), axis=-1)
+        first, p = leaves(sums)[0], lost.shape[-1] - 1
+        n, counts = min(first.shape[-1], p), counts[..., None]
+        if n < p:
+            lost = xp.concat([lost[..., :n], lost[..., p:]], axis=-1)
+        terms = lost * xp.concat([first[..., :n], counts], axis=-1)
+        return xp.sum(xp.where(counts == 0, operand(0.0, terms), terms), axis=(-2, -1))
 
     def numbers_per_observation(
         self, n_components: int, event: tuple[int, ...], *, on_host: bool

@@ -123,7 +123,7 @@ def loses_digits(reach: Array, loc: Array, given: Given, space: Space, rank: int
     Parameters
     ----------
     reach : array (*lead)
-        How far from the centre the components are, in their own standard deviations.
+        How far from the centre the components are, in their standard deviations.
     loc : array (*lead, *event)
         Their means.
     given : Given
@@ -137,9 +137,9 @@ def loses_digits(reach: Array, loc: Array, given: Given, space: Space, rank: int
         None where there are none, if a look costs nothing.
     """
     xp = array_namespace(reach)
-    far = ~(reach * space.epsilon <= _LEAST_DIGITS[floats_of(space).bits])
+    far = ~(reach <= _LEAST_DIGITS[floats_of(space).bits] / space.epsilon)
     if isinstance(far, np.ndarray) and not far.any():
         return None
     offset = given.beside(given.context.centre / given.context.scale)
-    nearer = xp.abs(loc + offset) < xp.abs(loc) / 2
+    nearer = xp.abs(1 + offset / loc) < 1 / 2
     return far & (xp.any(nearer, axis=-1) if rank else nearer)

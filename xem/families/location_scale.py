@@ -16,8 +16,8 @@ VARIANCE_FLOOR = 1e-6
 class LocationScale(Family):
     """A family with the fields ``loc`` and ``scale``, and an option ``variance_floor``.
 
-    The floor is the smallest square of a component's scale, relative to the problem's own
-    variance. It bounds the likelihood, which is infinite when a component collapses onto one
+    The floor is the smallest square of a component's scale, relative to the variance of
+    the data. It bounds the likelihood, which is infinite when a component collapses onto one
     value (Day 1969, *Biometrika* 56, 463). 0 switches it off.
     """
 

@@ -8,12 +8,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, array_namespace
-from xem.backends.linalg import vecdot
+from xem.backends.arrays import Array, array_namespace, operand
+from xem.backends.linalg import total, vecdot
 from xem.backends.log_space import root
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import DIFFERENCE, pooled
 from xem.families.covariances import COVARIANCES, Moments
+from xem.families.diagonal import Diagonal
 from xem.families.fields import Field
 from xem.families.given import Given
 from xem.families.location_scale import VARIANCE_FLOOR, LocationScale
@@ -57,13 +58,13 @@ class Normal(LocationScale):
     Parameters
     ----------
     variance_floor : float
-        The smallest component variance, relative to the problem's own variance. It bounds the
+        The smallest component variance, relative to that of the data. It bounds the
         likelihood, which is infinite when a component collapses onto one value (Day 1969,
         *Biometrika* 56, 463). 0 switches it off.
 
     Notes
     -----
-    The step works in each component's own coordinate ``u``, never on raw moments: components
+    The step works in a coordinate ``u`` of each component, never on raw moments: components
     much narrower than the data keep their digits, in float32 too.
     """
 
@@ -87,10 +88,11 @@ class Normal(LocationScale):
         return array_namespace(params.scale).max(params.scale, axis=-1)
 
     def precompute(self, params: NormalParams, offset: Array) -> NormalCoefficients:
-        """Return the components' own coordinates and the heights of their peaks."""
+        """Return the coordinates of each component and the heights of their peaks."""
         xp = array_namespace(params.scale)
         peak = offset - xp.log(params.scale) - _LOG_SQRT_2PI
-        return NormalCoefficients(params.loc, _SQRT_HALF / params.scale, peak)
+        factor = operand(_SQRT_HALF, params.scale) / params.scale
+        return NormalCoefficients(params.loc, factor, peak)
 
     def log_prob(
         self, coefficients: NormalCoefficients, x: Array, work: Workspace = NEW_ARRAYS
@@ -116,37 +118,30 @@ class Normal(LocationScale):
         work: Workspace = NEW_ARRAYS,
     ) -> NormalSums:
         """Return the weighted sums of ``u`` and ``u²``, ``(*lead)``."""
-        u = vecdot(responsibilities, kept)
         weighted = work.compute("multiply", responsibilities, kept, out=responsibilities)
-        return NormalSums(u, vecdot(weighted, kept))
+        return NormalSums(total(weighted), vecdot(weighted, kept))
 
     def moments(
         self, params: NormalParams, count: Array, sums: NormalSums, given: Given
     ) -> tuple[Array, Moments]:
         """Return the means and scatters that the sums are of."""
-        xp, mean = array_namespace(count), sums.u / count
-        between = mean * sums.u
+        xp, mean, square = array_namespace(count), sums.u / count, sums.uu / count
+        between = mean * mean
         epsilon = given.beside(given.context.epsilon)
-        within = xp.maximum(sums.uu - between, DIFFERENCE * epsilon * between)
+        within = xp.maximum(square - between, DIFFERENCE * epsilon * between)
         width = params.scale / _SQRT_HALF
-        return count, Moments(params.loc + mean * width, within * width * width, count)
-
-    def joined(
-        self, count: Array, sums: Moments, prior: PseudoObservations
-    ) -> tuple[Array, Moments]:
-        """Return the moments of observations and of pseudo-observations together."""
-        return sums.joined(count, prior.count, prior.sums)
+        variance = Diagonal(within * width * width)
+        return count, Moments(params.loc + mean * width, variance, count)
 
     def m_step(
         self, params: NormalParams, count: Array, sums: Moments, given: Given
     ) -> NormalParams:
         """Return weighted means and standard deviations."""
-        loc, scatter = sums.mean, sums.scatter
+        loc, variance = sums.mean, sums.covariance.variances
         if "loc" in given.fixed or "loc" in given.tied:
             fixed = "loc" in given.fixed
             loc = params.loc if fixed else pooled(loc, count / params.scale**2)
-            scatter = sums.about(loc, count)
-        variance = scatter / sums.count
+            variance = sums.about(loc, count).variances
         if "scale" in given.tied:
             variance = pooled(variance, sums.count)
         return NormalParams(loc, root(variance))
@@ -161,8 +156,8 @@ class Normal(LocationScale):
     def log_prior(self, params: NormalParams, prior: PseudoObservations) -> Array:
         """Return the log prior density of each component, but constants."""
         xp, variance = array_namespace(params.scale), params.scale**2
-        scatter = prior.sums.about(params.loc, prior.count)
-        return -0.5 * (prior.sums.count * xp.log(variance) + scatter / variance)
+        about = prior.sums.about(params.loc, prior.count).variances
+        return -0.5 * prior.sums.count * (xp.log(variance) + about / variance)
 
     def sample(
         self, params: NormalParams, labels: np.ndarray[Any, Any], rng: np.random.Generator

@@ -1,6 +1,6 @@
 """Conjugate priors of Normal components, in any dimension.
 
-A component's mean is Normal around ``loc`` with the component's own covariance divided by
+A component's mean is Normal around ``loc`` with its covariance divided by
 ``shrinkage``; its covariance is inverse Wishart with ``df`` degrees of freedom and the matrix
 ``scale``. Along the axes, each variance is scaled inverse chi-squared, which is the same in
 one dimension; the one variance of a ball stands for all of its columns (Fraley and Raftery
@@ -20,13 +20,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem.backends.arrays import Array, array_namespace
-from xem.backends.linalg import cholesky, diagonal, from_diagonal
 from xem.backends.special import log_gamma
+from xem.backends.tree import fill_none
 from xem.families.covariances import Covariance, Moments
 from xem.families.given import Context
+from xem.families.matrix import Matrix
 from xem.families.prior import Conjugate, PseudoObservations
 
 _SHRINKAGE = 0.01
+
+
+class NormalPseudoObservations(PseudoObservations):
+    """Observations of Normal components, whose `Moments` stand for sums."""
+
+    __slots__ = ()
+
+    def joined(self, count: Array, sums: Moments) -> tuple[Array, Moments]:
+        """Return the counts and moments of these and of other observations together."""
+        return sums.joined(count, self.count, self.sums)
 
 
 class NormalInverseWishart(NamedTuple):
@@ -78,21 +89,19 @@ class ConjugateOfNormals(Conjugate):
 
     def shapes(self, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """Return the shape of each parameter of the prior of one problem."""
-        scale = event if self.structure.is_diagonal else (*event, *event)
-        scale = () if self.structure.isotropic else scale
+        scale = () if self._is_one_number else self._matrix.field.of(event)
         return {"loc": event, "shrinkage": (), "df": (), "scale": scale}
 
     def check(self, path: str, given: Any, host: Any, event: tuple[int, ...]) -> None:
         """Raise unless the host parameters of a prior are ones that it can have."""
-        is_matrix = not self.structure.is_diagonal
-        least = math.prod(event) - 1 if is_matrix else 0
+        _, width = self._matrix.blocks(math.prod(event))
+        positive = ("finite numbers above 0", _above(0))
+        definite = ("a symmetric, positive definite matrix", _definite)
         wanted: dict[str, tuple[str, Callable[[Any], Any]]] = {
             "loc": ("finite numbers", np.isfinite),
-            "shrinkage": ("finite numbers above 0", _above(0)),
-            "df": (f"finite numbers above {least}", _above(least)),
-            "scale": ("a symmetric, positive definite matrix", _definite)
-            if is_matrix
-            else ("finite numbers above 0", _above(0)),
+            "shrinkage": positive,
+            "df": (f"finite numbers above {width - 1}", _above(width - 1)),
+            "scale": definite if self._matrix.field.constraint == "spd" else positive,
         }
         for name, (words, sound) in wanted.items():
             values = getattr(host, name)
@@ -111,20 +120,21 @@ class ConjugateOfNormals(Conjugate):
 
         ``loc`` is ``(*batch, d)``, of numbers d is 1; ``scale`` like one covariance of the steps.
         """
-        loc, own, unit = prior.loc, prior.scale, self._columns(context.scale)
+        loc, scale, unit = prior.loc, prior.scale, self._columns(context.scale)
         if loc is not None:
             loc = loc if context.origin is None else loc - context.origin.value
             loc = (self._columns(loc) - self._columns(context.centre)) / unit
-        if own is not None:
-            own = self._rescaled(own, unit)
-        spread = own
-        if own is None:
-            spread = self._spread(context, unit)
-            spread = spread if self.structure.is_diagonal else _regular(covariance(), context)
+        if scale is not None:
+            scale = scale[..., None] if self._is_one_number else scale
+            scale = self._matrix(scale).in_units(unit).values
+        spread = scale
+        if scale is None:
+            spread = self._spread(context, unit, covariance)
         middle, d = self._columns(context.mean), unit.shape[-1]
         default = usual(middle, spread, n_clusters, context.total_weight, d)
-        pairs = zip((loc, prior.shrinkage, prior.df, own), default, strict=True)
-        return NormalInverseWishart(*(other if own is None else own for own, other in pairs))
+        found = NormalInverseWishart(loc, prior.shrinkage, prior.df, scale)
+        whole: NormalInverseWishart = fill_none(found, default)
+        return whole
 
     def pseudo_observations(
         self, prior: Any, n_components: int, context: Context
@@ -137,11 +147,13 @@ class ConjugateOfNormals(Conjugate):
         d = loc.shape[-1]
         shared = n_components if self.structure.one_for_all else 1
         shared = shared * d if self.structure.isotropic else shared
-        extra = 2 if self.structure.is_diagonal else d + 1
-        moments = Moments(loc, scale / shared, 1 + (df + extra) / shared)
+        _, width = self._matrix.blocks(d)
+        count = 1 + (df + width + 1) / shared
+        covariance = self._matrix(scale / shared).scaled(1 / count)
         if self.is_scalar:
-            moments = Moments(loc[..., 0], moments.scatter[..., 0], moments.count)
-        return PseudoObservations(shrinkage, moments, self._constant(prior, n_components, context))
+            loc, covariance = loc[..., 0], self._matrix(covariance.values[..., 0])
+        constant = self._constant(prior, n_components, context)
+        return NormalPseudoObservations(shrinkage, Moments(loc, covariance, count), constant)
 
     def _constant(self, prior: Any, n_components: int, context: Context) -> Array:
         """Return the terms of the log prior, in data units, that depend on it alone, ``(...)``."""
@@ -149,45 +161,43 @@ class ConjugateOfNormals(Conjugate):
         xp, d = array_namespace(unit), unit.shape[-1]
         log_unit = xp.sum(xp.log(unit), axis=-1)
         of_mean = 0.5 * d * xp.log(shrinkage / (2 * math.pi)) - log_unit
-        if self.structure.is_diagonal:
-            free = 1 / d if self.structure.isotropic else 1.0
-            logs = xp.sum(xp.log(scale / 2), axis=-1)
-            of_one = free * (0.5 * df * logs - 2 * log_unit)
-        else:
-            log_det = 2 * xp.sum(xp.log(diagonal(cholesky(scale))), axis=-1)
-            of_one = 0.5 * df * (log_det - d * math.log(2)) - (d + 1) * log_unit
+        matrices, width = self._matrix.blocks(d)
+        log_det = d * self._matrix(scale).log_volume()
+        of_one = 0.5 * df * (log_det - d * math.log(2)) - (width + 1) * log_unit
+        of_one = of_one - matrices * log_multigamma(df / 2, width)
+        free = 1 / d if self.structure.isotropic else 1.0
         count = 1 if self.structure.one_for_all else n_components
-        return n_components * of_mean + count * (of_one - self._log_gammas(df, d))
+        return n_components * of_mean + count * free * of_one
 
-    def _log_gammas(self, df: Array, d: int) -> Array:
-        """Return the log of the gamma function of the degrees of freedom of one covariance."""
-        if not self.structure.is_diagonal:
-            terms = [log_gamma((df - j) / 2) for j in range(d)]
-            return d * (d - 1) / 4 * math.log(math.pi) + sum(terms)
-        return log_gamma(df / 2) * (1 if self.structure.isotropic else d)
+    @property
+    def _matrix(self) -> type[Matrix]:
+        return self.structure.matrix
+
+    @property
+    def _is_one_number(self) -> bool:
+        """Whether callers give one number as the scale."""
+        return self.is_scalar or self.structure.isotropic
 
     def _columns(self, x: Array) -> Array:
         return x[..., None] if self.is_scalar else x
 
-    def _rescaled(self, scale: Array, unit: Array) -> Array:
-        """Return a given scale in standardised units, like one covariance of the steps."""
-        if not self.structure.is_diagonal:
-            return scale / unit[..., :, None] / unit[..., None, :]
-        if self.structure.isotropic or self.is_scalar:
-            scale = scale[..., None]
-        return scale / unit / unit
+    def _spread(self, context: Context, unit: Array, covariance: Callable[[], Array]) -> Array:
+        """Return the covariance of the data, or the mean variance of its columns in each unit.
 
-    def _spread(self, context: Context, unit: Array) -> Array:
-        """Return the mean variance of the data's columns, in the unit of each, ``(..., d)``."""
+        Columns that have no spread have their metric.
+        """
         xp = array_namespace(unit)
+        if self._matrix.field.constraint == "spd":
+            missing = xp.where(context.variance > 0, 0.0, context.metric)
+            return self._matrix(covariance()).plus_diagonal(missing).values
         ratio = unit[..., None, :] / unit[..., :, None]
         return xp.mean(self._columns(context.metric)[..., None, :] * ratio * ratio, axis=-1)
 
 
-def _regular(covariance: Array, context: Context) -> Array:
-    """Return a covariance with the metric of the columns that have no spread."""
-    xp = array_namespace(covariance)
-    return covariance + from_diagonal(xp.where(context.variance > 0, 0.0, context.metric))
+def log_multigamma(x: Array, width: int) -> Array:
+    """Return the logarithm of the multivariate gamma function of matrices so wide."""
+    terms = [log_gamma(x - j / 2) for j in range(width)]
+    return width * (width - 1) / 4 * math.log(math.pi) + sum(terms)
 
 
 def _above(least: float) -> Callable[[Any], Any]:

@@ -43,6 +43,10 @@ class PseudoObservations(NamedTuple):
     """The terms of the log density that no parameter is in: of all components, in the units of
     the data, ``(*batch)``."""
 
+    def joined(self, count: Array, sums: Any) -> tuple[Array, Any]:
+        """Return the counts and sums of these and of other observations together."""
+        return count + self.count, tree_map(add, sums, self.sums)
+
 
 class Conjugate(ABC):
     """What the conjugate prior of a family is."""
@@ -84,9 +88,10 @@ class Conjugate(ABC):
         covariance: Callable[[], Array],
     ) -> PseudoObservations:
         """Return what a prior stands for, beside the components of each problem."""
-        own = self.standardized(prior, given.context, n_clusters, covariance)
-        count, sums, constant = self.pseudo_observations(own, n_components, given.context)
-        return PseudoObservations(*tree_map(given.beside, (count, sums)), constant)
+        known = self.standardized(prior, given.context, n_clusters, covariance)
+        found = self.pseudo_observations(known, n_components, given.context)
+        count, sums = tree_map(given.beside, (found.count, found.sums))
+        return found._replace(count=count, sums=sums)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from xem.backends.arrays import Array, array_namespace
-from xem.backends.linalg import from_diagonal
 from xem.families.given import Given
+from xem.families.matrix import Matrix
 from xem.families.multivariate import MultivariateNormal, MultivariateNormalParams
 
 
@@ -76,9 +76,9 @@ class Regularized(Unscaled):
         moved = super().m_step(params, count, sums, given)
         return moved if "covariance" in given.fixed else self._widened(moved, given)
 
-    def clamp(self, params: MultivariateNormalParams, given: Given) -> MultivariateNormalParams:
-        """Return the parameters as they are."""
-        return params
+    def lifted_covariance(self, covariance: Matrix, given: Given) -> Matrix:
+        """Return covariances as they are."""
+        return covariance
 
     def at_bound(self, params: MultivariateNormalParams, given: Given) -> Array:
         """Return that no component lies on a bound."""
@@ -87,5 +87,5 @@ class Regularized(Unscaled):
 
     def _widened(self, params: MultivariateNormalParams, given: Given) -> MultivariateNormalParams:
         added = given.beside(self.added_variance / given.context.scale / given.context.scale)
-        more = added if self.structure.is_diagonal else from_diagonal(added)
-        return params._replace(covariance=params.covariance + more)
+        covariance = self.matrix(params.covariance).plus_diagonal(added)
+        return params._replace(covariance=covariance.values)

@@ -11,7 +11,6 @@ import numpy as np
 
 from xem._carried import check_carried, has_density
 from xem.backends.arrays import aligned, is_array, plain, to_numpy
-from xem.backends.linalg import from_diagonal
 from xem.backends.tree import leaves, tree_map
 from xem.families.multivariate import MultivariateNormal
 from xem.families.normal import Normal, NormalParams
@@ -139,8 +138,7 @@ def covariances(fit: Fit) -> Values:
             "expected MultivariateNormal ones: of vectors, only these can be drawn yet"
         )
         raise ValueError(msg)
-    own = fit.mixture.from_user(fit.params).components.covariance
-    full: Values = from_diagonal(own) if family.structure.is_diagonal else own
+    full: Values = family.matrix(fit.mixture.from_user(fit.params).components.covariance).dense()
     return full
 
 
