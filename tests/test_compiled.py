@@ -28,8 +28,8 @@ from xem.backends.arrays import Space, traced
 from xem.backends.log_space import responsibilities
 from xem.backends.tree import leaves
 from xem.backends.workspace import UNROLLED
-from xem.engine import compile as compiling
-from xem.engine.compile import TorchBridge
+from xem.engine.compile import TorchBridge, inductor, xla
+from xem.engine.compile.plain import Compiler
 from xem.testing import LAWS, Law, Subject
 
 HOST_SINGLE = NumpyLane("float32")
@@ -52,7 +52,7 @@ on_each = on_lanes(lambda lane: lane in (HOST, TORCH, JAX))
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let fits of lent arrays use the programs of PyTorch's own, which have no threads here."""
-    monkeypatch.setattr("xem.em.cores", lambda: 1)
+    monkeypatch.setattr("xem.options.cores", lambda: 1)
 
 
 @pytest.fixture(autouse=True)
@@ -64,11 +64,19 @@ def _compiles(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @pytest.fixture
-def no_programs(monkeypatch: pytest.MonkeyPatch) -> dict[Any, list[Any]]:
-    """Forget all programs for the time of a test."""
-    programs: dict[Any, list[Any]] = {}
-    monkeypatch.setattr(compiling, "_programs", programs)
-    return programs
+def compilations(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Forget all programs for the time of a test, and count those that it compiles."""
+    monkeypatch.setattr(inductor, "_programs", {})
+    monkeypatch.setattr(xla, "_failed", set())
+    monkeypatch.setattr(xla, "_jitted", cache(xla._jitted.__wrapped__))
+    tell, counts = Compiler.tell, Counter[str]()
+
+    def count(compiler: Compiler, function: Any, seconds: float) -> None:
+        counts[function.__name__] += 1
+        tell(compiler, function, seconds)
+
+    monkeypatch.setattr(Compiler, "tell", count)
+    return counts
 
 
 def assert_alike(lane: Lane, one: xem.Fit, other: xem.Fit, rtol: float = 0) -> None:
@@ -529,12 +537,8 @@ def test_lending_needs_torch(monkeypatch):
 # How often it compiles
 
 
-def counted(programs: dict[Any, list[Any]]) -> Counter[str]:
-    return sum((Counter({f.function.__name__: len(p)}) for f, p in programs.items()), Counter())
-
-
 @pytest.mark.slow
-def test_batches_and_lengths_share_programs(no_programs):
+def test_batches_and_lengths_share_programs(compilations):
     """There is one for a problem alone, and one for some; short series have their own sums."""
     rng = np.random.default_rng(0)
     shapes = [(1, 50), (1, 1500), (2, 2), (1, 2), (2, 1000), (2, 1001), (1, 1000), (1, 1001)]
@@ -544,39 +548,40 @@ def test_batches_and_lengths_share_programs(no_programs):
         x = (HOST, TORCH)[i % 2].asarray(two_groups(*shape, seed=i))
         xem.fit(TWO, x, seed=0, max_iter=3, compile=True)
     known = {"standardization_of_tile": 2, "e_step_of_raw": 4, "m_step": 2, "decide": 2}
-    assert counted(no_programs) == known
+    assert compilations == known
 
 
 @pytest.mark.slow
 @on_lanes(lambda lane: lane in (HOST, JAX))
-def test_a_second_fit_compiles_nothing(lane, no_programs):
+def test_a_second_fit_compiles_nothing(lane, compilations):
     x = lane.asarray(two_groups(6, 60))
     xem.fit(TWO, x, seed=0, compile=True)
-    before = counted(no_programs)
+    before = dict(compilations)
     assert before
     xem.fit(TWO, x, seed=1, compile=True)
-    assert counted(no_programs) == before
+    assert compilations == before
 
 
 @on_lanes(lambda lane: lane == JAX)
-def test_jax_compiles_each_shape(lane, no_programs):
+def test_jax_compiles_each_shape(lane, compilations):
     options = {"seed": 0, "tol": 0, "max_iter": 3, "compile": True}
     xem.fit(TWO, lane.asarray(two_groups(6, 60)), **options)
-    before = counted(no_programs)
+    before = dict(compilations)
     xem.fit(TWO, lane.asarray(two_groups(6, 61)), **options)
-    assert counted(no_programs)["standardization_of_tile"] == 2 * before["standardization_of_tile"]
+    assert compilations["standardization_of_tile"] == 2 * before["standardization_of_tile"]
 
 
 # When compiling fails
 
 
+@pytest.mark.usefixtures("compilations")
 @on_lanes(lambda lane: lane in (HOST, TORCH, JAX))
-def test_a_fit_that_cannot_be_compiled_is_eager(lane, no_programs, monkeypatch, caplog):
-    def broken(*_: Any) -> None:
+def test_a_fit_that_cannot_be_compiled_is_eager(lane, monkeypatch, caplog):
+    def broken() -> None:
         raise RuntimeError("no compiler\nof C++")
 
-    for name in ("_by_inductor", "_by_xla"):
-        monkeypatch.setattr(compiling, name, broken)
+    for module in (inductor, xla):
+        monkeypatch.setattr(module, "traced", broken)
     x = lane.asarray(two_groups(6, 60))
     with caplog.at_level(logging.WARNING, logger="xem"):
         check(lane, TWO, x)
@@ -584,10 +589,40 @@ def test_a_fit_that_cannot_be_compiled_is_eager(lane, no_programs, monkeypatch, 
     lines = sorted(record.getMessage() for record in caplog.records)
     assert {record.name for record in caplog.records} == {"xem"}
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
-    functions = sorted({form.function.__name__ for form in no_programs})
+    functions = sorted({line.partition(" ")[0] for line in lines})
     assert len(functions) >= 3
     why = "runs uncompiled: compiling failed: no compiler"
     assert lines == [f"{name} {why}" for name in functions]
+    caplog.clear()
+
+
+PRIVATE = [
+    "torch._inductor.compile",
+    "torch._subclasses.fake_tensor.FakeTensorMode",
+    "torch.fx.experimental.proxy_tensor.make_fx",
+    "torch.fx.experimental.symbolic_shapes.ShapeEnv",
+    "torch.fx.experimental.symbolic_shapes.ShapeEnv.evaluate_guards_for_args",
+]
+"""Names that another version of PyTorch may not have."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRIVATE)
+@pytest.mark.usefixtures("compilations")
+def test_without_a_private_name(name, monkeypatch, caplog):
+    """Each function is compiled by `torch.compile` then, or runs as it is; a warning says so."""
+    importlib.import_module("torch._inductor")
+    monkeypatch.delattr(name)
+    with caplog.at_level(logging.WARNING, logger="xem"):
+        for shape in ((6, 60), (6, 60), (5, 41)):
+            check(TORCH, TWO, TORCH.asarray(two_groups(*shape)))
+    missing = name.rpartition(".")[2]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) >= 4
+    assert len(set(lines)) == len(lines), "a function is warned of again"
+    for line in lines:
+        assert missing in line
+        assert "compiled by torch.compile" in line or "runs uncompiled" in line
     caplog.clear()
 
 
@@ -623,7 +658,7 @@ def test_a_callback_stops_a_compiled_fit(lane):
     assert_array_equal(lane.to_numpy(fit.n_iter), 4)
 
 
-def test_compiling_is_logged_and_shown(no_programs, caplog, capfd):
+def test_compiling_is_logged_and_shown(compilations, caplog, capfd):
     fit = partial(xem.fit, TWO, two_groups(6, 60), seed=0, tol=0, max_iter=20, compile=True)
     with caplog.at_level(logging.INFO, logger="xem"):
         fit(progress=True)
@@ -632,14 +667,14 @@ def test_compiling_is_logged_and_shown(no_programs, caplog, capfd):
     for part in ("EM (compiled in ", " s)", "20/20", "active="):
         assert part in shown.err
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("compiled")]
-    assert len(lines) == sum(counted(no_programs).values())
+    assert len(lines) == sum(compilations.values())
     assert all(line.endswith(" s") for line in lines)
     fit(progress=True)
     assert "compiled" not in capfd.readouterr().err
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_programs")
+@pytest.mark.usefixtures("compilations")
 def test_compiling_shows_nothing_unless_asked_for(capfd):
     xem.fit(TWO, two_groups(6, 60), seed=0, compile=True)
     assert capfd.readouterr() == ("", "")

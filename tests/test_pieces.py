@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from xem.engine import pieces
-from xem.engine.compile import Compiler
+from xem.engine.compile.inductor import TorchCompiler
 from xem.engine.sources import RawTile
 
 
@@ -52,14 +52,14 @@ def test_pieces_hold_what_the_tile_holds(n: int, event: tuple[int, ...], *, weig
 def test_a_compiled_step_takes_pieces_as_rows(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng, seen = np.random.default_rng(0), set[tuple[int, ...]]()
     x = torch.as_tensor(rng.normal(size=n) + 3 * rng.integers(0, 2, n))
-    call = Compiler.__call__
+    call = TorchCompiler.__call__
 
-    def watched(self: Compiler, function: Any, static: Any, rows: Any, given: Any = ()) -> Any:
+    def watched(self: TorchCompiler, function: Any, static: Any, rows: Any, given: Any = ()) -> Any:
         if function.__name__ == "e_step_of_raw":
             seen.add(tuple(given[0].x.shape))
         return call(self, function, static, rows, given)
 
-    monkeypatch.setattr(Compiler, "__call__", watched)
+    monkeypatch.setattr(TorchCompiler, "__call__", watched)
     model = xem.Mixture(xem.Normal(), 2)
     options: dict[str, Any] = {"init": "quantile", "max_iter": 4, "tol": 0}
     found, known = xem.fit(model, x, compile=True, **options), xem.fit(model, x, **options)

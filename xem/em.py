@@ -14,7 +14,7 @@ import numpy as np
 from xem import inputs
 from xem.backends.arrays import computing
 from xem.backends.tree import tree_map
-from xem.engine.compile import PLAIN, Compiler, TorchBridge
+from xem.engine.compile import PLAIN, TorchBridge, compiler
 from xem.engine.loop import Check, Ended, run
 from xem.engine.plan import Plan
 from xem.engine.starts.start import drawn
@@ -200,7 +200,7 @@ def _run(
         progress_bar(progress) as bar,
     ):
         bar.begin(options.max_iter)
-        call = PLAIN if bridge is None else Compiler(problems.space, bar.compiled)
+        call = PLAIN if bridge is None else compiler(problems.space, bar.compiled)
         draws = tree_map(problems.space.array, draws)
         plan = Plan(family, model, problems, options, start, prior, draws, workers, call, bridge)
         ended = run(plan, partial(_watch, callback, bar))

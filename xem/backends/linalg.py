@@ -55,7 +55,9 @@ def total(x: Array) -> Array:
     the accumulating dtype, which then is that of the result. Where each operation is a launch,
     the threads of a device make the blocks; a compiler's loops are not cut.
     """
-    return _over_blocks(_block_total, x)
+    if isinstance(x, np.ndarray):
+        return vecdot(x, _ones(x.shape[-1], x.dtype))
+    return _over_blocks(_sum_along_last, x)
 
 
 def vecdot(x: Array, y: Array) -> Array:
@@ -66,12 +68,10 @@ def vecdot(x: Array, y: Array) -> Array:
     """
     if not isinstance(x, np.ndarray):
         return total(x * y)
-    return _over_blocks(np.vecdot, x, y)
+    return np.vecdot(x, y) if x.shape[-1] <= _SUMMED else _over_blocks(np.vecdot, x, y)
 
 
-def _block_total(x: Array) -> Array:
-    if isinstance(x, np.ndarray):
-        return np.vecdot(x, _ones(x.shape[-1], x.dtype))
+def _sum_along_last(x: Array) -> Array:
     return array_namespace(x).sum(x, axis=-1)
 
 

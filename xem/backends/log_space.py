@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache, reduce
+from collections.abc import Callable
+from functools import lru_cache
 from operator import add
 from typing import Any
 
@@ -113,20 +114,20 @@ def responsibilities(
     log_map : array (...)
         Weighted sum of the log of the largest posterior probability.
     """
-    xp, top = array_namespace(log_joint[0]), _top(log_joint, left)
+    top = _top(log_joint, left)
     n_components = len(log_joint) * log_joint[0].shape[-2]
     terms = _terms(log_joint, top, left, weights, work)
-    norm = reduce(add, [xp.sum(block, axis=-2, keepdims=True) for block in terms])
+    norm = _over_components("sum", add, terms)
     log_map = -total_log(norm[..., 0, :], weights, n_components, work)
     top = top[..., 0, :]
     log_likelihood = (total(top) if weights is None else vecdot(top, weights)) - log_map
     if weights is None and is_launched(norm):  # one launch instead of two
-        shares = [work.compute("divide", block, norm, out=block) for block in terms]
-        return shares, log_likelihood, log_map
-    share = work.compute("reciprocal", norm, out=norm)
+        name, factor = "divide", norm
+    else:
+        name, factor = "multiply", work.compute("reciprocal", norm, out=norm)
     if weights is not None:
-        share = work.compute("multiply", share, weights[..., None, :], out=share)
-    shares = [work.compute("multiply", block, share, out=block) for block in terms]
+        factor = work.compute("multiply", factor, weights[..., None, :], out=factor)
+    shares = [work.compute(name, block, factor, out=block) for block in terms]
     return shares, log_likelihood, log_map
 
 
@@ -135,7 +136,18 @@ def _top(log_terms: list[Array], left: Array | None) -> Array:
     xp = array_namespace(log_terms[0])
     if left is not None:
         log_terms = [xp.where(left[..., None] == 0, -math.inf, log_terms[0])]
-    return reduce(xp.maximum, [xp.max(block, axis=-2, keepdims=True) for block in log_terms])
+    return _over_components("max", xp.maximum, log_terms)
+
+
+def _over_components(
+    name: str, combine: Callable[[Array, Array], Array], blocks: list[Array]
+) -> Array:
+    """Return what ``xp.name`` gives over the components of all blocks, ``(..., 1, n)``."""
+    reduction = getattr(array_namespace(blocks[0]), name)
+    found = reduction(blocks[0], axis=-2, keepdims=True)
+    for block in blocks[1:]:
+        found = combine(found, reduction(block, axis=-2, keepdims=True))
+    return found
 
 
 def _terms(

@@ -11,8 +11,8 @@ from array_api_compat import is_cupy_array, is_torch_array
 
 from xem.backends.arrays import Array, array_namespace, is_differentiated, is_traced
 
-_WORTH_KEEPING = 1 << 14
-"""Arrays of fewer numbers come from the heap, which is fast."""
+_WORTH_KEEPING = 1 << 17
+"""Arrays of fewer bytes come from the heap, which is fast."""
 _LINE = 64
 """Arrays begin at multiples of so many bytes, as processors fetch them."""
 
@@ -31,7 +31,7 @@ class Workspace:
 
         The caller goes on with the result and forgets ``out``, which has the result's shape.
         """
-        return getattr(array_namespace(*args), name)(*args)
+        return getattr(array_namespace(args[0]), name)(*args)
 
     def empty(self, shape: tuple[int, ...], like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return an array to be filled, of the dtype of another one."""
@@ -79,16 +79,15 @@ class Arena(Overwriting):
 
     def compute(self, name: str, *args: Array, out: Array | None = None) -> Array:
         """Return ``xp.name(*args)`` of arrays of equal dtypes, written to ``out`` if given."""
-        if out is None and math.prod(args[0].shape) >= _WORTH_KEEPING // 4:
+        if out is None and args[0].nbytes >= _WORTH_KEEPING // 4:
             out = self.empty(_joint_shape(args), args[0])
         return getattr(self._library, name)(*args, out=out)
 
     def empty(self, shape: tuple[int, ...], like: Array) -> Array:
         """Return an array to be filled, of the dtype of another one."""
-        size = math.prod(shape)
-        if size < _WORTH_KEEPING:
+        start, n_bytes = self._used, math.prod(shape) * like.dtype.itemsize
+        if n_bytes < _WORTH_KEEPING:
             return self._library.empty(shape, dtype=like.dtype)
-        start, n_bytes = self._used, size * like.dtype.itemsize
         self._used += -(-n_bytes // _LINE) * _LINE
         if self._used > self._room:
             return self._library.empty(shape, dtype=like.dtype)
@@ -136,7 +135,7 @@ class Workspaces:
         self._idle: list[Workspace] = []
 
     def take(self, x: Array) -> Workspace:
-        """Return a workspace for a pass over a tile; `give` it back after the pass."""
+        """Return a workspace for a pass over a tile ``x``, until `give_back`."""
         try:
             work = self._idle.pop()
         except IndexError:
@@ -144,6 +143,6 @@ class Workspaces:
         work.restart()
         return work
 
-    def give(self, work: Workspace) -> None:
-        """Take a workspace back, with nothing in it that is still needed."""
+    def give_back(self, work: Workspace) -> None:
+        """Let another pass have a workspace."""
         self._idle.append(work)

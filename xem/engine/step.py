@@ -140,7 +140,7 @@ def expectation(
         if not call.compiles:
             work = observations.workspaces.take(tile.x)
             found = space.to_accumulator(model.e_step(coefficients, tile, work))
-            observations.workspaces.give(work)
+            observations.workspaces.give_back(work)
             return found
         axis, frame = call.axis_of_rows, (context.centre, context.scale)
         n = tile.x.shape[0] // context.total_weight.shape[axis]

@@ -326,6 +326,18 @@ class Family(ABC):
             moved |= {n: own for n, f in fields if f.unit == "x" and f.is_estimated}
         return self.Params(**moved)
 
+    def clusters_of_each(self, a: Array, count: int, behind: int) -> Any:
+        """Return what clusters have, ``(*lead, clusters, …)``, of each of so many components.
+
+        ``(*lead, components, clusters, …)``, with some axes behind those of the clusters. A
+        component that a start makes no cluster for has one without anything in it.
+        """
+        axis, each = a.ndim - behind - 1, self.n_clusters
+        lead, rest = tuple(a.shape[:axis]), tuple(a.shape[axis + 1 :])
+        if not each:
+            return Space.of(a).full((*lead, count, 1, *rest), 0.0, a.dtype)
+        return array_namespace(a).reshape(a, (*lead, count, each, *rest))
+
     def sums_from_labels(
         self, coefficients: Any, x: Array, assigned: Array, centres: Array
     ) -> tuple[Array, Any]:
@@ -335,9 +347,9 @@ class Family(ABC):
         and 0 elsewhere, and may be overwritten; ``centres`` ``(*lead, clusters, *event)`` are
         those of the clusters.
         """
-        _, kept = self.log_prob(coefficients, x)
-        mine = assigned[..., 0, :]
-        return total(mine), self.sums(coefficients, kept, mine)
+        _, kept = self.log_prob(coefficients, x, NEW_ARRAYS)
+        share = assigned[..., 0, :]
+        return total(share), self.sums(coefficients, kept, share, NEW_ARRAYS)
 
     def params(self, **parameters: Any) -> Any:
         """Return parameters of this family, as a start or to hold fixed.
@@ -615,7 +627,7 @@ class Family(ABC):
         It is for observations so far away that squares overflow. ``coefficients`` are in the
         exact form, ``x`` is multiplied by ``shrink`` ``(..., 1, n)`` already.
         """
-        return shrink * shrink * self.log_prob(coefficients, x / shrink)[0]
+        return shrink * shrink * self.log_prob(coefficients, x / shrink, NEW_ARRAYS)[0]
 
     # priors
 
@@ -660,8 +672,8 @@ class Family(ABC):
         ``(*lead)``, of standardised parameters; a density that components share is cut into equal
         parts.
         """
-        first: Array = params[0]  # of a family that has no prior
-        return array_namespace(first).zeros_like(first)
+        msg = f"{type(self).__name__} has a `conjugate` prior; expected `log_prior` beside it"
+        raise TypeError(msg)
 
 
 def params_type(name: str, module: str, fields: tuple[str, ...]) -> Any:

@@ -60,13 +60,6 @@ class _Priors:
         self, model: Mixture, given: Any, path: str, event: tuple[int, ...]
     ) -> MixturePrior:
         """Return the prior of a mixture."""
-
-        def of_block(family: Family, j: int, prior: Any) -> Any:
-            block = f"{path}components.{j}." if model.is_in_blocks else path
-            if isinstance(family, Mixture) and not model.is_in_blocks:
-                block = f"{path}components."
-            return self.of_family(family, prior, model.within(model.tied, j), block, event)
-
         _check_type(isinstance(given, MixturePrior), path, given, "a MixturePrior")
         concentration, components = given
         if model.is_in_blocks:
@@ -76,7 +69,16 @@ class _Priors:
         if concentration is not None:
             kind = Categorical(model.n_components).conjugate(frozenset())
             (concentration,) = self.arrays(kind, DirichletPrior(concentration), path, event)
-        return MixturePrior(concentration, model.each(of_block, components))
+        priors = []
+        for j, family in enumerate(model.members):
+            part = components[j] if model.is_in_blocks else components
+            is_named = model.is_in_blocks or isinstance(family, Mixture)
+            block, tied = (
+                path + model.path(j) if is_named else path,
+                within(model.tied, model.path(j)),
+            )
+            priors.append(self.of_family(family, part, tied, block, event))
+        return MixturePrior(concentration, model.of_blocks(priors))
 
     def of_family(
         self, family: Family, given: Any, tied: frozenset[str], path: str, event: tuple[int, ...]

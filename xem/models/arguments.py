@@ -8,7 +8,7 @@ from typing import Any
 from xem.backends.arrays import plain
 from xem.families.base import Family
 
-Blocks = tuple[tuple[Family, int], ...]
+BlocksOfFamilies = tuple[tuple[Family, int], ...]
 """Families of components, and how many there are of each."""
 
 
@@ -19,7 +19,7 @@ def check_component(component: Any) -> None:
         raise TypeError(msg)
 
 
-def as_blocks(component: Any) -> Blocks:
+def as_blocks(component: Any) -> BlocksOfFamilies:
     """Return the blocks of a mixture, checked."""
     if not isinstance(component, list | tuple):
         check_component(component)
@@ -42,7 +42,7 @@ def as_blocks(component: Any) -> Blocks:
     return tuple((family, as_count(count)) for family, count in pairs)
 
 
-def check_total(n_components: Any, blocks: Blocks) -> None:
+def check_total(n_components: Any, blocks: BlocksOfFamilies) -> None:
     """Raise where blocks come with another number of components than theirs."""
     count = sum(count for _, count in blocks)
     if n_components is not None and plain(n_components) != count:
@@ -62,7 +62,9 @@ def as_count(n_components: Any) -> int:
     return int(number)
 
 
-def as_names(option: str, given: Any, allowed: list[str], blocks: Blocks) -> frozenset[str]:
+def as_names(
+    option: str, given: Any, allowed: list[str], blocks: BlocksOfFamilies
+) -> frozenset[str]:
     """Return an option's set of parameter names, checked."""
     given = plain(given)
     several = isinstance(given, Iterable) and not isinstance(given, str)

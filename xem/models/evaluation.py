@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xem.backends.arrays import Array, Space, array_namespace
 from xem.backends.log_space import log_of_share, logsumexp, magnitude, power_of_two, shrinkage
 from xem.backends.tree import leaves
+from xem.backends.workspace import NEW_ARRAYS
 from xem.families.base import Family
 from xem.models.product import Product
 
@@ -29,17 +30,16 @@ def log_joint(model: Mixture, params: Any, x: Array) -> tuple[Array, Array, Arra
     ``(*lead, K, n)``, ``(*lead, n)``; `log_of_share` says what is left of weights.
     """
     log_weights, left = log_of_share(params.weights)
-    own, logs = params.components, log_weights
-    if not model.is_in_blocks:
-        return *_of_block(model.component, own, logs, model.beside(x)), left
-    xp, start, parts = array_namespace(x), 0, []
-    for (family, count), block in zip(model.blocks, own, strict=True):
+    x, xp, start, blocks = model.beside(x), array_namespace(x), 0, []
+    for (family, count), (_, part) in zip(model.blocks, model.parts(params), strict=True):
         logs = log_weights[..., start : start + count]
-        parts.append(_of_block(family, block, logs, model.beside(x)))
+        blocks.append(_of_block(family, part, logs, x))
         start += count
-    top = xp.max(xp.stack([top for _, top in parts], axis=0), axis=0)
+    if len(blocks) == 1:
+        return *blocks[0], left
+    top = xp.max(xp.stack([top for _, top in blocks], axis=0), axis=0)
     level = xp.where(xp.isinf(top), 0.0, top)
-    away = [own + (peak - level)[..., None, :] for own, peak in parts]
+    away = [own + (peak - level)[..., None, :] for own, peak in blocks]
     return xp.concat(away, axis=-2), top, left
 
 
@@ -53,7 +53,7 @@ def _of_block(family: Family, components: Any, log_weights: Array, x: Array) -> 
     xp, inside, unknown = array_namespace(x), family.support(x), array_namespace(x).isnan(x)
     if inside is not None:
         inside = inside & xp.isfinite(x)
-        x = xp.where(inside, x, family.filler)
+        x = family.filled(x, inside)
     space = Space.of(x)
     away, top = _log_joint(family, components, log_weights, x)
     if family.has_carrier:
@@ -109,7 +109,7 @@ def _log_joint(
         return found if exact.in_accumulator else space.to_working(found)
 
     if widest is None:
-        logs, _ = exact.log_prob(prepared(None), x)
+        logs, _ = exact.log_prob(prepared(None), x, NEW_ARRAYS)
         if leaves(components):
             known = family.valid(space.to_accumulator(components))[..., None]
             logs = xp.where(known, logs, math.nan)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, reduce
-from operator import add, or_
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ from xem.backends.arrays import (
 )
 from xem.backends.linalg import total
 from xem.backends.log_space import log_of_share, logsumexp, posterior, responsibilities
-from xem.backends.tree import leaves, named_leaves, tree_map
+from xem.backends.tree import leaves, named_leaves, tree_map, within
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family
 from xem.families.categorical import Categorical, drawn_categories
@@ -76,10 +74,7 @@ class Mixture(Parametrized):
         """Return what a pass over the observations needs of the parameters."""
         logs, left = log_of_share(params.weights)
         logs = logs if offset is None else logs + offset[..., None]
-        own = self.each(
-            lambda f, _, p, log: f.precompute(p, log), params.components, self._cut(logs)
-        )
-        return MixtureCoefficients(own, left)
+        return MixtureCoefficients(self.family.precompute(params.components, logs), left)
 
     def beside(self, x: Array) -> Array:
         """Return observations with an axis for the components."""
@@ -90,20 +85,15 @@ class Mixture(Parametrized):
     ) -> tuple[Array, Any]:
         """Return the log joint densities ``(*lead, K, n)``, and what the components keep.
 
-        Those of one family are less its `log_carrier`.
+        They are less the `log_carrier`.
         """
-        x, components = self.beside(x), coefficients.components
-        if not self.is_in_blocks:
-            own: tuple[Array, Any] = self.component.log_prob(components, x, work)
-            return own
-        pairs = self.each(lambda f, _, own: _within_support(f, own, x, work), components)
-        return self._joined([log for log, _ in pairs], -2), tuple(kept for _, kept in pairs)
+        return self.family.log_prob(coefficients.components, self.beside(x), work)
 
     def log_carrier(self, x: Array) -> Array | None:
-        """Return the part of the log density that no parameter is in: of one family, its own."""
+        """Return the part of the log density that no parameter is in: that of the components."""
         if not self.has_carrier:
             return None
-        carrier: Array = self.component.log_carrier(self.beside(x))
+        carrier: Any = self.family.log_carrier(self.beside(x))
         return carrier[..., 0, :]
 
     def log_prob(
@@ -118,18 +108,11 @@ class Mixture(Parametrized):
         self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
     ) -> MixtureSums:
         """Return the summed responsibilities of the components, and their sums."""
-        share, own = kept
-        share = work.compute("multiply", share, responsibilities[..., None, :], out=share)
+        probabilities, kept = kept
+        share = probabilities * responsibilities[..., None, :]
         counts = total(share)
-        return MixtureSums(counts, self._sums(coefficients.components, own, share, work), None)
-
-    def _sums(self, components: Any, kept: Any, share: Array, work: Workspace) -> Any:
-        return self.each(
-            lambda f, _, own, mine, part: f.sums(own, mine, part, work),
-            components,
-            kept,
-            self._cut(share, 1),
-        )
+        sums = self.family.sums(coefficients.components, kept, share, work)
+        return MixtureSums(counts, sums, None)
 
     def e_step(
         self, coefficients: MixtureCoefficients, tile: Tile, work: Workspace = NEW_ARRAYS
@@ -138,30 +121,24 @@ class Mixture(Parametrized):
 
         All components are one block, or each is, so that a compiler can fuse what it does.
         """
-        blocks = [coefficients]
+        family, x, whole = self.family, self.beside(tile.x), coefficients.components
+        blocks = [whole]
         if work.unrolls and self.is_elementwise(1, _event(tile, self.event_rank)):
-            blocks = self._unrolled(coefficients)
+            blocks = [family.unrolled(whole, k) for k in range(self.n_components)]
         joint, kept = [], []
         for block in blocks:
-            logs, own = self.joint(block, tile.x, work)
+            logs, part = family.log_prob(block, x, work)
             joint.append(logs)
-            kept.append(own)
+            kept.append(part)
         shares, log_likelihood, log_map = responsibilities(
             joint, tile.weights, coefficients.left, work
         )
-        parts = []
-        for block, own, share in zip(blocks, kept, shares, strict=True):
-            counts = total(share)  # the sums may write over it
-            parts.append((counts, self._sums(block.components, own, share, work)))
-        counts, sums = _joined(parts, log_likelihood.ndim)
+        found = []
+        for block, part, share in zip(blocks, kept, shares, strict=True):
+            count = total(share)  # the sums may write over it
+            found.append((count, family.sums(block, part, share, work)))
+        counts, sums = found[0] if len(found) == 1 else _joined(found, log_likelihood.ndim)
         return MixtureSums(counts, sums, log_map), log_likelihood
-
-    def _unrolled(self, coefficients: MixtureCoefficients) -> list[MixtureCoefficients]:
-        """Return the coefficients of one component after the other."""
-        each = [
-            self.component.unrolled(coefficients.components, k) for k in range(self.n_components)
-        ]
-        return [MixtureCoefficients(own, None) for own in each]
 
     def sums_from_labels(
         self, coefficients: MixtureCoefficients, x: Array, assigned: Array, centres: Array
@@ -170,54 +147,23 @@ class Mixture(Parametrized):
 
         Components that have no place get nothing.
         """
-        xp, inner = array_namespace(x), self.beside(x)
-        shares, places = self._clusters_of(assigned, 1), self._clusters_of(centres, self.event_rank)
-        parts = iter(zip(shares, places, strict=True))
-
-        def of(family: Family, _: int, own: Any) -> tuple[Array, Any]:
-            mine, middles = next(parts)
-            mine = mine if family.n_clusters else xp.zeros_like(mine)
-            return family.sums_from_labels(own, inner, mine, middles)
-
-        pairs = self.each(of, coefficients.components)
-        if self.is_in_blocks:
-            counts = self._joined([count for count, _ in pairs], -1)
-            own = tuple(sums for _, sums in pairs)
-        else:
-            counts, own = pairs
+        family, k, xp = self.family, self.n_components, array_namespace(x)
+        shares = family.clusters_of_each(assigned, k, 1)
+        places = family.clusters_of_each(centres, k, self.event_rank)
+        counts, sums = family.sums_from_labels(
+            coefficients.components, self.beside(x), shares, places
+        )
         whole = xp.sum(counts, axis=-1)
-        return whole, MixtureSums(counts, own, xp.zeros_like(whole))
-
-    def _clusters_of(self, a: Array, behind: int) -> list[Array]:
-        """Return the clusters of each block's components, ``(*lead, components, clusters, …)``.
-
-        ``a`` ``(*lead, clusters, …)`` has some axes behind them. Components without a place get
-        one of the clusters, whichever it is.
-        """
-        xp, axis, start, parts = array_namespace(a), a.ndim - behind - 1, 0, []
-        lead, rest = tuple(a.shape[:axis]), tuple(a.shape[axis + 1 :])
-        before = (slice(None),) * axis
-        for family, count in self.blocks:
-            each = family.n_clusters
-            part = a[(*before, slice(start, start + each * count), ...)]
-            if not each:
-                part = xp.broadcast_to(a[(*before, slice(0, 1), ...)], (*lead, count, *rest))
-            parts.append(xp.reshape(part, (*lead, count, max(each, 1), *rest)))
-            start += each * count
-        return parts
+        return whole, MixtureSums(counts, sums, xp.zeros_like(whole))
 
     def loses_precision(
         self, params: MixtureParams, coefficients: Any, given: Given, space: Space
     ) -> Array | None:
         """Return which mixtures need another form of the step, or None."""
-        inner = given.inside()
-        found = self.each(
-            lambda f, _, p, own: f.loses_precision(p, own, inner, space),
-            params.components,
-            coefficients.components,
+        found = self.family.loses_precision(
+            params.components, coefficients.components, given.inside(), space
         )
-        each = [own for own in (found if self.is_in_blocks else [found]) if own is not None]
-        return reduce(or_, (space.xp.any(own, axis=-1) for own in each)) if each else None
+        return None if found is None else space.xp.any(found, axis=-1)
 
     def rounded_off(
         self, full: Any, coefficients: Any, counts: Array, sums: MixtureSums
@@ -231,15 +177,9 @@ class Mixture(Parametrized):
 
         Of each mixture, ``(*lead)``; None if it is next to nothing.
         """
-        found = self.each(
-            lambda f, _, *trees: f.rounded_off(*trees),
-            full.components,
-            coefficients.components,
-            self._cut(sums.counts),
-            sums.components,
+        return self.family.rounded_off(
+            full.components, coefficients.components, sums.counts, sums.components
         )
-        each = [own for own in (found if self.is_in_blocks else [found]) if own is not None]
-        return sum(each[1:], each[0]) if each else None
 
     # the M-step
 
@@ -251,12 +191,8 @@ class Mixture(Parametrized):
         least = floats_of(sums.counts).smallest_normal
         alive = sums.counts > least
         counts = xp.maximum(sums.counts, operand(least, sums.counts))  # CuPy's clip asks the device
-        components = self.each(
-            lambda f, j, p, *own: f.update(p, *own, self._given_to(j, given)),
-            params.components,
-            self._cut(counts),
-            self._cut(alive),
-            sums.components,
+        components = self.family.update(
+            params.components, counts, alive, sums.components, self.given_to_components(given)
         )
         if "weights" in self.fixed or "weights" in given.fixed:
             return MixtureParams(params.weights, components)
@@ -275,31 +211,26 @@ class Mixture(Parametrized):
         """
         xp = array_namespace(alive)
         if given.prior is not None:
-            sums = tree_map(lambda own: xp.where(aligned(alive, own), own, 0.0), sums)
+            sums = tree_map(lambda a: xp.where(aligned(alive, a), a, 0.0), sums)
         new = self.m_step(params, count, sums, given)
         if given.prior is not None and given.prior.weights is not None:
             alive = alive | (given.prior.weights.count > 0)
         return new._replace(weights=xp.where(alive[..., None], new.weights, params.weights))
 
-    def _given_to(self, j: int, given: Given) -> Given:
-        """Return what the M-step of a block has to go by."""
+    def given_to_components(self, given: Given) -> Given:
+        """Return what the M-step of the components has to go by."""
         prior = None if given.prior is None else given.prior.components
-        prior = prior[j] if prior is not None and self.is_in_blocks else prior
-        fixed, tied = self._options[j]
+        fixed = self.inner_fixed
         if given.fixed:
-            fixed = fixed | self.within(given.fixed, j)
-        return Given(given.context, given.depth + 1, prior, fixed, tied)
+            fixed = fixed | within(given.fixed, "components.")
+        return Given(given.context, given.depth + 1, prior, fixed, self.inner_tied)
 
     def kept(self, old: Any, new: Any, alive: Array, given: Given) -> MixtureParams:
         """Return new parameters, with the old ones where there is no mass."""
         xp, wide = array_namespace(alive), alive[..., None]
         weights = xp.where(wide, new.weights, old.weights)
-        components = self.each(
-            lambda f, j, a, b: f.kept(a, b, wide, self._given_to(j, given)),
-            old.components,
-            new.components,
-        )
-        return MixtureParams(weights, components)
+        inner = self.given_to_components(given)
+        return MixtureParams(weights, self.family.kept(old.components, new.components, wide, inner))
 
     # priors
 
@@ -310,12 +241,7 @@ class Mixture(Parametrized):
 
     def prior_of_data(self) -> MixturePrior:
         """Return the prior that follows from the data; in blocks, of components with a place."""
-
-        def of(family: Family, _: int) -> Any:
-            noise = self.is_in_blocks and not family.n_clusters
-            return None if noise else family.prior_of_data()
-
-        return MixturePrior(None, self.each(of))
+        return MixturePrior(None, self.family.prior_of_data())
 
     def prepared_prior(
         self,
@@ -326,38 +252,33 @@ class Mixture(Parametrized):
         covariance: Callable[[], Array],
     ) -> MixturePseudoObservations:
         """Return what a prior of so many mixtures of each problem stands for."""
-        weights, inner, constants = None, given.inside(), [0 * given.context.total_weight]
+        weights = components = None
+        inner, constant = given.inside(), 0 * given.context.total_weight
         if prior.concentration is not None:
-            kind, own = self._numbers.conjugate(frozenset()), DirichletPrior(prior.concentration)
-            weights = kind.prepared(own, 1, given, n_clusters, covariance)
-            constants.append(weights.constant)
-
-        def of(family: Family, j: int, own: Any) -> Any:
-            if own is None:
-                return None
-            go = inner._replace(tied=self._options[j][1])
-            made = family.prepared_prior(own, self.blocks[j][1], go, n_clusters, covariance)
-            constants.append(made.constant)
-            return made
-
-        components = self.each(of, prior.components)
-        constant = n_components * reduce(add, constants)
-        return MixturePseudoObservations(weights, components, constant)
+            kind, dirichlet = self._numbers.conjugate(frozenset()), DirichletPrior(*prior[:1])
+            weights = kind.prepared(dirichlet, 1, given, n_clusters, covariance)
+            constant = constant + weights.constant
+        if prior.components is not None:
+            inner = inner._replace(tied=self.inner_tied)
+            components = self.family.prepared_prior(
+                prior.components, self.n_components, inner, n_clusters, covariance
+            )
+        if components is not None:
+            constant = constant + components.constant
+        return MixturePseudoObservations(weights, components, n_components * constant)
 
     def log_prior(self, params: MixtureParams, prior: Any) -> Array:
         """Return the log prior density ``(*lead)`` of standardised parameters, but constants."""
         xp = array_namespace(params.weights)
-        values = [xp.zeros_like(params.weights[..., 0])]
+        value = xp.zeros_like(params.weights[..., 0])
         if prior.weights is not None:
-            own = Categorical.Params(params.weights)
-            values.append(self._numbers.log_prior(own, prior.weights))
-
-        def of(family: Family, _: int, own: Any, part: Any) -> None:
-            if part is not None:
-                values.append(xp.sum(family.log_prior(own, part), axis=-1))
-
-        self.each(of, params.components, prior.components)
-        return reduce(add, values)
+            value = value + self._numbers.log_prior(
+                Categorical.Params(params.weights), prior.weights
+            )
+        if prior.components is not None:
+            each = self.family.log_prior(params.components, prior.components)
+            value = value + xp.sum(each, axis=-1)
+        return value
 
     # starts
 
@@ -366,27 +287,23 @@ class Mixture(Parametrized):
         weight = given.beside(given.context.total_weight)
         xp, k, axis = array_namespace(weight), self.n_components, weight.ndim
         weights = xp.full_like(xp.stack([weight] * k, axis=-1), 1 / k)
-        inner = given.inside()
-
-        def of(family: Family, j: int) -> Any:
-            wide = family.broad(inner)
-            return tree_map(lambda a: xp.concat([a] * self.blocks[j][1], axis=axis), wide)
-
-        return MixtureParams(weights, self.each(of))
+        inner, parts = given.inside(), []
+        for family, count in self.blocks:
+            parts.append(tree_map(partial(_repeated, count, axis), family.broad(inner)))
+        return MixtureParams(weights, self.of_blocks(parts))
 
     def around(self, centres: Array, given: Given) -> MixtureParams:
         """Return equally likely components with centres ``(*lead, clusters, *event)``.
 
         Components that have no cluster cover the data.
         """
-        xp, inner = array_namespace(centres), given.inside()
+        xp, k = array_namespace(centres), self.n_components
         first = centres[..., 0] if self.event_rank else centres
-        lead = tuple(first.shape[:-1])
-        parts = iter(self._clusters_of(centres, self.event_rank))
-        components = self.each(lambda family, _: family.around(next(parts), inner))
-        weights = xp.full_like(first[..., :1], 1 / self.n_components)
-        weights = xp.broadcast_to(weights, (*lead, self.n_components))
-        return MixtureParams(weights, self._alike(components))
+        weights = xp.full_like(first[..., :1], 1 / k)
+        weights = xp.broadcast_to(weights, (*first.shape[:-1], k))
+        places = self.family.clusters_of_each(centres, k, self.event_rank)
+        components = self.family.around(places, given.inside())
+        return MixtureParams(weights, self._tied_alike(components))
 
     def lifted(
         self, params: MixtureParams, fallback: MixtureParams, counts: Array, given: Given
@@ -395,44 +312,31 @@ class Mixture(Parametrized):
 
         So it is with those that have had no cluster. No mixture collapses as a whole.
         """
-        xp, inner = array_namespace(params.weights), given.inside()
-        pairs = self.each(
-            lambda f, _, *own: f.lifted(*own, inner),
-            params.components,
-            fallback.components,
-            self._cut(params.weights),
+        xp = array_namespace(params.weights)
+        components, bound = self.family.lifted(
+            params.components, fallback.components, params.weights, given.inside()
         )
-        if self.is_in_blocks:
-            components, bound = tuple(p for p, _ in pairs), self._joined([b for _, b in pairs], -1)
-        else:
-            components, bound = pairs
         weights = xp.where(bound, fallback.weights, params.weights)
         weights = weights / xp.sum(weights, axis=-1, keepdims=True)
-        lifted = MixtureParams(weights, self._alike(components))
+        lifted = MixtureParams(weights, self._tied_alike(components))
         return lifted, xp.zeros_like(counts, dtype=xp.bool)
 
     def clamp(self, params: MixtureParams, given: Given) -> MixtureParams:
         """Return the nearest parameters that the floors allow; fixed ones are left alone."""
-        xp = array_namespace(params.weights)
-        everyone = self._cut(xp.ones_like(params.weights) > 0)
-
-        def of(family: Family, j: int, own: Any, all_: Array) -> Any:
-            inner = self._given_to(j, given)
-            return family.kept(own, family.clamp(own, inner), all_, inner)
-
-        return MixtureParams(params.weights, self.each(of, params.components, everyone))
+        xp, inner, own = array_namespace(params.weights), self.given_to_components(given), params
+        everyone = xp.ones_like(params.weights) > 0
+        held = self.family.clamp(own.components, inner)
+        return own._replace(components=self.family.kept(own.components, held, everyone, inner))
 
     # where likelihoods end
 
     def at_bound(self, params: MixtureParams, given: Given) -> Array:
         """Return which mixtures have a component, not held fixed, where the likelihood ends."""
-        xp = array_namespace(params.weights)
-
-        def of(family: Family, j: int, own: Any) -> Array:
-            return family.ends(own, self._given_to(j, given))
-
-        bound = self._of_components(of, params, unless=False)
-        return xp.any(bound & (params.weights > 0), axis=-1)
+        xp, found = array_namespace(params.weights), params.weights > 0
+        if not self.family.parameter_names:
+            return xp.zeros_like(found[..., 0])
+        bound = self.family.ends(params.components, self.given_to_components(given))
+        return xp.any(bound & found, axis=-1)
 
     def ends(self, params: MixtureParams, given: Given) -> Array:
         """Return which mixtures have such a component."""
@@ -440,13 +344,15 @@ class Mixture(Parametrized):
 
     def floor_gain(self, params: MixtureParams, given: Given) -> Array:
         """Return what the floors add to the log density of an observation, ``(*lead)``."""
-        xp = array_namespace(params.weights)
-        gain = self._gains(params, given)
-        return xp.sum(xp.where(params.weights > 0, params.weights * gain, 0.0), axis=-1)
+        return self._weighted_gain(params.weights, params, given)
 
-    def _gains(self, params: MixtureParams, given: Given) -> Array:
-        inner = given.inside()
-        return self._of_components(lambda f, _, p: f.floor_gain(p, inner), params, unless=0.0)
+    def _weighted_gain(self, mass: Array, params: MixtureParams, given: Given) -> Array:
+        """Return the sum of what the floors add to the components' log densities."""
+        xp = array_namespace(mass)
+        if not self.family.parameter_names:
+            return xp.zeros_like(mass[..., 0])
+        gain = self.family.floor_gain(params.components, given.inside())
+        return xp.sum(xp.where(mass > 0, mass * gain, 0.0), axis=-1)
 
     def gain_of_floor(self, params: MixtureParams, counts: Array, given: Given) -> Array:
         """Return what makes fits on the floor comparable with others, in nats ``(...)``.
@@ -459,11 +365,9 @@ class Mixture(Parametrized):
 
         ``counts`` ``(..., K)`` are the summed responsibilities.
         """
-        xp = array_namespace(counts)
-        each = xp.where(counts > 0, counts * self._gains(params, given), 0.0)
-        weight = given.context.total_weight  # CuPy's clip asks the device
-        places = 2 * xp.log(xp.maximum(weight, operand(1.0, weight)))
-        return xp.sum(each, axis=-1) + places
+        xp, weight = array_namespace(counts), given.context.total_weight
+        gain = self._weighted_gain(counts, params, given)
+        return gain + 2 * xp.log(xp.maximum(weight, operand(1.0, weight)))  # not CuPy's clip
 
     def sample(
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
@@ -471,38 +375,8 @@ class Mixture(Parametrized):
         """Draw one observation of the mixture of each label ``(..., n)``."""
         weights = np.take_along_axis(params.weights, labels[..., None], axis=-2)
         inner = drawn_categories(weights, rng)
-        lead = params.weights.shape[:-1]
-
-        def of(_: Family, j: int, own: Any) -> Any:
-            """Return the parameters of a block, its two axes of components in one."""
-            shape = (*lead[:-1], lead[-1] * self.blocks[j][1])
-            return tree_map(lambda a: a.reshape(*shape, *a.shape[len(lead) + 1 :]), own)
-
-        flat = self.each(of, params.components)
-        return self.sample_components(flat, labels, inner, rng)
-
-    def sample_components(
-        self,
-        components: Any,
-        outer: np.ndarray[Any, Any] | int,
-        labels: np.ndarray[Any, Any],
-        rng: np.random.Generator,
-    ) -> np.ndarray[Any, Any]:
-        """Draw one observation of the component of each label ``(..., n)``.
-
-        ``outer`` is the number of the mixture, of those whose components follow one another.
-        """
-        drawn, start = np.zeros(()), 0
-        parts = components if self.is_in_blocks else (components,)
-        for (family, count), own in zip(self.blocks, parts, strict=True):
-            inside = (labels >= start) & (labels < start + count)
-            index = outer * count + np.clip(labels - start, 0, count - 1)
-            x = family.sample(own, index, rng)
-            rank = self.event_rank
-            where = inside.reshape(*inside.shape, *(1,) * rank)
-            drawn = np.where(where, x, drawn) if start else x
-            start += count
-        return drawn
+        both = tree_map(partial(_in_one_axis, params.weights.ndim - 2), params.components)
+        return self.family.sample(both, labels * self.n_components + inner, rng)
 
     def draw(
         self, params: MixtureParams, n: int, rng: np.random.Generator
@@ -511,7 +385,7 @@ class Mixture(Parametrized):
         weights = params.weights[..., None, :]
         shape = (*weights.shape[:-2], n, weights.shape[-1])
         labels = drawn_categories(np.broadcast_to(weights, shape), rng)
-        return self.sample_components(params.components, 0, labels, rng), labels
+        return self.family.sample(params.components, labels, rng), labels
 
     # densities at any observations
 
@@ -545,8 +419,9 @@ class Alone(Mixture):
         """Return parameters of the family."""
         return self.component.params(**parameters)
 
-    def hidden(self, j: int) -> frozenset[str]:
-        """Return that all parameters come without an axis of components."""
+    @property
+    def without_axis(self) -> frozenset[str]:
+        """All parameters come without an axis of components."""
         return frozenset(self.component.parameter_names)
 
     def parts(self, params: Any) -> list[tuple[Family, Any]]:
@@ -566,10 +441,10 @@ class Alone(Mixture):
         if isinstance(params, MixtureParams):
             return super().from_user(params, n_components, event)
         event = packed(self.event_of(MixtureParams(None, params)))
-        own = super().from_user(MixtureParams(None, params), n_components, event)
-        name, value = next(named_leaves(own.components))
+        full = super().from_user(MixtureParams(None, params), n_components, event)
+        name, value = next(named_leaves(full.components))
         lead = value.shape[: value.ndim - len(self.component.shapes(1, event)[name])]
-        return own._replace(weights=Space.of(value).full((*lead, 1), 1.0, value.dtype))
+        return full._replace(weights=Space.of(value).full((*lead, 1), 1.0, value.dtype))
 
 
 @lru_cache(maxsize=256)
@@ -590,28 +465,20 @@ def _shares(mass: Array) -> Array:
     return xp.where(there, mass / xp.where(there, whole, 1.0), float("nan"))
 
 
-def _within_support(
-    family: Family, coefficients: Any, x: Array, work: Workspace
-) -> tuple[Array, Any]:
-    """Return log densities with the carrier, minus infinity where the family can have none."""
-    xp, inside = array_namespace(x), family.support(x)
-    if inside is not None:
-        x = family.filled(x, inside)
-        inside = xp.all(inside, axis=-2) if family.event_rank else inside
-    logs, kept = family.log_prob(coefficients, x, work)
-    if family.has_carrier:
-        wide = Space.of(x).to_accumulator(x) if family.in_accumulator else x
-        logs = logs + family.log_carrier(wide)
-    return logs if inside is None else xp.where(inside, logs, -math.inf), kept
-
-
 def _joined(parts: list[Any], axis: int) -> Any:
     """Return trees with one component each as one tree: in memory, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
     xp = array_namespace(*leaves(parts[0]))
     turned = (tree_map(lambda a: moveaxis(a, axis, 0), part) for part in parts)
     return tree_map(lambda *own: moveaxis(xp.concat(own, axis=0), 0, axis), *turned)
+
+
+def _repeated(count: int, axis: int, a: Array) -> Array:
+    return array_namespace(a).concat([a] * count, axis=axis)
+
+
+def _in_one_axis(axis: int, a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return an array with an axis and the next one in one."""
+    return a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
 
 
 def _event(tile: Tile, rank: int) -> tuple[int, ...]:

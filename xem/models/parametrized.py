@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from xem.backends.arrays import Array, aligned, array_namespace, floats_of
@@ -42,16 +43,16 @@ class Parametrized(Components):
         TypeError
             If a name is unknown or given in both ways.
         """
-        if not self.is_in_blocks:
-            known = self.component.Params._fields
-            given = self._named("parameters", known, components, parameters)
-            return MixtureParams(weights, self.component.params(**given))
-        mappings = self._of_blocks(components, parameters)
-        own = (f.params(**given) for (f, _), given in zip(self.blocks, mappings, strict=True))
-        return MixtureParams(weights, tuple(own))
+        mappings = self._of_each("parameters", components, parameters)
+        pairs = zip(self.members, mappings, strict=True)
+        return MixtureParams(weights, self.of_blocks(f.params(**given) for f, given in pairs))
 
-    def _of_blocks(self, components: Any, parameters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    def _of_each(
+        self, what: str, components: Any, parameters: Mapping[str, Any]
+    ) -> list[Mapping[str, Any]]:
         """Return the parameters given of each block by name: none where there is None."""
+        if not self.is_in_blocks:
+            return [self._named(what, components, parameters)]
         n_blocks = len(self.blocks)
         mappings = [None] * n_blocks if components is None else components
         several = isinstance(mappings, Iterable) and not isinstance(mappings, Mapping | str)
@@ -109,19 +110,15 @@ class Parametrized(Components):
         >>> noisy.prior(components=[{"df": 5.0}, None]).components[0].df
         5.0
         """
-        if not self.is_in_blocks:
-            known = _prior_keywords(self.component)
-            given = self._named("prior parameters", known, components, parameters)
-            return MixturePrior(concentration, self.component.prior(**given) if given else None)
-        mappings = self._of_blocks(components, parameters)
-        pairs = zip(self.blocks, mappings, strict=True)
-        own = (f.prior(**given) if given else None for (f, _), given in pairs)
-        return MixturePrior(concentration, tuple(own))
+        mappings = self._of_each("prior parameters", components, parameters)
+        pairs = zip(self.members, mappings, strict=True)
+        priors = (family.prior(**given) if given else None for family, given in pairs)
+        return MixturePrior(concentration, self.of_blocks(priors))
 
-    def _named(
-        self, what: str, known: tuple[str, ...], components: Any, parameters: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _named(self, what: str, components: Any, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return parameters given as a mapping or by keyword, with their names checked."""
+        family, is_prior = self.family, what == "prior parameters"
+        known = _prior_keywords(family) if is_prior else family.Params._fields
         if not isinstance(components, Mapping | None):
             msg = f"components is {components!r}; pass a mapping, such as dict(loc=…, scale=…)"
             raise TypeError(msg)
@@ -139,46 +136,33 @@ class Parametrized(Components):
 
     def parts(self, params: MixtureParams) -> list[tuple[Family, Any]]:
         """Return the families of the components, each with its parameters."""
-        own = params.components if self.is_in_blocks else (params.components,)
-        return [(family, mine) for (family, _), mine in zip(self.blocks, own, strict=True)]
+        each = params.components if self.is_in_blocks else (params.components,)
+        return list(zip(self.members, each, strict=True))
 
     def valid(self, params: MixtureParams) -> Array:
         """Return which mixtures have parameters that the model allows, bool ``(*lead)``."""
-        xp, weights = array_namespace(params.weights), params.weights
-        own = self._of_components(lambda f, _, p: f.valid(p), params, unless=True)
-        return xp.all(own & xp.isfinite(weights), axis=-1)
+        xp = array_namespace(params.weights)
+        found = xp.isfinite(params.weights)
+        if self.family.parameter_names:
+            found = found & self.family.valid(params.components)
+        return xp.all(found, axis=-1)
 
     def representable(self, params: MixtureParams) -> Array:
         """Return which mixtures' parameters the dtype can hold, bool ``(*lead)``."""
-        held = self._of_components(lambda f, _, p: f.representable(p), params, unless=True)
-        return array_namespace(held).all(held, axis=-1)
-
-    def _of_components(
-        self, function: Callable[[Family, int, Any], Array], params: MixtureParams, *, unless: Any
-    ) -> Array:
-        """Return a function of each component's parameters, ``(*lead, K)``.
-
-        ``unless`` stands for components that have none.
-        """
         xp = array_namespace(params.weights)
-
-        def of(family: Family, j: int, own: Any, share: Array) -> Array:
-            if family.parameter_names:
-                return function(family, j, own)
-            dtype = xp.bool if isinstance(unless, bool) else share.dtype
-            return xp.full_like(share, unless, dtype=dtype)
-
-        return self._joined(self.each(of, params.components, self._cut(params.weights)), -1)
+        if not self.family.parameter_names:
+            return xp.ones_like(params.weights[..., 0], dtype=xp.bool)
+        return xp.all(self.family.representable(params.components), axis=-1)
 
     def standardize(self, params: MixtureParams, centre: Array, scale: Array) -> MixtureParams:
         """Return the parameters of ``(x - centre) / scale``; fields of None stay None."""
-        own = self.each(lambda f, _, p: f.standardize(p, centre, scale), params.components)
-        return MixtureParams(params.weights, own)
+        moved = self.family.standardize(params.components, centre, scale)
+        return MixtureParams(params.weights, moved)
 
     def unstandardize(self, params: MixtureParams, centre: Array, scale: Array) -> MixtureParams:
         """Return the parameters of ``x`` from those of ``(x - centre) / scale``."""
-        own = self.each(lambda f, _, p: f.unstandardize(p, centre, scale), params.components)
-        return MixtureParams(params.weights, own)
+        moved = self.family.unstandardize(params.components, centre, scale)
+        return MixtureParams(params.weights, moved)
 
     def held(self, params: MixtureParams) -> MixtureParams:
         """Return the fixed parameters alone, None for the others."""
@@ -189,52 +173,38 @@ class Parametrized(Components):
 
     def to_user(self, params: MixtureParams) -> MixtureParams:
         """Return parameters as callers see them: a tied one has no K axis."""
-
-        def of(family: Family, j: int, own: Any) -> Any:
-            seen, axis = family.to_user(own), params.weights.ndim - 1
-            names = self.hidden(j)
-            return replaced(seen, {n: _first_along(at(seen, n), axis) for n in names})
-
-        return MixtureParams(params.weights, self.each(of, params.components))
+        seen, axis = self.family.to_user(params.components), params.weights.ndim - 1
+        first = {name: _first_along(at(seen, name), axis) for name in self.without_axis}
+        return MixtureParams(params.weights, replaced(seen, first))
 
     def from_user(
         self, params: MixtureParams, n_components: int = 1, event: tuple[int, ...] | None = None
     ) -> MixtureParams:
         """Return callers' parameters as the steps see them: all with an axis of components."""
         event = packed(self.event_of(params)) if event is None else event
-
-        def of(family: Family, j: int, own: Any) -> Any:
-            count, full = self.blocks[j][1], {}
-            shapes = family.shapes(count, event)
-            for name in self.hidden(j):
-                value = at(own, name)
-                if value is not None:
-                    axis = value.ndim - len(shapes[name]) + 1
-                    full[name] = _repeated(value, axis, count)
-            return family.from_user(replaced(own, full), count, event)
-
-        return MixtureParams(params.weights, self.each(of, params.components))
+        shapes, full = self.family.shapes(self.n_components, event), {}
+        for name in self.without_axis:
+            value, (count, *shape) = at(params.components, name), shapes[name]
+            if value is not None:
+                full[name] = _repeated(value, value.ndim - len(shape), count)
+        components = replaced(params.components, full)
+        components = self.family.from_user(components, self.n_components, event)
+        return MixtureParams(params.weights, components)
 
     def event_of(self, params: MixtureParams) -> Any:
         """Return the shape of one observation, from parameters of which one at least is given.
 
         Of a family of several arrays, a tuple of their shapes.
         """
-        found = (family.event_of(own) for family, own in self.parts(params))
-        return next((event for event in found if event), ())
+        return self.family.event_of(params.components)
 
     def centres(self, params: MixtureParams) -> Array | None:
         """Return the component means ``(..., K, *event)``, or None where nothing tells.
 
         So it is with components that a start makes no cluster for, or more than one.
         """
-        if any(family.n_clusters != 1 for family, _ in self.blocks):
-            return None
-        means = self.each(lambda f, _, p: f.mean(p), params.components)
-        if not self.is_in_blocks:
-            return means
-        missing = any(own is None for own in means)
-        return None if missing else self._joined(means, -1 - self.event_rank)
+        one_each = all(family.n_clusters == 1 for family in self.members)
+        return self.family.mean(params.components) if one_each else None
 
     def known_means(self, params: MixtureParams, others: Array) -> tuple[Array, list[bool]] | None:
         """Return the means ``(..., K, columns)`` that are known of some columns, and of which.
@@ -242,21 +212,18 @@ class Parametrized(Components):
         So it is with components that are products. ``others`` ``(..., columns)`` are those of the
         other columns. None where there are none.
         """
-        if self.is_in_blocks or self.component.n_clusters != 1:
+        if any(family.n_clusters != 1 for family in self.members):
             return None
         xp, (*lead, columns) = array_namespace(others), others.shape
         wide = xp.broadcast_to(others[..., None, :], (*lead, self.n_components, columns))
-        found: tuple[Array, list[bool]] | None
-        found = self.component.known_means(params.components, wide)
-        return found
+        return self.family.known_means(params.components, wide)
 
     def mean(self, params: MixtureParams) -> Array | None:
         """Return the means ``(*lead, *event)`` of the mixtures, None where a component has none."""
-        means = self.each(lambda f, _, p: f.mean(p), params.components)
-        if params.weights is None or means is None or (self.is_in_blocks and None in means):
+        means = self.family.mean(params.components)
+        if params.weights is None or means is None:
             return None
         xp, axis = array_namespace(params.weights), params.weights.ndim - 1
-        means = self._joined(means, axis)
         return xp.sum(aligned(params.weights, means) * means, axis=axis)
 
     def grouped(self, centres: Array) -> Array:
@@ -264,44 +231,34 @@ class Parametrized(Components):
 
         Where components have several clusters each, that is the order of first coordinates.
         """
-        if all(family.n_clusters <= 1 for family, _ in self.blocks):
+        if all(family.n_clusters <= 1 for family in self.members):
             return centres
         return _sorted_by(centres[..., 0] if self.event_rank else centres, centres)
 
     def in_order(self, params: MixtureParams) -> MixtureParams:
         """Return the parameters with the components of each block in the order of their means."""
-        axis = params.weights.ndim - 1
+        axis, start, shares, parts = params.weights.ndim - 1, 0, [], []
+        for (family, count), (_, given) in zip(self.blocks, self.parts(params), strict=True):
+            share, part = params.weights[..., start : start + count], family.in_order(given)
+            means, start = family.mean(part), start + count
+            if means is not None:
+                first = means[(*(slice(None),) * (axis + 1), *(0,) * (means.ndim - axis - 1))]
+                share, part = tree_map(partial(_sorted_by, first), (share, part))
+            shares.append(share)
+            parts.append(part)
+        weights = array_namespace(*shares).concat(shares, axis=-1)
+        return MixtureParams(weights, self.of_blocks(parts))
 
-        def of(family: Family, _: int, own: Any, share: Array) -> tuple[Array, Any]:
-            own = family.in_order(own)
-            means = family.mean(own)
-            if means is None:
-                return share, own
-            first = means[(*(slice(None),) * (axis + 1), *(0,) * (means.ndim - axis - 1))]
-            return tree_map(lambda a: _sorted_by(first, a), (share, own))
-
-        pairs = self.each(of, params.components, self._cut(params.weights))
-        if not self.is_in_blocks:
-            return MixtureParams(*pairs)
-        weights = self._joined([share for share, _ in pairs], -1)
-        return MixtureParams(weights, tuple(own for _, own in pairs))
-
-    def _alike(self, components: Any) -> Any:
+    def _tied_alike(self, components: Any) -> Any:
         """Return the components with the tied parameters equal."""
-
-        def of(_: Family, j: int, own: Any) -> Any:
-            tied = {name: at(own, name) for name in self.within(self.tied, j)}
-            alike = {name: pooled(value, value * 0 + 1) for name, value in tied.items()}
-            return replaced(own, alike)
-
-        return self.each(of, components)
+        tied = {name: at(components, name) for name in self.inner_tied}
+        alike = {name: pooled(value, value * 0 + 1) for name, value in tied.items()}
+        return replaced(components, alike)
 
     def nearest_allowed(self, params: MixtureParams, weights: Array) -> MixtureParams:
         """Return parameters that the mixture has, from given ones that may be too general."""
-        least = floats_of(params.weights).smallest_normal
-        mass = self._cut(params.weights + least)
-        own = self.each(lambda f, _, p, m: f.nearest_allowed(p, m), params.components, mass)
-        return MixtureParams(params.weights, own)
+        mass = params.weights + floats_of(params.weights).smallest_normal
+        return MixtureParams(params.weights, self.family.nearest_allowed(params.components, mass))
 
 
 def _prior_keywords(family: Family) -> tuple[str, ...]:

@@ -6,20 +6,21 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
-from operator import add, and_, or_
+from operator import add, or_
 from typing import Any, Self
 
 import numpy as np
 
 from xem.backends.arrays import Array, Space, aligned, array_namespace
 from xem.backends.linalg import total
-from xem.backends.tree import named_leaves, tree_map
+from xem.backends.tree import tree_map
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family
 from xem.families.composite import combined
 from xem.families.given import Given
+from xem.models.parts import sum_of_given
 from xem.models.side_by_side import SideBySide
-from xem.models.trees import ProductPseudoObservations
+from xem.models.trees import PseudoObservationsOfParts
 
 
 def _n_clusters(each: Iterable[int]) -> int:
@@ -55,36 +56,6 @@ class Product(SideBySide):
     """
 
     # what follows from the families
-
-    def _dotted(self, name: str) -> frozenset[str]:
-        """Return the parameters that a property of each family names."""
-        own = self.options().items()
-        return frozenset(f"{n}.{inner}" for n, family in own for inner in getattr(family, name))
-
-    @property
-    def parameter_names(self) -> tuple[str, ...]:
-        """The parameters by dotted name."""
-        return tuple(f"{n}.{own}" for n, f in self.options().items() for own in f.parameter_names)
-
-    @property
-    def tieable(self) -> frozenset[str]:  # type: ignore[override]
-        """Parameters that components can share by name."""
-        return self._dotted("tieable")
-
-    @property
-    def shared(self) -> frozenset[str]:
-        """The parameters of which a family makes one for all components."""
-        return self._dotted("shared")
-
-    @property
-    def spread(self) -> frozenset[str]:
-        """Parameters that cannot be estimated from equal values."""
-        return self._dotted("spread")
-
-    @property
-    def fixed_names(self) -> frozenset[str]:
-        """The parameters that a model inside holds fixed."""
-        return self._dotted("fixed_names")
 
     has_one_unit = False
     n_clusters = combined("n_clusters", _n_clusters)
@@ -170,9 +141,10 @@ class Product(SideBySide):
 
     def precompute(self, params: Any, offset: Array) -> Any:
         """Return what a pass over the observations needs of each family."""
-        nothing = array_namespace(offset).zeros_like(offset)
-        offsets = [offset] + [nothing] * (len(self.names) - 1)
-        return self.each(lambda f, own, more: f.precompute(own, more), params, offsets)
+        first, nothing = self.members[0], array_namespace(offset).zeros_like(offset)
+        found = [first.precompute(params[0], offset)]
+        found += [f.precompute(own, nothing) for f, own in self.parts(params)[1:]]
+        return self.tree(found)
 
     def log_prob(
         self, coefficients: Any, x: Array, work: Workspace = NEW_ARRAYS
@@ -186,26 +158,22 @@ class Product(SideBySide):
         self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
     ) -> Any:
         """Return the sums of each family."""
-        *others, _ = self.names
-        mine = [responsibilities + 0.0 for _ in others]  # each may overwrite its own
-        return self.each(
-            lambda f, *own: f.sums(*own, work), coefficients, kept, [*mine, responsibilities]
-        )
+        copies = [responsibilities + 0.0 for _ in self.names[1:]]  # each may overwrite its own
+        shares = [*copies, responsibilities]
+        parts = zip(self.families, coefficients, kept, shares, strict=True)
+        return self.tree(f.sums(own, part, share, work) for f, own, part, share in parts)
 
     def sums_from_labels(
         self, coefficients: Any, x: Array, assigned: Array, centres: Array
     ) -> tuple[Array, Any]:
         """Return the summed weights and the sums of observations that are assigned to clusters."""
-        xp, parts = array_namespace(assigned), iter(self.cut(centres))
-
-        def of(family: Family, own: Any, mine: Array) -> Any:
-            middles = next(parts)
+        found, columns, places = [], self.cut(x, 1), self.cut(centres)
+        parts = zip(self.families, coefficients, columns, places, strict=True)
+        for family, coefficient, part, middles in parts:
             joined = _grouped(assigned, middles, family, 1)
             means = _grouped(middles, middles, family, family.event_rank, mean=True)
-            return family.sums_from_labels(own, mine, joined, means)[1]
-
-        whole = xp.sum(total(assigned), axis=-1)
-        return whole, self.each(of, coefficients, self.cut(x, 1))
+            found.append(family.sums_from_labels(coefficient, part, joined, means)[1])
+        return array_namespace(assigned).sum(total(assigned), axis=-1), self.tree(found)
 
     def loses_precision(
         self, params: Any, coefficients: Any, given: Given, space: Space
@@ -226,9 +194,7 @@ class Product(SideBySide):
     def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Any) -> Array | None:
         """Return what rounding ``full`` to ``coefficients`` takes from the log likelihood."""
         parts = zip(self.families, full, coefficients, sums, strict=True)
-        found = [f.rounded_off(own, rounded, counts, mine) for f, own, rounded, mine in parts]
-        each = [own for own in found if own is not None]
-        return reduce(add, each) if each else None
+        return sum_of_given(f.rounded_off(own, rounded, counts, s) for f, own, rounded, s in parts)
 
     # parameters
 
@@ -246,9 +212,8 @@ class Product(SideBySide):
             If a name is unknown, or has no mapping.
         """
         self._check_names(parameters)
-        return self.each(
-            lambda family, name: _params_of(family, name, parameters.get(name)), self.names
-        )
+        pairs = self.options().items()
+        return self.tree(_params_of(f, name, parameters.get(name)) for name, f in pairs)
 
     def _check_names(self, parameters: Mapping[str, Any]) -> None:
         """Raise where something is not of the families."""
@@ -257,47 +222,20 @@ class Product(SideBySide):
             msg = f"unknown families {unknown}; this product has {list(self.names)}"
             raise TypeError(msg)
 
-    def parts(self, params: Any) -> list[tuple[Family, Any]]:
-        """Return the families, each with its parameters."""
-        return list(zip(self.families, params, strict=True))
-
-    def valid(self, params: Any) -> Array:
-        """Return which components have parameters that all families allow."""
-        parts = self.parts(params)
-        return reduce(and_, (f.valid(own) for f, own in parts if _is_given(own)))
-
-    def representable(self, params: Any) -> Array:
-        """Return which components' parameters the dtype can hold."""
-        parts = self.parts(params)
-        return reduce(and_, (f.representable(own) for f, own in parts if f.parameter_names))
-
     def standardize(self, params: Any, centre: Array, scale: Array) -> Any:
         """Return the parameters of ``(x - centre) / scale``; fields of None stay None."""
-        own = self.cut(centre), self.cut(scale)
-        return self.each(lambda f, p, *unit: f.standardize(p, *unit), params, *own)
+        parts = zip(self.families, params, self.cut(centre), self.cut(scale), strict=True)
+        return self.tree(family.standardize(*own) for family, *own in parts)
 
     def unstandardize(self, params: Any, centre: Array, scale: Array) -> Any:
         """Return the parameters of ``x`` from those of ``(x - centre) / scale``."""
-        own = self.cut(centre), self.cut(scale)
-        return self.each(lambda f, p, *unit: f.unstandardize(p, *unit), params, *own)
-
-    def to_user(self, params: Any) -> Any:
-        """Return parameters as callers see them."""
-        return self.each(lambda f, own: f.to_user(own), params)
+        parts = zip(self.families, params, self.cut(centre), self.cut(scale), strict=True)
+        return self.tree(family.unstandardize(*own) for family, *own in parts)
 
     def from_user(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
         """Return callers' parameters as the steps see them."""
-        return self.each(
-            lambda f, own, inner: f.from_user(own, n_components, inner), params, self.events()
-        )
-
-    def in_order(self, params: Any) -> Any:
-        """Return the parameters with the components inside in canonical order."""
-        return self.each(lambda f, own: f.in_order(own), params)
-
-    def nearest_allowed(self, params: Any, weights: Array) -> Any:
-        """Return parameters that the families have, from given ones that may be too general."""
-        return self.each(lambda f, own: f.nearest_allowed(own, weights), params)
+        parts = zip(self.families, params, self.events(), strict=True)
+        return self.tree(family.from_user(own, n_components, inner) for family, own, inner in parts)
 
     def mean(self, params: Any) -> Array | None:
         """Return the means of the columns; None where a family has none."""
@@ -343,15 +281,15 @@ class Product(SideBySide):
             if not isinstance(given, Mapping | None):
                 msg = f"{name} is {given!r}; pass a mapping, such as {name}=dict(concentration=…)"
                 raise TypeError(msg)
-        priors = self.each(
-            lambda family, name: family.prior(**own) if (own := parameters.get(name)) else None,
-            self.names,
-        )
-        return None if all(own is None for own in priors) else priors
+        priors = [
+            family.prior(**given) if (given := parameters.get(name)) else None
+            for name, family in self.options().items()
+        ]
+        return None if all(own is None for own in priors) else self.tree(priors)
 
     def prior_of_data(self) -> Any:
         """Return the prior that follows from the data, or raise where a family has none."""
-        return self.each(lambda family: family.prior_of_data())
+        return self.tree(family.prior_of_data() for family in self.families)
 
     def prepared_prior(
         self,
@@ -360,7 +298,7 @@ class Product(SideBySide):
         given: Given,
         n_clusters: int,
         covariance: Callable[[], Array],
-    ) -> ProductPseudoObservations:
+    ) -> PseudoObservationsOfParts:
         """Return what a prior of so many components of each problem stands for."""
         parts: list[Any] = []
         constants = [0 * given.context.total_weight]
@@ -375,69 +313,27 @@ class Product(SideBySide):
             made = family.prepared_prior(own, n_components, go, placed, mine)
             parts.append(made)
             constants.append(made.constant)
-        return ProductPseudoObservations(tuple(parts), reduce(add, constants))
+        return PseudoObservationsOfParts(tuple(parts), reduce(add, constants))
 
-    def log_prior(self, params: Any, prior: ProductPseudoObservations) -> Array:
+    def log_prior(self, params: Any, prior: PseudoObservationsOfParts) -> Array:
         """Return the log prior density of each component, but constants."""
         pairs = zip(self.parts(params), prior.parts, strict=True)
         return reduce(add, (f.log_prior(own, mine) for (f, own), mine in pairs if mine is not None))
 
-    # the M-step, starts and limits
-
-    def m_step(self, params: Any, count: Array, sums: Any, given: Given) -> Any:
-        """Return the parameters that maximise the expected log likelihood of each family."""
-        inner = self.given_to_each(given)
-        return self.each(
-            lambda f, own, mine, go: f.m_step(own, count, mine, go), params, sums, inner
-        )
-
-    def update(self, params: Any, count: Array, alive: Array, sums: Any, given: Given) -> Any:
-        """Return those of the M-step above the floors, with the old ones where they stay."""
-        return self.each(
-            lambda f, own, mine, go: f.update(own, count, alive, mine, go),
-            params,
-            sums,
-            self.given_to_each(given),
-        )
-
-    def kept(self, old: Any, new: Any, alive: Array, given: Given) -> Any:
-        """Return new parameters, with the old ones where they are fixed, or without mass."""
-        inner = self.given_to_each(given)
-        return self.each(lambda f, a, b, go: f.kept(a, b, alive, go), old, new, inner)
+    # starts and draws
 
     def broad(self, given: Given) -> Any:
         """Return distributions that cover the data."""
-        return self.each(lambda f, go: f.broad(go), self.given_to_each(given))
+        pairs = zip(self.families, self.given_to_each(given), strict=True)
+        return self.tree(family.broad(inner) for family, inner in pairs)
 
     def around(self, centres: Array, given: Given) -> Any:
         """Return the `broad` distributions, moved to centres ``(*lead, clusters, *event)``."""
-
-        def of(family: Family, own: Array, inner: Given) -> Any:
-            return family.around(_grouped(own, own, family, family.event_rank, mean=True), inner)
-
-        return self.each(of, self.cut(centres), self.given_to_each(given))
-
-    def clamp(self, params: Any, given: Given) -> Any:
-        """Return the nearest parameters that the floors allow."""
-        return self.each(lambda f, own, go: f.clamp(own, go), params, self.given_to_each(given))
-
-    def _any(self, what: str, params: Any, given: Given) -> Array:
-        """Return which components have a family of which something holds."""
-        parts = zip(self.families, params, self.given_to_each(given), strict=True)
-        found = [getattr(f, what)(own, go) for f, own, go in parts if f.parameter_names]
-        return reduce(or_, found)
-
-    def at_bound(self, params: Any, given: Given) -> Array:
-        """Return which components lie where the likelihood of a family ends."""
-        return self._any("at_bound", params, given)
-
-    def ends(self, params: Any, given: Given) -> Array:
-        """Return which components lie there with what is not fixed."""
-        return self._any("ends", params, given)
-
-    def collapsed(self, params: Any, given: Given) -> Array:
-        """Return which components lie there though the data have spread."""
-        return self._any("collapsed", params, given)
+        parts = zip(self.families, self.cut(centres), self.given_to_each(given), strict=True)
+        return self.tree(
+            family.around(_grouped(own, own, family, family.event_rank, mean=True), inner)
+            for family, own, inner in parts
+        )
 
     def lifted(self, params: Any, fallback: Any, counts: Array, given: Given) -> tuple[Any, Array]:
         """Return ``params``, or ``fallback`` where a family has collapsed, and where that is."""
@@ -449,11 +345,6 @@ class Product(SideBySide):
         bound = reduce(or_, found) if found else xp.ones_like(counts, dtype=xp.bool)
         own = self.Params(*(lifted for lifted, _ in pairs))
         return tree_map(lambda a, b: xp.where(aligned(bound, a), b, a), own, fallback), bound
-
-    def floor_gain(self, params: Any, given: Given) -> Array:
-        """Return what the floors add to the log density of a component's observations."""
-        parts = zip(self.families, params, self.given_to_each(given), strict=True)
-        return reduce(add, (f.floor_gain(own, go) for f, own, go in parts if f.parameter_names))
 
     def sample(
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
@@ -488,10 +379,6 @@ def _grouped(a: Array, centres: Array, family: Family, behind: int, *, mean: boo
 def _of_columns(covariance: Callable[[], Array], place: slice) -> Array:
     """Return the covariance of some of the columns."""
     return covariance()[..., place, place]
-
-
-def _is_given(params: Any) -> bool:
-    return any(value is not None for _, value in named_leaves(params))
 
 
 def _params_of(family: Family, name: str, given: Any) -> Any:

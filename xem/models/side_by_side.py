@@ -6,7 +6,7 @@ import keyword
 from collections import namedtuple
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import accumulate, pairwise
 from typing import Any, Self
 
@@ -14,15 +14,15 @@ from xem.backends.arrays import Array, array_namespace
 from xem.backends.tree import within
 from xem.families.base import Family
 from xem.families.columns import Columns, n_columns
-from xem.families.composite import Composite
 from xem.families.given import Given
+from xem.models.parts import Parts
 
 _OF_COLUMNS = ("centre", "scale", "variance", "metric", "mean", "low", "high", "resolution")
 """What a `Context` has of each column."""
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class SideBySide(Composite):
+class SideBySide(Parts):
     """Families by name, each with columns of its own."""
 
     names: tuple[str, ...]
@@ -66,6 +66,25 @@ class SideBySide(Composite):
     def members(self) -> tuple[Family, ...]:
         """The families."""
         return self.families
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """The names of the families."""
+        return self.names
+
+    def tree(self, parts: Iterable[Any]) -> Any:
+        """Return the named tuple of what the families have."""
+        return self.Params(*parts)
+
+    def to_each(self, values: Array, behind: int = 0) -> list[Array]:
+        """Return what concerns the components of each family: all of it."""
+        return [values] * len(self.names)
+
+    def merged(
+        self, values: list[Array | None], combine: Callable[[Any, Any], Any], neutral: Any
+    ) -> Array:
+        """Return what the families that say something say together."""
+        return reduce(combine, [value for value in values if value is not None])
 
     def of_members(self, families: list[Any]) -> Self:
         """Return the product of other families of the same columns."""
@@ -141,11 +160,6 @@ class SideBySide(Composite):
             for family, own in zip(self.families, parts, strict=True)
         ]
         return array_namespace(*whole).concat(whole, axis=-1 - behind)
-
-    def each(self, function: Callable[..., Any], *trees: Any) -> Any:
-        """Return the tree of ``function(family, *its parts of trees)``."""
-        parts = zip(self.families, *trees, strict=True)
-        return self.Params(*(function(*own) for own in parts))
 
     def given_to_each(self, given: Given) -> list[Given]:
         """Return what the M-step of each family has to go by."""

@@ -59,10 +59,10 @@ class MixturePseudoObservations(NamedTuple):
     """The terms of the log density that no parameter is in, ``(*batch)``."""
 
 
-class ProductPseudoObservations(NamedTuple):
-    """What the prior of a product stands for, in standardised units."""
+class PseudoObservationsOfParts(NamedTuple):
+    """What the priors of several families stand for, in standardised units."""
 
     parts: tuple[Any, ...]
-    """Those of the families; None where there is none."""
+    """Those of each family; None where there is none."""
     constant: Array
     """The terms of the log density that no parameter is in, ``(*batch)``."""

@@ -123,7 +123,7 @@ class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
         counts = [rng.multinomial(n_samples, w) for w in weights.reshape(-1, weights.shape[-1])]
         labels = np.asarray([np.repeat(np.arange(len(c)), c) for c in counts], np.intp)
         labels = labels.reshape(*weights.shape[:-1], n_samples)
-        X = own.mixture.sample_components(params.components, 0, labels, rng)
+        X = own.mixture.family.sample(params.components, labels, rng)
         X = X if own.event else X[..., None]
         return space.array(X, space.accumulator), space.array(labels, space.index_dtype)
 
