@@ -127,8 +127,13 @@ def _conditions(model: Mixture, summary: Summary, weight: Array, space: Space) -
     if not model.event_rank:
         low, high = low[..., None], high[..., None]
     flat, zero = low == high, (low == 0) & (high == 0)
-    equal = [xp.all(group.of(flat), axis=-1) for group in model.columns if group.spread]
-    useless = [xp.any(group.of(zero), axis=-1) for group in model.columns if group.needs_scale]
+    equal: list[Array] = []
+    useless: list[Array] = []
+    for group in model.columns:
+        if group.spread:
+            equal.append(xp.all(group.of(flat), axis=-1))
+        if group.needs_scale:
+            useless.append(xp.any(group.of(zero), axis=-1))
     few = n_distinct(summary.distinct, space) < model.n_distinct
     few = few | xp.any(low > high, axis=-1)
     if equal:

@@ -8,7 +8,7 @@ from typing import Any
 from xem.backends.arrays import Array, Space, to_numpy
 from xem.engine import rows
 from xem.engine.convergence import State, final_status, gain_of_floor
-from xem.engine.ranking import best
+from xem.engine.ranking import best_few
 from xem.engine.starts.clustering import Clustering
 from xem.engine.step import begun, expectation, maximisation, prepared
 from xem.status import RUNNING, Status
@@ -77,13 +77,9 @@ def best_first(status: Array, value: Array, kept: int, space: Space, apart: floa
     """Return the positions, row after row, of the best of ``(rows, count)`` in their order."""
     xp, (n_rows, count) = space.xp, value.shape
     status, value = xp.permute_dims(status, (1, 0)), xp.permute_dims(value, (1, 0))
-    number, found = space.arange(count), list[Array]()
-    for _ in range(kept):
-        first = xp.astype(best(status, value, space.epsilon, apart), number.dtype)
-        found.append(first)
-        status = xp.where(number[:, None] == first, int(Status.TOO_FEW), status)
-    order = xp.stack(found, axis=1)
-    return xp.reshape(order + space.arange(n_rows)[:, None] * count, (-1,))
+    order = xp.permute_dims(best_few(status, value, kept, space.epsilon, apart), (1, 0))
+    row = space.arange(n_rows)[:, None]
+    return xp.reshape(xp.astype(order, row.dtype) + row * count, (-1,))
 
 
 def redone(mask: Array, tree: Any, redo: Callable[[Array], Any], space: Space) -> Any:
