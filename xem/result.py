@@ -15,7 +15,6 @@ from xem.backends.arrays import (
     array_namespace,
     computing,
     device,
-    take_rows,
     to_numpy,
 )
 from xem.backends.tree import fill_none, tree_map
@@ -25,7 +24,7 @@ from xem.engine.ranking import best
 from xem.engine.rows import Rows
 from xem.engine.step import in_data_units, likelihood_in_data_units, unstandardize
 from xem.models.mixture import Mixture
-from xem.status import Status
+from xem.status import Status, decide
 
 _SHOWN = 5
 
@@ -276,6 +275,32 @@ def _prolonged(history: Array, length: int) -> Array:
     return xp.concat([history, *([history[-1:, ...]] * missing)], axis=0)
 
 
+def best_of(fits: Fit) -> Fit:
+    """Return for each problem the best of its fits, along the first axis of the batch.
+
+    The best is that of the best status, then of the highest objective less `Fit.floor_gain`;
+    the first of equals.
+    """
+    if fits.batch[0] == 1:
+        return fits[0]
+    value, epsilon = fits.objective - fits.floor_gain, Space.of(fits.objective).epsilon
+    return pick(fits, best(fits.status, value, epsilon))
+
+
+def pick(fits: Fit, which: Array) -> Fit:
+    """Return for each problem one of its fits along the first axis of the batch, by its number."""
+    (n_fits, *batch), space = fits.batch, Space.of(fits.objective)
+    xp, count = space.xp, math.prod(batch)
+    row = xp.astype(xp.reshape(which, (count,)), space.index_dtype) * count + space.arange(count)
+
+    def taken(leaf: Array, lead: int) -> Array:
+        before, after = leaf.shape[:lead], leaf.shape[lead + 1 + len(batch) :]
+        flat = xp.reshape(leaf, (*before, n_fits * count, *after))
+        return xp.reshape(xp.take(flat, row, axis=lead), (*before, *batch, *after))
+
+    return fits._each(taken)
+
+
 def assemble(
     model: Mixture, rows: Rows, held: Any, n_init: int, batch: tuple[int, ...], space: Space
 ) -> Fit:
@@ -283,40 +308,48 @@ def assemble(
 
     ``held`` has the values of fixed parameters, which come back to the last bit.
     """
-    xp, working, shape = space.xp, space.to_working, (n_init, math.prod(batch))
-    objective = in_data_units(rows.state.objective, rows.context)
-    gain = gain_of_floor(model, rows.state, rows.context)
-    restarts = xp.reshape(objective, shape)
-    if n_init > 1:
-        status, value = (xp.reshape(a, shape) for a in (rows.state.status, objective - gain))
-        restart = best(status, value, space.epsilon)
-        index = restart * shape[1] + xp.astype(space.arange(shape[1]), restart.dtype)
-        rows, gain = tree_map(lambda leaf: take_rows(leaf, index), (rows, gain))
-    state, context = rows.state, rows.context
+    every = _of_rows(model, rows, held, n_init, space)
+    every = every._each(
+        lambda leaf, lead: space.xp.reshape(
+            leaf, (*leaf.shape[:lead], n_init, *batch, *leaf.shape[lead + 1 :])
+        )
+    )
+    return replace(best_of(every), restarts=every.objective)
+
+
+def _of_rows(model: Mixture, rows: Rows, held: Any, n_init: int, space: Space) -> Fit:
+    """Return the fits of all rows, as problems of one batch."""
+    xp, state, context = space.xp, rows.state, rows.context
     log_likelihood = state.objective
     if context.prior is not None:
-        own = space.to_accumulator(state.params)
-        log_likelihood = log_likelihood - model.log_prior(own, context.prior)
-    params = tree_map(working, unstandardize(model, state.params, context))
+        log_prior = model.log_prior(space.to_accumulator(state.params), context.prior)
+        log_likelihood = log_likelihood - log_prior
+    params = space.to_working(unstandardize(model, state.params, context))
     lost = xp.isfinite(log_likelihood) & ~model.representable(params)
-    status = xp.where(lost, int(Status.DEGENERATE), state.status)
+    if n_init > 1:
+        held = tree_map(lambda leaf: xp.concat([leaf] * n_init, axis=0), held)
     params = fill_none(held, params, _where_finite)
-    flat = Fit(
-        model,
-        model.to_user(params),
-        working(likelihood_in_data_units(log_likelihood, context)),
-        working(in_data_units(state.objective, context)),
-        state.n_iter,
-        status,
-        xp.stack(rows.trace),
-        working(context.total_weight),
-        working(restarts),
-        working(state.sums.log_map),
-        working(gain),
+    figures = (
+        likelihood_in_data_units(log_likelihood, context),
+        in_data_units(state.objective, context),
+        context.total_weight,
+        state.sums.log_map,
+        gain_of_floor(model, state, context),
     )
-    if len(batch) == 1:
-        return flat
-    return flat._each(lambda leaf, lead: _unflattened(leaf, lead, batch))
+    log_likelihood, objective, total_weight, log_map, floor_gain = space.to_working(figures)
+    return Fit(
+        model=model,
+        params=model.to_user(params),
+        log_likelihood=log_likelihood,
+        objective=objective,
+        n_iter=state.n_iter,
+        status=decide({Status.DEGENERATE: lost}, state.status),
+        history=xp.stack(rows.trace),
+        total_weight=total_weight,
+        restarts=objective[None, ...],
+        log_map=log_map,
+        floor_gain=floor_gain,
+    )
 
 
 def _where_finite(held: Array, value: Array) -> Array:
@@ -325,9 +358,4 @@ def _where_finite(held: Array, value: Array) -> Array:
     return xp.where(xp.isfinite(value), held, value)
 
 
-def _unflattened(leaf: Array, lead: int, batch: tuple[int, ...]) -> Array:
-    shape = (*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :])
-    return array_namespace(leaf).reshape(leaf, shape)
-
-
-__all__ = ["Fit", "FitError", "assemble", "concat", "moved", "on_host"]
+__all__ = ["Fit", "FitError", "assemble", "best_of", "concat", "moved", "on_host", "pick"]

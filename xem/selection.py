@@ -13,7 +13,7 @@ from xem.backends.tree import tree_map
 from xem.engine.ranking import best
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
-from xem.result import Fit, concat
+from xem.result import Fit, concat, pick
 
 
 class Selected(NamedTuple):
@@ -46,18 +46,14 @@ def select(fits: Sequence[Fit], criterion: str) -> Selected:
     -------
     Selected
     """
-    number = best_of(fits, criterion)
-    most = max(fit.mixture.n_components for fit in fits)
+    which = best_by(fits, criterion)
     counts = np.asarray([fit.mixture.n_components for fit in fits])
-    chosen = number * len(number) + np.arange(len(number))
-    return Selected(
-        concat([widened(fit, most) for fit in fits])[chosen],
-        counts[number],
-        np.concatenate([fit.bic() for fit in fits])[chosen],
-    )
+    alike = concat([widened(fit, counts.max())[None] for fit in fits])
+    bic = np.stack([fit.bic() for fit in fits])
+    return Selected(pick(alike, which), counts[which], bic[which, np.arange(len(which))])
 
 
-def best_of(fits: Sequence[Fit], criterion: str) -> np.ndarray[Any, Any]:
+def best_by(fits: Sequence[Fit], criterion: str) -> np.ndarray[Any, Any]:
     """Return for each problem which of several fits is the best by a criterion, ``(...)``."""
     status = np.stack([to_numpy(fit.status) for fit in fits])
     cost = np.stack([to_numpy(getattr(fit, criterion)() + 2 * fit.floor_gain) for fit in fits])

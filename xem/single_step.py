@@ -15,8 +15,9 @@ from xem.backends.arrays import (
     moveaxis,
 )
 from xem.backends.tree import fill_none, leaves, tree_map
-from xem.engine.standardize import survey
-from xem.engine.starts.distances import covariance
+from xem.engine.sources import RawTile, Source, per_event
+from xem.engine.standardize import standardization
+from xem.engine.starts.metric import covariance
 from xem.engine.step import (
     expectation,
     likelihood_in_data_units,
@@ -24,11 +25,11 @@ from xem.engine.step import (
     prepared,
     standardised,
     standardize,
-    unrounded,
     unstandardize,
     with_density,
+    with_rounding,
 )
-from xem.engine.tiles import Observations, RawTile, Source, per_event, weighed
+from xem.engine.tiles import Observations, weighed
 from xem.families.columns import packed
 from xem.families.given import Context, Given, Tile, about_origin
 from xem.models.mixture import Mixture, as_mixture
@@ -89,11 +90,11 @@ def em_step(
     here = _Place.of(model, x, weights, lengths)
     model, space = model.bound(here.shape), here.space
     with computing(here.anchor, inputs=(params, here.source.x, weights, prior)):
-        full = inputs.parameters(model, params, here.batch, here.event, space)
-        full = inputs.normalised(full)
+        full = inputs.full_parameters(model, params, here.batch, here.event, space)
+        full = inputs.normalized(full)
         context, observations, known = here.about_origin(model)
-        given = inputs.prior(model, prior, here.batch, here.event, space)
-        if given is not None:
+        if prior is not None:
+            given = inputs.prior(model, prior, here.batch, here.event, space)
             inner, count = Given(context, 0), model.n_clusters
             before = model.prepared_prior(
                 given, 1, inner, count, lambda: covariance(here.look(model)[1])
@@ -104,9 +105,9 @@ def em_step(
             old, sound = with_density(model, old, here.event, space)
             known = known & sound
         exact = model.exact
-        own = prepared(exact, old, space)
-        sums, value = expectation(exact, own.coefficients, observations, context, space)
-        log_likelihood = unrounded(exact, own, sums, value)
+        coefficients = prepared(exact, old, space)
+        sums, value = expectation(exact, coefficients.rounded, observations, context, space)
+        log_likelihood = with_rounding(exact, coefficients, sums, value)
         new = maximisation(exact, old, sums, context, space)
         new = unstandardize(model, new, context)
         new = fill_none(model.held(full), new)
@@ -170,16 +171,16 @@ def m_step(
             if is_differentiated():
                 first, dense = with_density(model, first, here.event, space)
                 sound = known & dense
-            coefficients = prepared(exact, first, space).coefficients
+            coefficients = prepared(exact, first, space).rounded
 
             def of(tile: Tile) -> Any:
-                own = shares + 0.0
+                masses = shares + 0.0
                 if tile.weights is not None:
                     mass = tile.weights[..., None, :]
-                    own = xp.where(mass > 0, shares * mass, 0.0)
+                    masses = xp.where(mass > 0, shares * mass, 0.0)
                 return weighed(
                     space.to_accumulator(
-                        exact.sums_from_labels(coefficients, tile.x, own, means)[1]
+                        exact.sums_from_labels(coefficients, tile.x, masses, means)[1]
                     ),
                     context,
                 )
@@ -251,7 +252,7 @@ class _Place(NamedTuple):
         in the place of those that are not.
         """
         raw, known = self._raw()
-        context, status, _ = survey(model, lambda: [raw], self.space)
+        context, status, _ = standardization(model, lambda: [raw], self.space)
         known = status != int(Status.NOT_FINITE) if known is None else known
         tile = standardised(model, raw, context, self.space)
         return context, Observations(lambda _: tile, self.n, self.n + 1), known

@@ -229,20 +229,25 @@ class Space:
 
     def to_accumulator(self, tree: T) -> T:
         """Return a tree of arrays of this space in the accumulating dtype."""
-        return self._cast(tree, self.accumulator)
+        found: T = self._cast(tree, self.accumulator)
+        return found
 
     def to_working(self, tree: T) -> T:
         """Return a tree of arrays of this space in the working dtype."""
-        return self._cast(tree, self.dtype)
+        found: T = self._cast(tree, self.dtype)
+        return found
 
-    def _cast(self, tree: T, dtype: Any) -> T:
+    def _cast(self, tree: Any, dtype: Any) -> Any:
         """Cast the arrays of a tree: in one piece where each operation is a launch."""
-        xp, arrays = self.xp, leaves(tree)
-        if all(a.dtype == dtype for a in arrays):
+        xp = self.xp
+        if not isinstance(tree, tuple):
+            return tree if tree is None or tree.dtype == dtype else xp.astype(tree, dtype)
+        if self.dtype == self.accumulator:  # the only floats of a computation
             return tree
+        arrays = leaves(tree)
         launched = is_torch_array(arrays[0]) or is_cupy_array(arrays[0])
         alike = len({a.dtype for a in arrays}) == 1
-        if not launched or _tracing.on or len(arrays) < _WORTH_JOINING or not alike:
+        if not launched or is_traced(arrays[0]) or len(arrays) < _WORTH_JOINING or not alike:
             return tree_map(lambda a: xp.astype(a, dtype, copy=False), tree)
         flat = xp.astype(xp.concat([xp.reshape(a, (-1,)) for a in arrays]), dtype)
         stops = np.cumsum([math.prod(a.shape) for a in arrays]).tolist()
@@ -390,25 +395,6 @@ def plain(value: Any) -> Any:
     return host.item() if host.dtype.kind in "biuU" else value
 
 
-def overwrite(target: Array, name: str, *args: Array) -> Array:
-    """Return ``xp.name(*args)``, written over ``target`` where that is allowed.
-
-    It is allowed where arrays can be written to and no derivative needs the old values, so the
-    caller must go on with the result and forget ``target``, which has the result's shape.
-    """
-    if isinstance(target, np.ndarray):
-        return getattr(np, name)(*args, out=target)
-    if _tracing.on or _derivatives.on:
-        return getattr(array_namespace(target), name)(*args)
-    if is_torch_array(target):
-        import torch
-
-        return getattr(torch, name)(*args, out=target)
-    if is_cupy_array(target):
-        return getattr(array_namespace(target), name)(*args, out=target)
-    return getattr(array_namespace(target), name)(*args)
-
-
 class _Derivatives(threading.local):
     """Whether derivatives may be asked of what is computed."""
 
@@ -474,15 +460,6 @@ def moveaxis(x: Array, source: int, destination: int) -> Array:
     return array_namespace(x).moveaxis(x, source, destination)
 
 
-class _Tracing(threading.local):
-    """Whether a compiler looks on."""
-
-    on = False
-
-
-_tracing = _Tracing()
-
-
 def is_launched(x: Array) -> bool:
     """Whether each operation on an array starts a kernel of a device, which takes its time."""
     if isinstance(x, np.ndarray):
@@ -490,87 +467,23 @@ def is_launched(x: Array) -> bool:
     return is_cupy_array(x) or (is_torch_array(x) and x.device.type != "cpu")
 
 
-def is_traced() -> bool:
-    """Whether the operations are recorded for a compiler, which makes loops of them itself."""
-    return _tracing.on
+def is_traced(x: Array) -> bool:
+    """Whether operations on an array are recorded for a compiler, which makes loops of them."""
+    if isinstance(x, np.ndarray):
+        return False
+    if is_torch_array(x):
+        recorder = sys.modules.get("torch.fx.experimental.proxy_tensor")
+        return recorder is not None and recorder.get_proxy_mode() is not None
+    if is_jax_array(x):
+        import jax
+
+        return isinstance(x, jax.core.Tracer)
+    return False
 
 
-@contextmanager
-def traced() -> Iterator[None]:
-    """Let steps be written for a compiler: no memory is kept, no array from outside is used."""
-    before, _tracing.on = _tracing.on, True
-    kept, _scratch.kept = _scratch.kept, None
-    try:
-        with _keeping_constants():
-            yield
-    finally:
-        _tracing.on, _scratch.kept = before, kept
-
-
-class _Scratch(threading.local):
-    """Arrays that steps have let go, to be written over by the next ones.
-
-    A tile's arrays are as large as those that allocators give back to the system at once, and
-    fresh pages cost more than the arithmetic.
-    """
-
-    kept: dict[Any, list[Array]] | None = None
-
-    def take(self, shape: tuple[int, ...], like: Array) -> Array | None:
-        """Return an array that nobody else refers to; None where none are kept, or needed."""
-        if self.kept is None or math.prod(shape) < _WORTH_KEEPING:
-            return None
-        pile = self.kept.setdefault((shape, like.dtype), [])
-        for array in pile:
-            if sys.getrefcount(array) == _ALONE:
-                return array
-        pile.append(_empty(shape, like))
-        return pile[-1]
-
-
-def _references_of_an_element() -> int:
-    """Count what refers to an array of a list in a loop; it depends on the interpreter."""
-    count = 0
-    for array in [np.empty(0)]:
-        count = sys.getrefcount(array)
-    return count
-
-
-_ALONE = _references_of_an_element()
-_WORTH_KEEPING = 1 << 14  # smaller ones come from the heap, which is fast
-_scratch = _Scratch()
-
-
-def _empty(shape: tuple[int, ...], like: Array) -> Array:
-    return find_namespace(like).empty(shape, dtype=like.dtype, device=device(like))
-
-
-def compute(name: str, *args: Array) -> Array:
-    """Return ``xp.name(*args)`` of equal dtypes, in memory that is at hand where there is some."""
-    if isinstance(args[0], np.ndarray) and args[0].size < _WORTH_KEEPING // 4:
-        return getattr(np, name)(*args)
-    target = None
-    if _scratch.kept is not None:
-        target = _scratch.take(_joint_shape(*args), args[0])
-    if target is None:
-        return getattr(array_namespace(*args), name)(*args)
-    return overwrite(target, name, *args)
-
-
-def allocate(shape: tuple[int, ...], like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return an array to be filled, of memory that is at hand where there is some."""
-    found: np.ndarray[Any, Any] | None = None
-    if _scratch.kept is not None:
-        found = _scratch.take(shape, like)
-    return np.empty(shape, like.dtype) if found is None else found
-
-
-def _joint_shape(*args: Array) -> tuple[int, ...]:
-    if len(args) == 1:
-        return tuple(args[0].shape)
-    if isinstance(args[0], np.ndarray):
-        return np.broadcast(*args).shape
-    return np.broadcast_shapes(*(tuple(a.shape) for a in args))
+def traced() -> AbstractContextManager[None]:
+    """Let no array from outside of a function be used in what a compiler is shown of it."""
+    return _keeping_constants()
 
 
 def gathered(x: Array, index: Array, axis: int) -> Array:
@@ -636,9 +549,7 @@ def aligned(mask: Array, like: Array) -> Array:
 def samples_last(x: Array) -> Array:
     """Return an array whose last axis is contiguous in NumPy, so that its layout adds no order."""
     if isinstance(x, np.ndarray) and x.strides[-1] != x.itemsize:
-        out = allocate(x.shape, x)
-        np.copyto(out, x)
-        return out
+        return np.array(x, order="C")
     return x
 
 
@@ -726,7 +637,6 @@ def computing(x: Array, *, inputs: Any = None) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))
         stack.enter_context(_differentiating(inputs))
-        stack.enter_context(_keeping(x))
         stack.enter_context(_keeping_constants())
         stack.enter_context(_full_precision(x))
         if is_cupy_array(x):
@@ -829,30 +739,15 @@ _precise_torch = _Held(lambda: _held_full(_torch_switches()))
 _precise_cupy = _Held(lambda: _held_full(_cupy_switches()))
 
 
-@contextmanager
-def _keeping(x: Array) -> Iterator[None]:
-    """Keep the arrays that steps let go, where the allocator of the backend does not."""
-    before = _scratch.kept
-    keeps = is_numpy_array(x) or (is_torch_array(x) and x.device.type == "cpu")
-    keeps = keeps and not _derivatives.on
-    _scratch.kept = {} if keeps else None
-    try:
-        yield
-    finally:
-        _scratch.kept = before
-
-
 __all__ = [
     "Array",
     "MiB",
     "Space",
     "array_namespace",
-    "compute",
     "computing",
     "device",
     "is_array",
     "is_numpy_namespace",
-    "overwrite",
     "plain",
     "samples_last",
     "take_rows",

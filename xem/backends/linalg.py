@@ -15,7 +15,6 @@ from array_api_compat import is_cupy_array, is_jax_array, is_torch_array
 from xem.backends.arrays import (
     Array,
     Space,
-    allocate,
     array_namespace,
     constant,
     derived,
@@ -27,8 +26,8 @@ from xem.backends.arrays import (
     is_launched,
     is_traced,
     moveaxis,
-    overwrite,
 )
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 
 _SMALL_MATRIX = 4
 _SMALL_PRODUCT = 1 << 12
@@ -79,7 +78,7 @@ def _block_total(x: Array) -> Array:
 def _over_blocks(function: Callable[..., Array], *arrays: Array) -> Array:
     """Return the sum of a function of the blocks that the last axis of arrays is cut into."""
     x, n = arrays[0], arrays[0].shape[-1]
-    if n <= _SUMMED or is_traced() or _is_tree(x):
+    if n <= _SUMMED or is_traced(x) or _is_tree(x):
         return function(*arrays)
     xp, size = array_namespace(x), _block_size(n, _SUMMED)
     whole = n - n % size
@@ -109,7 +108,7 @@ def cross_sums(x: Array, y: Array) -> Array:
     Those of float32 are made in blocks, as `total` is.
     """
     n = x.shape[-1]
-    if is_traced() or _bits(x) > 32:
+    if _bits(x) > 32 or is_traced(x):
         return matmul(x, transposed(y))
     if n <= _MULTIPLIED:
         return _cross_sums_of_block(x, y)
@@ -145,14 +144,14 @@ def _cross_sums_of_one(x: Array, y: Array, size: int) -> Array:
     return summed + matmul(x[..., whole:], transposed(y[..., whole:]))
 
 
-def matmul(x: Array, y: Array) -> Array:
+def matmul(x: Array, y: Array, work: Workspace = NEW_ARRAYS) -> Array:
     """Return the matrix products of stacks of matrices; each problem's is a product of its own."""
     if not isinstance(x, np.ndarray):
         return array_namespace(x, y).matmul(x, y)
     m, (k, n) = x.shape[-2], y.shape[-2:]
     if x.shape[:-2] != y.shape[:-2] or m * n < _SMALL_PRODUCT:
         return np.matmul(x, y)
-    out = allocate((*x.shape[:-1], n), x)
+    out = work.empty((*x.shape[:-1], n), x)
     if k < _LONG or m > _FEW:
         return np.matmul(x, y, out=out)
     for j in range(0, n, _BLOCK):
@@ -257,7 +256,9 @@ def inverse_factor(lower: Array) -> Array:
     if is_torch_array(lower):
         import torch
 
-        if is_traced():  # the triangular solver cannot be recorded for an open number of problems
+        if is_traced(
+            lower
+        ):  # the triangular solver cannot be recorded for an open number of problems
             return torch.linalg.solve_ex(lower, identity.expand(lower.shape))[0]
         return torch.linalg.solve_triangular(lower, identity, upper=False)  # NaN stays NaN
     sound = xp.all(xp.isfinite(lower), axis=(-2, -1))[..., None, None]
@@ -344,7 +345,7 @@ def first_of(mask: Array) -> Array:
     return first
 
 
-def products(x: Array) -> Array:
+def products(x: Array, work: Workspace = NEW_ARRAYS) -> Array:
     """Return the upper triangle of ``x xᵀ`` row by row, then x, then 1: ``(..., p, n)``.
 
     ``p = d (d + 1) / 2 + d + 1`` for x ``(..., d, n)``.
@@ -354,9 +355,9 @@ def products(x: Array) -> Array:
         xp = array_namespace(x)
         rows, columns = (_sent((name, d), i, x) for name, i in _triangle(d))
         upper = gathered(x, rows, x.ndim - 2)
-        upper = overwrite(upper, "multiply", upper, gathered(x, columns, x.ndim - 2))
+        upper = work.compute("multiply", upper, gathered(x, columns, x.ndim - 2), out=upper)
         return xp.concat([upper, x, xp.ones_like(x[..., :1, :])], axis=-2)
-    out = allocate((*x.shape[:-2], n_products(d), n), x)
+    out = work.empty((*x.shape[:-2], n_products(d), n), x)
     start = 0
     for i in range(d):
         stop = start + d - i
@@ -367,14 +368,14 @@ def products(x: Array) -> Array:
     return out
 
 
-def axis_products(x: Array) -> Array:
+def axis_products(x: Array, work: Workspace = NEW_ARRAYS) -> Array:
     """Return the squares of x, then x, then 1: ``(..., 2 d + 1, n)`` for x ``(..., d, n)``."""
     d, n = x.shape[-2], x.shape[-1]
     if not isinstance(x, np.ndarray):
         return array_namespace(x).concat(
             [x * x, x, array_namespace(x).ones_like(x[..., :1, :])], axis=-2
         )
-    out = allocate((*x.shape[:-2], 2 * d + 1, n), x)
+    out = work.empty((*x.shape[:-2], 2 * d + 1, n), x)
     np.multiply(x, x, out=out[..., :d, :])
     out[..., d:-1, :] = x
     out[..., -1, :] = 1

@@ -176,7 +176,7 @@ def _applied(x: Array, body: Function, name: str | None, at_zero: float | None =
     ``at_zero`` is the value at 0 of a function of positive numbers.
     """
     whole = body if at_zero is None else _of_positive(body, at_zero)
-    own = None if name is None or is_traced() else _native(x, name)
+    own = None if name is None or is_traced(x) else _native(x, name)
     with np.errstate(all="ignore"):
         if own is None:
             return _compiled(whole)(x) if is_jax_array(x) else _by_blocks(whole, x)
@@ -203,7 +203,7 @@ def _of_positive(body: Function, at_zero: float) -> Function:
 def _by_blocks(function: Function, x: Array) -> Array:
     """Return a function of numbers, made for blocks of them whose operations stay in a cache."""
     size, n = math.prod(x.shape), _block(x)
-    if size <= n or is_traced() or is_launched(x) or is_recorded(x):
+    if size <= n or is_traced(x) or is_launched(x) or is_recorded(x):
         return function(x)
     xp, flat = array_namespace(x), array_namespace(x).reshape(x, (-1,))
     parts = [function(flat[i : min(i + n, size)]) for i in range(0, size, n)]
