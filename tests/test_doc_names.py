@@ -111,7 +111,7 @@ def test_files_exist(page):
 
 def test_the_interface_of_a_family_is_as_quoted():
     text = (ROOT / "docs" / "design.md").read_text("utf-8")
-    lines = re.findall(r"^    (\w+)\((.*?)\) +->", text, re.M)
+    lines = re.findall(r"^    (\w+)\((.*?)\)\s+->", text, re.M)
     assert {name for name, _ in lines} == {"precompute", *xem.Family.__abstractmethods__}
     for name, arguments in lines:
         assert arguments.split(", ") == arguments_of(xem.Family, name)
