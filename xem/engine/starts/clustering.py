@@ -58,8 +58,8 @@ class Clustering:
             return x
         return x * self.metric[..., None] if self.metric.ndim == 2 else matmul(self.metric, x)
 
-    def in_place(self, centres: Array) -> Array:
-        """Return centres ``(rows, K, *event)`` out of the metric."""
+    def out_of_metric(self, centres: Array) -> Array:
+        """Return centres ``(rows, K, *event)`` as they are without the metric."""
         if self.metric is None:
             return centres
         if self.metric.ndim == 2:
@@ -73,12 +73,13 @@ class Clustering:
         observations = taken(self.observations, index)
         return Clustering(self.model, given, observations, metric, context, self.space)
 
-    def for_exact(self, observations: Observations[Tile]) -> Observations[Tile]:
-        """Return observations in tiles for the exact form of the step, which takes more memory."""
+    @cached_property
+    def in_exact_tiles(self) -> Observations[Tile]:
+        """The observations in tiles for the exact form of the step, which takes more memory."""
         event, on_host = tuple(self.context.centre.shape[1:]), self.space.on_host
         fast = self.model.numbers_per_observation(1, event, on_host=on_host)
         exact = self.model.exact.numbers_per_observation(1, event, on_host=on_host)
-        return observations.narrowed(-(-exact // fast))
+        return self.observations.narrowed(-(-exact // fast))
 
     def allowed(self, params: Any) -> Any:
         """Return parameters that the model can have: those given, and others where none are."""
@@ -105,7 +106,7 @@ def hard_labels(
     def labels(tile: Tile) -> Array:
         return assigned(tile._replace(x=problem.embed(tile.x)), centres)
 
-    return problem.in_place(centres) if means is None else means, labels
+    return problem.out_of_metric(centres) if means is None else means, labels
 
 
 def from_labels(problem: Clustering, means: Array, labels: Callable[[Tile], Array]) -> Any:
@@ -122,10 +123,7 @@ def from_labels(problem: Clustering, means: Array, labels: Callable[[Tile], Arra
         _, sums = exact.sums_from_labels(coefficients, tile.x, labels(tile), means)
         return weighed(space.to_accumulator(sums), context)
 
-    sums, given = (
-        problem.for_exact(problem.observations).sum(sums_of),
-        Given(context, 0, context.prior),
-    )
+    sums, given = problem.in_exact_tiles.sum(sums_of), Given(context, 0, context.prior)
     first = space.to_accumulator(first)
     params = exact.m_step(first, context.total_weight, sums, given)
     params, _ = exact.lifted(params, first, context.total_weight, given)

@@ -205,7 +205,7 @@ def _looks_usual(problem: Clustering, params: Any) -> Array:
         mass = xp.astype(hard, logs.dtype) * weights_of(tile)[:, None, :]
         return space.to_accumulator((total(mass), vecdot(mass, logs), vecdot(mass, logs * logs)))
 
-    mass, first, second = problem.for_exact(problem.observations).sum(moments)
+    mass, first, second = problem.in_exact_tiles.sum(moments)
     within = second - first * first / xp.where(mass > 0, mass, 1.0)
     ratio = xp.sum(within, axis=-1) / (usual * weight)
     return xp.abs(ratio - 1) <= _UNUSUAL

@@ -118,7 +118,7 @@ def _missed(problem: Clustering, coefficients: Any) -> Array:
         weights = xp.broadcast_to(weights_of(tile)[:, None, :], others.shape)
         return space.to_accumulator(-vecdot(xp.log(others), weights))
 
-    return problem.for_exact(problem.observations).sum(lost)
+    return problem.in_exact_tiles.sum(lost)
 
 
 def _least(cost: Array) -> Array:

@@ -55,7 +55,7 @@ def _run(problem: Clustering, params: Any, steps: int, *, exact: bool) -> State:
     model, context, space = problem.model, problem.context, problem.space
     seen = problem.observations
     if exact:
-        model, seen = model.exact, problem.for_exact(seen)
+        model, seen = model.exact, problem.in_exact_tiles
     for _ in range(steps):
         coefficients = prepared(model, params, space).rounded
         sums, _ = expectation(model, coefficients, seen, context, space)
