@@ -467,9 +467,8 @@ def is_traced(x: Array) -> bool:
     if isinstance(x, np.ndarray):
         return False
     if is_torch_array(x):
-        from torch._subclasses.fake_tensor import FakeTensor
-
-        return isinstance(x, FakeTensor)
+        recorder = sys.modules.get("torch.fx.experimental.proxy_tensor")
+        return recorder is not None and recorder.get_proxy_mode() is not None
     if is_jax_array(x):
         import jax
 

@@ -77,7 +77,7 @@ class Prepared(NamedTuple):
 
 def prepared(model: Mixture, params: Any, space: Space, *, level: Array | None = None) -> Prepared:
     """Return what an E-step needs of the parameters, at a level of the log densities."""
-    full = model.precompute(space.to_accumulator(params), None if level is None else -level)
+    full = model.at_level(space.to_accumulator(params), level)
     if space.dtype == space.accumulator or model.in_accumulator:
         return Prepared(full, None)
     return Prepared(space.to_working(full), full)
