@@ -86,10 +86,10 @@ def test_products_are_full_float32_whatever_torch_is_set_to(
         matmuls = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
         return [matmul.fp32_precision for matmul in matmuls]
 
-    def watched(self: Any, coefficients: Any, tile: Any) -> Any:
+    def watched(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
         inside.extend(settings())
         assert not torch.backends.cuda.matmul.allow_tf32
-        return step(self, coefficients, tile)
+        return step(self, coefficients, tile, work)
 
     monkeypatch.setattr(xem.Mixture, "e_step", watched)
     with torch_precision(name) as torch:
@@ -510,7 +510,7 @@ def test_what_a_pass_gives_is_not_in_its_memory(family, exact):
     model = model.exact if exact else model
     context = context_of(20, event)
     params = model.around(rng.normal(size=(20, 6, *event)), Given(context, 0))
-    coefficients, work = model.precompute(params), workspace_for(np.empty(0))
+    coefficients, work = model.at_level(params, None), workspace_for(np.empty(0))
     tile = Tile(rng.normal(size=(20, *event, 1000)), None)
     found = model.e_step(coefficients, tile)
     for _ in range(2):

@@ -99,7 +99,7 @@ def check_responsibilities(
     model, x = mixture(kind, K), observations(kind, scale)
     mass, own = weights_of(weight, x.shape[-1]), on_lane(lane, parameters(model, kind, scale))
     model = model.exact if exact else model
-    coefficients = model.precompute(model.from_user(own))
+    coefficients = model.at_level(model.from_user(own), None)
     tile = Tile(lane.asarray(x), None if mass is None else lane.asarray(mass))
     if is_launched(tile.x):
         pytest.skip("devices are as fast with denormal numbers")

@@ -149,10 +149,10 @@ def test_memory_is_bounded(kind: str) -> None:
 def plant(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Any, Any], Any]) -> None:
     """Let each E-step do something of a tile and of what it makes of it besides."""
 
-    def step(self: Any, coefficients: Any, tile: Any) -> Any:
-        sums, value = STEP(self, coefficients, tile)
+    def step(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
+        sums, value = STEP(self, coefficients, tile, work)
         tile, value = fault(tile, (sums, value))
-        return (sums, value) if tile is None else STEP(self, coefficients, tile)
+        return (sums, value) if tile is None else STEP(self, coefficients, tile, work)
 
     monkeypatch.setattr(xem.Mixture, "e_step", step)
 

@@ -81,9 +81,9 @@ def rounded_products(call: Any) -> set[int]:
 def test_products_are_full_float32(tf32: int, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, step = [], xem.Mixture.e_step
 
-    def watched(self: Any, coefficients: Any, tile: Any) -> Any:
+    def watched(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
         inside.append(routines.get_compute_type(np.float32))
-        return step(self, coefficients, tile)
+        return step(self, coefficients, tile, work)
 
     monkeypatch.setattr(xem.Mixture, "e_step", watched)
     x = cupy.asarray(clouds())

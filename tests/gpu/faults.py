@@ -25,21 +25,21 @@ def planted(fault: Fault) -> Iterator[None]:
         yield
 
 
-def reading(self: Any, coefficients: Any, tile: Any) -> Any:
+def reading(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
     """Read the log likelihood on the host."""
-    sums, log_likelihood = STEP(self, coefficients, tile)
+    sums, log_likelihood = STEP(self, coefficients, tile, work)
     return sums, log_likelihood + float(torch.sum(log_likelihood))
 
 
-def uploading(self: Any, coefficients: Any, tile: Any) -> Any:
+def uploading(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
     """Send a table of the host to the device."""
-    sums, log_likelihood = STEP(self, coefficients, tile)
+    sums, log_likelihood = STEP(self, coefficients, tile, work)
     table = torch.asarray(np.arange(2), device=tile.x.device)
     return sums, log_likelihood * table[1]
 
 
-def widening(self: Any, coefficients: Any, tile: Any) -> Any:
+def widening(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
     """Take the observations in float64."""
-    sums, log_likelihood = STEP(self, coefficients, tile)
+    sums, log_likelihood = STEP(self, coefficients, tile, work)
     wide = tile.x.to(torch.float64)
     return sums, log_likelihood + torch.sum(wide * wide, -1)

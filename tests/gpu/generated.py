@@ -230,18 +230,18 @@ class Reader:
 # Faults
 
 
-def one_by_one(self: Any, coefficients: Any, tile: Any) -> Any:
+def one_by_one(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
     """Make a product for each component."""
-    sums, log_likelihood = STEP(self, coefficients, tile)
+    sums, log_likelihood = STEP(self, coefficients, tile, work)
     for k in range(self.n_components):
         weighted = tile.x * sums.counts[..., k, None, None]
         log_likelihood = log_likelihood + torch.sum(weighted @ tile.x.mT, dim=(-2, -1))
     return sums, log_likelihood
 
 
-def checking(self: Any, coefficients: Any, tile: Any) -> Any:
+def checking(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
     """Factor with the function that looks whether it could."""
-    sums, log_likelihood = STEP(self, coefficients, tile)
+    sums, log_likelihood = STEP(self, coefficients, tile, work)
     factor = torch.linalg.cholesky(tile.x @ tile.x.mT)
     return sums, log_likelihood + factor[..., 0, 0]
 

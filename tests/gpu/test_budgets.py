@@ -191,9 +191,9 @@ def faulty_iteration(case: Case, fault: Fault) -> Costs:
         return uncached(case, 4, ONE_TILE) - uncached(case, 3, ONE_TILE)
 
 
-def one_by_one(self: Any, coefficients: Any, tile: Any) -> Any:
+def one_by_one(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
     """Take the sums of each component on its own."""
-    sums, log_likelihood = STEP(self, coefficients, tile)
+    sums, log_likelihood = STEP(self, coefficients, tile, work)
     counts = [torch.sum(sums.counts[..., k : k + 1]) for k in range(self.n_components)]
     return sums, log_likelihood + 0 * sum(counts)
 

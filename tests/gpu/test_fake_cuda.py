@@ -163,8 +163,8 @@ STEP = xem.Mixture.e_step
 def plant(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
     """Put a fault between a step and its log likelihood."""
 
-    def faulty(self: Any, coefficients: Any, tile: Any) -> Any:
-        sums, log_likelihood = STEP(self, coefficients, tile)
+    def faulty(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
+        sums, log_likelihood = STEP(self, coefficients, tile, work)
         return sums, fault(tile.x, log_likelihood)
 
     monkeypatch.setattr(xem.Mixture, "e_step", faulty)

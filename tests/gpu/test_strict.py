@@ -83,31 +83,31 @@ def test_a_step_stays_on_its_device(
 def reads(value: Callable[[Any], Any]) -> Callable[..., Any]:
     """Return a step that asks for a value of its log likelihood."""
 
-    def step(self: Any, coefficients: Any, tile: Any) -> Any:
-        sums, log_likelihood = STEP(self, coefficients, tile)
+    def step(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
+        sums, log_likelihood = STEP(self, coefficients, tile, work)
         value(strict.sum(log_likelihood))
         return sums, log_likelihood
 
     return step
 
 
-def on_another_device(self: Any, coefficients: Any, tile: Any) -> Any:
+def on_another_device(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
     constant = strict.asarray(1.0, dtype=strict.float32, device=strict.Device("device2"))
-    sums, log_likelihood = STEP(self, coefficients, tile)
+    sums, log_likelihood = STEP(self, coefficients, tile, work)
     return sums, log_likelihood * constant
 
 
-def on_the_default_device(self: Any, coefficients: Any, tile: Any) -> Any:
-    sums, log_likelihood = STEP(self, coefficients, tile)
+def on_the_default_device(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
+    sums, log_likelihood = STEP(self, coefficients, tile, work)
     return sums, log_likelihood * strict.asarray(1.0, dtype=strict.float32)
 
 
-def by_mask(self: Any, coefficients: Any, tile: Any) -> Any:
+def by_mask(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
     STEP(self, coefficients, tile._replace(x=tile.x[tile.x > 0]))
 
 
-def with_numpy(self: Any, coefficients: Any, tile: Any) -> Any:
-    sums, log_likelihood = STEP(self, coefficients, tile)
+def with_numpy(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
+    sums, log_likelihood = STEP(self, coefficients, tile, work)
     return sums, np.asarray(log_likelihood)
 
 

@@ -60,8 +60,8 @@ def test_a_step_compiles(kind: str) -> None:
 def test_a_hidden_read_is_caught(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     step = xem.Mixture.e_step
 
-    def reading(self: Any, coefficients: Any, tile: Any) -> Any:
-        sums, log_likelihood = step(self, coefficients, tile)
+    def reading(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
+        sums, log_likelihood = step(self, coefficients, tile, work)
         read(log_likelihood)
         return sums, log_likelihood
 

@@ -78,7 +78,7 @@ def _sum_along_last(x: Array) -> Array:
 def _over_blocks(function: Callable[..., Array], *arrays: Array) -> Array:
     """Return the sum of a function of the blocks that the last axis of arrays is cut into."""
     x, n = arrays[0], arrays[0].shape[-1]
-    if n <= _SUMMED or is_traced(x) or _is_tree(x):
+    if n <= _SUMMED or _is_tree(x) or is_traced(x):
         return function(*arrays)
     xp, size = array_namespace(x), _block_size(n, _SUMMED)
     whole = n - n % size

@@ -85,7 +85,7 @@ def prepared(
     model: Mixture, params: Any, space: Space, *, level: Array | None = None
 ) -> Coefficients:
     """Return what an E-step needs of the parameters, at a level of the log densities."""
-    full = model.precompute(space.to_accumulator(params), None if level is None else -level)
+    full = model.at_level(space.to_accumulator(params), level)
     if space.dtype == space.accumulator or model.in_accumulator:
         return Coefficients(full, None)
     return Coefficients(space.to_working(full), full)

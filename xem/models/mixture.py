@@ -70,10 +70,18 @@ class Mixture(Parametrized):
 
     # the E-step
 
-    def precompute(self, params: MixtureParams, offset: Array | None = None) -> MixtureCoefficients:
+    def precompute(self, params: MixtureParams, offset: Array) -> MixtureCoefficients:
         """Return what a pass over the observations needs of the parameters."""
+        return self.at_level(params, -offset)
+
+    def at_level(self, params: MixtureParams, level: Array | None) -> MixtureCoefficients:
+        """Return what a pass needs, such that it gives log densities less a level ``(*lead)``.
+
+        What is left is small, and so is its rounding: the log likelihood that the pass gives is
+        what exceeds the level.
+        """
         logs, left = log_of_share(params.weights)
-        logs = logs if offset is None else logs + offset[..., None]
+        logs = logs if level is None else logs - level[..., None]
         return MixtureCoefficients(self.family.precompute(params.components, logs), left)
 
     def beside(self, x: Array) -> Array:
