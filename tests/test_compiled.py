@@ -606,8 +606,9 @@ PRIVATE = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compilations")
 @pytest.mark.parametrize("name", PRIVATE)
-def test_without_a_private_name(name, compilations, monkeypatch, caplog):
+def test_without_a_private_name(name, monkeypatch, caplog):
     """Each function is compiled by `torch.compile` then, or runs as it is; a warning says so."""
     importlib.import_module("torch._inductor")
     monkeypatch.delattr(name)

@@ -177,8 +177,16 @@ def from_diagonal(x: Array) -> Array:
 
 def identity_like(x: Array) -> Array:
     """Return the identity ``(d, d)`` in the dtype and on the device of ``x`` ``(..., d)``."""
-    xp, d = array_namespace(x), x.shape[-1]
-    return constant(("identity", d), x, lambda: xp.eye(d, dtype=x.dtype, device=device(x)))
+    d = x.shape[-1]
+    return constant(("identity", d), x, lambda: _identity(d, x))
+
+
+def _identity(d: int, like: Array) -> Array:
+    xp = array_namespace(like)
+    if isinstance(like, np.ndarray):
+        return xp.eye(d, dtype=like.dtype)
+    index = xp.arange(d, device=device(like))  # a compiler makes no loop of its own of this
+    return xp.astype(index[:, None] == index, like.dtype)
 
 
 def cholesky(a: Array) -> Array:
@@ -351,11 +359,11 @@ def products(x: Array) -> Array:
     """
     d, n = x.shape[-2], x.shape[-1]
     if not isinstance(x, np.ndarray):
-        xp = array_namespace(x)
-        rows, columns = (_sent((name, d), i, x) for name, i in _triangle(d))
-        upper = gathered(x, rows, x.ndim - 2)
-        upper = overwrite(upper, "multiply", upper, gathered(x, columns, x.ndim - 2))
-        return xp.concat([upper, x, xp.ones_like(x[..., :1, :])], axis=-2)
+        xp, axis = array_namespace(x), x.ndim - 2
+        with_one = xp.concat([x, xp.ones_like(x[..., :1, :])], axis=axis)
+        left, right = (_sent((name, d), i, x) for name, i in _factors(d).items())
+        left = gathered(with_one, left, axis)
+        return overwrite(left, "multiply", left, gathered(with_one, right, axis))
     out = allocate((*x.shape[:-2], n_products(d), n), x)
     start = 0
     for i in range(d):
@@ -403,9 +411,11 @@ def unpacked(upper: Array, d: int) -> Array:
     return xp.reshape(full, (*upper.shape[:-1], d, d))
 
 
-def _triangle(d: int) -> list[tuple[str, np.ndarray[Any, Any]]]:
-    """Return the rows and the columns of the entries of an upper triangle, by name."""
-    return list(zip(("rows", "columns"), np.triu_indices(d), strict=True))
+def _factors(d: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Return which rows of x, with a row of 1 behind them, each of the `products` is of."""
+    rows, columns = np.triu_indices(d)
+    left = np.concatenate([rows, np.arange(d + 1)])
+    return {"left": left, "right": np.concatenate([columns, np.full(d + 1, d)])}
 
 
 def _sent(name: Any, host: np.ndarray[Any, Any], like: Array) -> Array:
