@@ -607,8 +607,8 @@ PRIVATE = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PRIVATE)
 @pytest.mark.usefixtures("compilations")
+@pytest.mark.parametrize("name", PRIVATE)
 def test_without_a_private_name(name, monkeypatch, caplog):
     """Each function is compiled by `torch.compile` then, or runs as it is; a warning says so."""
     importlib.import_module("torch._inductor")

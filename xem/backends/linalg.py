@@ -176,8 +176,16 @@ def from_diagonal(x: Array) -> Array:
 
 def identity_like(x: Array) -> Array:
     """Return the identity ``(d, d)`` in the dtype and on the device of ``x`` ``(..., d)``."""
-    xp, d = array_namespace(x), x.shape[-1]
-    return constant(("identity", d), x, lambda: xp.eye(d, dtype=x.dtype, device=device(x)))
+    d = x.shape[-1]
+    return constant(("identity", d), x, lambda: _identity(d, x))
+
+
+def _identity(d: int, like: Array) -> Array:
+    xp = array_namespace(like)
+    if isinstance(like, np.ndarray):
+        return xp.eye(d, dtype=like.dtype)
+    index = xp.arange(d, device=device(like))  # a compiler makes no loop of its own of this
+    return xp.astype(index[:, None] == index, like.dtype)
 
 
 def cholesky(a: Array) -> Array:

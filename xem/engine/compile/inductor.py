@@ -252,6 +252,8 @@ def by_inductor(signature: Signature, device: Any, hints: dict[str, int]) -> Pro
             for leaf in leaves((signature.rows, signature.tile))
         ]
         graph = make_fx(flat)(*examples)
+    tables = cache(_without_tables(graph))  # on the device, from the first call on
+    examples = [n.meta["val"] for n in graph.graph.nodes if n.op == "placeholder"]
     # `torch.compile` of a graph would have it called through checks that `fits` makes once.
     call = torch._inductor.compile(graph, examples, options=_OPTIONS)
 
@@ -262,16 +264,57 @@ def by_inductor(signature: Signature, device: Any, hints: dict[str, int]) -> Pro
         return bool(decided(list(sizes.values()), numbers))
 
     return Program(
-        lambda given: build(call(*given)), lambda known: holds(*(hints | known).values())
+        lambda given: build(call(*given, *tables())),
+        lambda known: holds(*(hints | known).values()),
     )
+
+
+def _without_tables(graph: Any) -> Callable[[], list[Array]]:
+    """Let a graph take its tables as last arguments, and return what makes them.
+
+    They are the indices and identities that depend on no argument. Made once, they are neither
+    sent to a device nor computed there at each call.
+    """
+    import torch
+
+    nodes, tables = graph.graph.nodes, torch.fx.Graph()
+    copies: dict[Any, Any] = {}
+    for node in nodes:
+        sources = node.all_input_nodes
+        is_fixed = _is_table(node) or (sources and all(source in copies for source in sources))
+        if is_fixed and all(user.op != "output" for user in node.users):  # results are new arrays
+            copies[node] = tables.node_copy(node, copies.__getitem__)
+    writes = (node for node in nodes if node.op == "call_function" and node.is_impure())
+    if any(source in copies for node in writes for source in node.all_input_nodes):
+        return list  # a table that is written to is made at each call
+    made = [node for node in copies if not copies.keys() >= node.users.keys()]
+    tables.output([copies[node] for node in made])
+    last = [node for node in nodes if node.op == "placeholder"][-1]
+    for node in reversed(made):
+        with graph.graph.inserting_after(last):
+            argument = graph.graph.placeholder(f"table_{node.name}")
+        argument.meta = node.meta
+        node.replace_all_uses_with(argument, lambda user: user not in copies)
+    for node in reversed(copies):
+        graph.graph.erase_node(node)
+    graph.recompile()
+    return torch.fx.GraphModule(graph, tables)
+
+
+def _is_table(node: Any) -> bool:
+    import torch
+
+    arange = torch.ops.aten.arange
+    is_count = node.target in (arange.default, arange.start, arange.start_step)
+    return node.op == "get_attr" or (is_count and not node.all_input_nodes)
 
 
 def open_sizes(mode: Any, hints: dict[str, int]) -> dict[str, Any]:
     """Return sizes that a program leaves open."""
     import torch
 
-    shape = mode.from_tensor(torch.empty(*hints.values(), device="meta")).shape
-    return dict(zip(hints, shape, strict=True))
+    example = mode.from_tensor(torch.empty(*hints.values(), device="meta"))
+    return dict(zip(hints, example.shape, strict=True))
 
 
 def by_torch_compile(signature: Signature, arrays: list[Array]) -> Program:
