@@ -298,7 +298,8 @@ def _without_tables(graph: Any) -> Callable[[], list[Array]]:
     for node in reversed(copies):
         graph.graph.erase_node(node)
     graph.recompile()
-    return torch.fx.GraphModule(graph, tables)
+    make: Callable[[], list[Array]] = torch.fx.GraphModule(graph, tables)
+    return make
 
 
 def _is_table(node: Any) -> bool:
