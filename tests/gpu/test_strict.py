@@ -103,7 +103,7 @@ def on_the_default_device(self: Any, coefficients: Any, tile: Any, work: Any) ->
 
 
 def by_mask(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
-    STEP(self, coefficients, tile._replace(x=tile.x[tile.x > 0]))
+    STEP(self, coefficients, tile._replace(x=tile.x[tile.x > 0]), work)
 
 
 def with_numpy(self: Any, coefficients: Any, tile: Any, work: Any) -> Any:
