@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 import xem
+from tests.families import Exponential, ExponentialParams
 from tests.lanes import Lane, NumpyLane, TorchLane, on_lanes, one_of_each
 from xem import Status
 from xem.backends.tree import tree_map
@@ -614,3 +615,11 @@ def test_priors_that_are_none(make, error, said):
 def test_priors_that_do_not_fit(model, prior, error, said):
     with pytest.raises(error, match=said):
         xem.fit(model, COUNTS + (model == xem.Gamma()), prior=prior)
+
+
+def test_a_conjugate_prior_without_a_density_is_refused():
+    """A prior that no density goes with would leave the objective without it."""
+    with pytest.raises(
+        TypeError, match="Exponential has a `conjugate` prior; expected `log_prior`"
+    ):
+        Exponential().log_prior(ExponentialParams(np.ones(2)), None)

@@ -55,9 +55,7 @@ def total(x: Array) -> Array:
     the accumulating dtype, which then is that of the result. Where each operation is a launch,
     the threads of a device make the blocks; a compiler's loops are not cut.
     """
-    if isinstance(x, np.ndarray):
-        return vecdot(x, _ones(x.shape[-1], x.dtype))
-    return _over_blocks(_sum_along_last, x)
+    return _block_total(x) if x.shape[-1] <= _SUMMED else _over_blocks(_block_total, x)
 
 
 def vecdot(x: Array, y: Array) -> Array:
@@ -71,14 +69,16 @@ def vecdot(x: Array, y: Array) -> Array:
     return np.vecdot(x, y) if x.shape[-1] <= _SUMMED else _over_blocks(np.vecdot, x, y)
 
 
-def _sum_along_last(x: Array) -> Array:
+def _block_total(x: Array) -> Array:
+    if isinstance(x, np.ndarray):
+        return np.vecdot(x, _ones(x.shape[-1], x.dtype))
     return array_namespace(x).sum(x, axis=-1)
 
 
 def _over_blocks(function: Callable[..., Array], *arrays: Array) -> Array:
     """Return the sum of a function of the blocks that the last axis of arrays is cut into."""
     x, n = arrays[0], arrays[0].shape[-1]
-    if n <= _SUMMED or _is_tree(x) or is_traced(x):
+    if _is_tree(x) or is_traced(x):
         return function(*arrays)
     xp, size = array_namespace(x), _block_size(n, _SUMMED)
     whole = n - n % size
