@@ -28,7 +28,7 @@ from xem.backends.arrays import Space, traced
 from xem.backends.log_space import responsibilities
 from xem.backends.tree import leaves
 from xem.backends.workspace import UNROLLED
-from xem.engine.compile import TorchBridge, inductor, xla
+from xem.engine.compile import TorchBridge, signature, torch_compiler, xla
 from xem.engine.compile.plain import Compiler
 from xem.testing import LAWS, Law, Subject
 
@@ -66,7 +66,7 @@ def _compiles(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Forget all programs for the time of a test, and count those that it compiles."""
-    monkeypatch.setattr(inductor, "_programs", {})
+    monkeypatch.setattr(torch_compiler, "_programs", {})
     monkeypatch.setattr(xla, "_failed", set())
     monkeypatch.setattr(xla, "_jitted", cache(xla._jitted.__wrapped__))
     tell, counts = Compiler.tell, Counter[str]()
@@ -580,7 +580,7 @@ def test_a_fit_that_cannot_be_compiled_is_eager(lane, monkeypatch, caplog):
     def broken() -> None:
         raise RuntimeError("no compiler\nof C++")
 
-    for module in (inductor, xla):
+    for module in (signature, xla):
         monkeypatch.setattr(module, "traced", broken)
     x = lane.asarray(two_groups(6, 60))
     with caplog.at_level(logging.WARNING, logger="xem"):

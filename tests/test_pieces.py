@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from xem.engine import pieces
-from xem.engine.compile.inductor import TorchCompiler
+from xem.engine.compile.torch_compiler import TorchCompiler
 from xem.engine.sources import RawTile
 
 

@@ -27,7 +27,8 @@ from tests.helpers import mixture
 from xem.backends.arrays import Space
 from xem.engine import step
 from xem.engine.compile import inductor
-from xem.engine.compile.inductor import Signature, TorchCompiler
+from xem.engine.compile.signature import Signature
+from xem.engine.compile.torch_compiler import TorchCompiler
 
 FUNCTIONS = (step.m_step, step.e_step_of_raw, step.decide)
 """Those of one iteration over one tile."""
@@ -138,7 +139,7 @@ def asked(signature: Signature) -> Asked:
 
     real = inductor.open_sizes
     with described.writing() as written, patch.object(inductor, "open_sizes", opening):
-        inductor.by_inductor(signature, torch.device("cuda", 0), inductor._HINTS)
+        inductor.by_inductor(signature, torch.device("cuda", 0), inductor.HINTS)
     (only,) = written
     return Reader(only, names["columns"]).asked
 

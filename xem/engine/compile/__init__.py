@@ -10,8 +10,8 @@ from array_api_compat import is_jax_namespace
 
 from xem.backends.arrays import Space
 from xem.engine.compile.bridge import TorchBridge
-from xem.engine.compile.inductor import TorchCompiler
 from xem.engine.compile.plain import PLAIN, Compiler, Plain
+from xem.engine.compile.torch_compiler import TorchCompiler
 from xem.engine.compile.xla import JaxCompiler, repeated
 
 

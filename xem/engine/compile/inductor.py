@@ -1,26 +1,18 @@
-"""Programs of PyTorch's compiler, TorchInductor.
-
-A function is compiled once for its dtypes, ranks and the axes that a model fixes, and kept for
-the process; the number of problems and that of observations stay open.
-"""
+"""Programs that PyTorch's compiler, TorchInductor, makes of functions."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from threading import RLock
-from time import perf_counter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
-from xem.backends.arrays import Array, first_line, traced
-from xem.backends.tree import builder, leaves, tree_map
-from xem.engine.compile.plain import Compiler, Function, Plain, logger
+from xem.backends.arrays import Array, first_line
+from xem.backends.tree import leaves
+from xem.engine.compile.plain import logger
+from xem.engine.compile.signature import Signature, rows_last
 
-T = TypeVar("T")
-
-_HINTS = {"rows": 2003, "columns": 509}
+HINTS = {"rows": 2003, "columns": 509}
 """What the compiler takes the open sizes to be, where the best loops depend on them."""
 
 _OPTIONS = {
@@ -35,79 +27,6 @@ _OPTIONS = {
 }
 
 
-class TorchCompiler(Compiler):
-    """Calls functions that TorchInductor compiles."""
-
-    axis_of_rows = -1
-
-    def session(self) -> Plain:
-        """Return what remembers its programs as long as no shape changes."""
-        return _Session(self)
-
-    def rows_last(self, tree: T) -> T:
-        """Return a tree with the rows last: loops over rows are then over contiguous numbers."""
-        return tree_map(_rows_last, tree)
-
-    def rows_first(self, tree: T) -> T:
-        """Return a tree with the rows first."""
-        return tree_map(_rows_first, tree)
-
-    def contiguous(self, tree: T) -> T:
-        """Return contiguous arrays."""
-        return tree_map(lambda a: a.contiguous(), tree)
-
-    def __call__(
-        self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any = ()
-    ) -> Any:
-        """Return what the compiled function returns."""
-        return self.program(function, static, rows, tile).run(leaves((rows, tile)))
-
-    def program(self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any) -> Program:
-        """Return the program of a function, compiled now if it never was."""
-        signature = Signature.of(function, static, rows, tile)
-        arrays = leaves((rows, tile))
-        sizes = dict(signature.sizes(arrays))
-        if 0 in sizes.values():
-            return uncompiled(signature)
-        with _lock:
-            known = _programs.setdefault(signature, [])
-            for program in known:
-                if program.fits(sizes):
-                    return program
-            for hints in (_HINTS, _HINTS | sizes) if not known else (_HINTS | sizes,):
-                known.append(self._compiled(signature, arrays, hints))
-                if known[-1].fits(sizes):
-                    break
-            return known[-1]
-
-    def _compiled(
-        self, signature: Signature, arrays: list[Array], hints: dict[str, int]
-    ) -> Program:
-        start, name = perf_counter(), signature.function.__name__
-        try:
-            with warnings.catch_warnings(action="ignore"):  # what compilers say of each other
-                program = _compiled(signature, arrays, hints)
-        except Exception as error:  # whatever there is that a compiler can fail of
-            logger.warning("%s runs uncompiled: compiling failed: %s", name, first_line(error))
-            return uncompiled(signature)
-        self.tell(signature.function, perf_counter() - start)
-        return program
-
-
-class _Session(TorchCompiler):
-    """Calls functions whose arguments have the same shapes each time, but for a tile's length."""
-
-    def __init__(self, compiler: TorchCompiler) -> None:
-        self._compiler, self._known = compiler, dict[Any, Program]()
-
-    def program(self, function: Function, static: tuple[Any, ...], rows: Any, tile: Any) -> Program:
-        """Return the program of a function, found once."""
-        key = (function, leaves(tile)[0].shape if tile else None)
-        if key not in self._known:
-            self._known[key] = self._compiler.program(function, static, rows, tile)
-        return self._known[key]
-
-
 @dataclass(frozen=True)
 class Program:
     """A compiled function."""
@@ -118,100 +37,12 @@ class Program:
     """Does it hold for some sizes?"""
 
 
-class Signature(NamedTuple):
-    """What a program is for."""
-
-    function: Function
-    static: tuple[Any, ...]
-    rows: Any
-    """A tree of `Leaf`."""
-    tile: Any
-    has_threads: bool
-    """Whether PyTorch has threads, for which a program is written."""
-
-    @classmethod
-    def of(cls, function: Function, static: tuple[Any, ...], rows: Any, tile: Any) -> Signature:
-        """Return the signature of a call."""
-        import torch
-
-        rows = tree_map(lambda a: Leaf.of(a, {-1: "rows"}), rows)
-        tile = tree_map(lambda a: Leaf.of(a, {0: "rows", -1: "columns"}), tile)
-        return cls(function, static, rows, tile, torch.get_num_threads() > 1)
-
-    def sizes(self, arrays: list[Array]) -> Iterator[tuple[str, int]]:
-        """Iterate over the sizes that are left open, and what they are."""
-        for leaf, a in zip(leaves((self.rows, self.tile)), arrays, strict=True):
-            for name, size in zip(leaf.shape, a.shape, strict=True):
-                if isinstance(name, str):
-                    yield name, size
-
-    def run(self, arrays: Any, after: Function) -> Any:
-        """Return the function of arrays with the rows last, each result put through another."""
-        queue = iter(arrays)
-        rows = tree_map(lambda _: _rows_first(next(queue)), self.rows)
-        tile = tree_map(lambda _: next(queue), self.tile)
-        return tree_map(after, self.function(*self.static, *rows, *tile))
-
-    def flattened(self) -> tuple[Callable[..., list[Array]], Callable[[list[Array]], Any]]:
-        """Return the function from arrays to arrays, for a compiler to see, and what makes a tree.
-
-        A tree can be made once the function has been called.
-        """
-        build: Any = None
-
-        def flat(*arrays: Array) -> list[Array]:
-            nonlocal build
-            with traced():
-                result = self.run(arrays, _written_rows_last)
-            build = builder(result)
-            return leaves(result)
-
-        return flat, lambda results: build(iter(results))
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """An array that a program takes."""
-
-    dtype: Any
-    shape: tuple[int | str, ...]
-    """With names for the sizes that are left open."""
-
-    @classmethod
-    def of(cls, a: Array, names: dict[int, str]) -> Leaf:
-        """Return the leaf of an array, some of whose axes are open unless they have length 1."""
-        shape: list[int | str] = list(a.shape)
-        for axis, name in names.items():
-            shape[axis] = name if shape[axis] != 1 else 1
-        return cls(a.dtype, tuple(shape))
-
-
-_programs: dict[Signature, list[Program]] = {}
-"""More than one of a signature where a size decides how a function goes on."""
-_lock = RLock()
-
-
-def _rows_last(a: Array) -> Array:
-    return a.movedim(0, -1).contiguous()
-
-
-def _rows_first(a: Array) -> Array:
-    return a.movedim(-1, 0) if a.ndim > 1 else a
-
-
-def _written_rows_last(a: Array) -> Array:
-    """Return an array with the rows last that is computed in that order, not moved later."""
-    import torch
-
-    return a.movedim(0, -1).clone(memory_format=torch.contiguous_format) if a.ndim > 1 else a
-
-
 def uncompiled(signature: Signature) -> Program:
     """Return the function itself, of arrays as a program takes and gives them."""
-    return Program(lambda arrays: signature.run(arrays, _rows_last), lambda _: True)
+    return Program(lambda arrays: signature.run(arrays, rows_last), lambda _: True)
 
 
-def _compiled(signature: Signature, arrays: list[Array], hints: dict[str, int]) -> Program:
+def compiled(signature: Signature, arrays: list[Array], hints: dict[str, int]) -> Program:
     """Return a program that TorchInductor makes, by its private names or by the public one.
 
     The private ones are of one version of PyTorch. What the public one makes takes some 50 µs
@@ -334,4 +165,4 @@ def by_torch_compile(signature: Signature, arrays: list[Array]) -> Program:
     return Program(lambda given: build(call(*given)), lambda _: True)
 
 
-__all__ = ["TorchCompiler"]
+__all__ = ["HINTS", "Program", "compiled", "uncompiled"]
