@@ -13,7 +13,7 @@ import xem
 from benchmarks.data import Floats
 from benchmarks.gaussian_data import Params, Problem
 from benchmarks.gaussian_peers import THREADS
-from xem.backends.arrays import Space
+from xem.backends.space import Space
 from xem.engine.tiles import Budget, spans
 
 Worker = Callable[[], None]

@@ -22,7 +22,8 @@ import xem
 from tests.helpers import mixture, on_host
 from tests.lanes import JaxLane, Lane, NumpyLane, StrictLane, TorchLane, on_lanes
 from tests.reference import Normals, em_step, log_densities, log_likelihood, two_groups
-from xem.backends.arrays import compute, computing
+from xem.backends.memory import compute
+from xem.backends.settings import computing
 
 TWO = mixture()
 START = Normals(np.asarray([0.5, 0.5]), np.asarray([-1.0, 7.0]), np.asarray([2.0, 1.0]))

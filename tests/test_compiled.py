@@ -24,8 +24,9 @@ from tests.reference import bumps, two_groups
 from tests.test_laws import OF_ALL
 from tests.vectors import clouds
 from xem import Status
-from xem.backends.arrays import Space, traced
 from xem.backends.log_space import _exp, responsibilities, shares
+from xem.backends.memory import traced
+from xem.backends.space import Space
 from xem.backends.tree import leaves
 from xem.engine import compile as compiling
 from xem.engine.compile import TorchBridge

@@ -15,7 +15,7 @@ from torch.func import grad, jacfwd, jacrev, jvp, vmap
 
 from tests.lanes import JaxLane, NumpyLane, on_lanes
 from xem.backends import special
-from xem.backends.arrays import traced
+from xem.backends.memory import traced
 
 RTOL = {"float64": 1e-13, "float32": 1e-6}
 ROOT = 1.4616321449683622

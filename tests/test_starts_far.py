@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from tests.lanes import Lane, without_jax
-from xem.backends.arrays import computing
+from xem.backends.settings import computing
 from xem.engine.starts.distances import near_vectors
 from xem.engine.starts.seeding import INITS, RANKS, assigned
 from xem.families.given import Tile

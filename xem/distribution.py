@@ -11,16 +11,15 @@ import numpy as np
 
 from xem.backends.arrays import (
     Array,
-    Space,
     aligned,
     array_namespace,
-    computing,
     floats_of,
-    is_differentiated,
     moveaxis,
     take_rows,
     to_numpy,
 )
+from xem.backends.settings import computing
+from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
 from xem.engine.step import counted_from, with_density
 from xem.engine.tiles import Budget, from_origin, spans
@@ -176,18 +175,25 @@ class Distribution:
             raise ValueError(self._misfit(data))
         first = leaves(data.arrays)[0]
         inside = None if lengths is None else self._inside(first, n, lengths)
-        with computing(first, inputs=(data.arrays, self.params) if differentiable else None):
+        inputs = (data.arrays, self.params) if differentiable else None
+        with computing(first, inputs=inputs) as differentiated:
             x = data.whole
-            if inside is not None and is_differentiated():
+            if inside is not None and differentiated:
                 x = space.xp.broadcast_to(x, (*self.batch, n, *event))
                 x = space.xp.where(aligned(inside, x), x, 0.0)
-            value = self._tiled(function, x, n, space)
+            value = self._tiled(function, x, n, space, differentiated=differentiated)
             if inside is None:
                 return value
             return space.xp.where(aligned(inside, value), value, fill)
 
     def _tiled(
-        self, function: Callable[[MixtureParams, Array], Array], x: Array, n: int, space: Space
+        self,
+        function: Callable[[MixtureParams, Array], Array],
+        x: Array,
+        n: int,
+        space: Space,
+        *,
+        differentiated: bool,
     ) -> Array:
         xp, batch, event = space.xp, self.batch, self.event
         count = math.prod(batch)
@@ -209,7 +215,7 @@ class Distribution:
             if xp.isdtype(own.dtype, "integral") and not space.holds(own.dtype):
                 return function(*self._counted(part, own, space))
             own = space.to_working(own)
-            if not is_differentiated():
+            if not differentiated:
                 return function(part, own)
             part, sound = with_density(self.mixture, space.to_working(part), event, space)
             value = function(part, xp.where(aligned(sound, own), own, 0.0))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from xem import inputs
-from xem.backends.arrays import computing
+from xem.backends.settings import computing
 from xem.backends.tree import leaves
 from xem.engine.compile import PLAIN, Compiler, TorchBridge
 from xem.engine.driver import Driver

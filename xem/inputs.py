@@ -10,19 +10,19 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+from array_api_compat import array_namespace as common_namespace
 
 from xem.backends.arrays import (
     Array,
-    Space,
     array_namespace,
     check_dense,
     device,
-    floats_of,
     is_array,
     plain,
     to_numpy,
     whole_seed,
 )
+from xem.backends.space import Space
 from xem.backends.tree import at, named_leaves, replaced, tree_map, within
 from xem.engine.starts.seeding import INITS, RANKS
 from xem.engine.tiles import Source, side_by_side
@@ -205,7 +205,7 @@ def _check_alike(each: list[list[Array]]) -> None:
         msg = "x is an empty list; expected one mapping of arrays for each problem"
         raise TypeError(msg)
     for i, arrays in enumerate(zip(*each, strict=True)):
-        array_namespace(*arrays)
+        common_namespace(*arrays)
         lengths = [a.shape[0] for a in arrays]
         if len(set(lengths)) > 1:
             msg = f"x[{i}] has arrays of lengths {lengths}; expected one length"
@@ -296,7 +296,7 @@ def _check_array(name: str, x: Any, rank: int) -> None:
 
 def _widest(spaces: list[Space]) -> Space:
     """Return of some places the one that holds the numbers of all."""
-    return max(spaces, key=lambda space: floats_of(space).bits)
+    return max(spaces, key=lambda space: space.bits)
 
 
 def check_kind(name: str, value: Any) -> ModuleType:

@@ -8,16 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace as common_namespace
 
-from xem.backends.arrays import (
-    Array,
-    Space,
-    array_namespace,
-    computing,
-    device,
-    take_rows,
-    to_numpy,
-)
+from xem.backends.arrays import Array, array_namespace, device, take_rows, to_numpy
+from xem.backends.settings import computing
+from xem.backends.space import Space
 from xem.backends.tree import fill_none, tree_map
 from xem.distribution import Distribution
 from xem.engine.convergence import gain_of_floor
@@ -208,7 +203,7 @@ def concat(fits: Sequence[Fit]) -> Fit:
         If the fits do not go together.
     """
     _check_fits(fits)
-    xp = array_namespace(*(fit.status for fit in fits))
+    xp = common_namespace(*(fit.status for fit in fits))
     longest = max(fit.history.shape[0] for fit in fits)
     fits = [replace(fit, history=_prolonged(fit.history, longest)) for fit in fits]
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from xem import inputs
-from xem.backends.arrays import (
-    Array,
-    Space,
-    aligned,
-    array_namespace,
-    computing,
-    is_differentiated,
-    moveaxis,
-)
+from xem.backends.arrays import Array, aligned, array_namespace, moveaxis
+from xem.backends.settings import computing
+from xem.backends.space import Space
 from xem.backends.tree import fill_none, leaves, tree_map
 from xem.engine.standardize import survey
 from xem.engine.starts.distances import covariance
@@ -88,19 +82,24 @@ def em_step(
         raise ValueError(msg)
     here = _Place.of(model, x, weights, lengths)
     model, space = model.bound(here.shape), here.space
-    with computing(here.anchor, inputs=(params, here.source.x, weights, prior)):
+    caller = (params, here.source.x, weights, prior)
+    with computing(here.anchor, inputs=caller) as differentiated:
         full = inputs.parameters(model, params, here.batch, here.event, space)
         full = inputs.normalised(full)
-        context, observations, known = here.about_origin(model)
+        context, observations, known = here.about_origin(model, differentiated=differentiated)
         given = inputs.prior(model, prior, here.batch, here.event, space)
         if given is not None:
             inner, count = Given(context, 0), model.n_clusters
             before = model.prepared_prior(
-                given, 1, inner, count, lambda: covariance(here.look(model)[1])
+                given,
+                1,
+                inner,
+                count,
+                lambda: covariance(here.look(model, differentiated=differentiated)[1]),
             )
             context = context._replace(prior=before)
         old = space.to_working(standardize(model, full, context))
-        if is_differentiated():
+        if differentiated:
             old, sound = with_density(model, old, here.event, space)
             known = known & sound
         exact = model.exact
@@ -154,20 +153,22 @@ def m_step(
     inputs.check_beside(
         "responsibilities", responsibilities, here.anchor, (*here.batch, here.n, n_components)
     )
-    with computing(here.anchor, inputs=(responsibilities, here.source.x, weights)):
-        xp, (context, observations, known) = space.xp, here.about_origin(model)
+    caller = (responsibilities, here.source.x, weights)
+    with computing(here.anchor, inputs=caller) as differentiated:
+        xp = space.xp
+        context, observations, known = here.about_origin(model, differentiated=differentiated)
         exact = model.exact
         mean = xp.expand_dims(space.to_working(context.mean), axis=len(here.batch))
         means = xp.broadcast_to(mean, (*here.batch, n_components, *here.event))
         shares = moveaxis(space.to_working(responsibilities), -1, -2)
-        if is_differentiated():
+        if differentiated:
             known = known & xp.all(xp.isfinite(shares), axis=(-2, -1))
             shares = xp.where(known[..., None, None], shares, 1 / n_components)
 
         def moved(means: Array) -> tuple[Any, Array]:
             """Return the M-step on sums in coordinates about some means."""
             first, sound = model.around(means, Given(context, 0)), known
-            if is_differentiated():
+            if differentiated:
                 first, dense = with_density(model, first, here.event, space)
                 sound = known & dense
             coefficients = prepared(exact, first, space).coefficients
@@ -234,32 +235,36 @@ class _Place(NamedTuple):
         """Where they are computed with."""
         return self.source.space
 
-    def about_origin(self, model: Mixture) -> tuple[Context, Observations[Tile], Array]:
+    def about_origin(
+        self, model: Mixture, *, differentiated: bool
+    ) -> tuple[Context, Observations[Tile], Array]:
         """Return what `look` does of observations that are scaled alone.
 
         Parameters that go in and come out in the units of the data know no better centre.
         """
-        context, _, known = self.look(model)
+        context, _, known = self.look(model, differentiated=differentiated)
         context = about_origin(context, context.total_weight >= 0)
-        tile = standardised(model, self._raw()[0], context, self.space)
+        tile = standardised(model, self._raw(differentiated=differentiated)[0], context, self.space)
         return context, Observations(lambda _: tile, self.n, self.n + 1), known
 
-    def look(self, model: Mixture) -> tuple[Context, Observations[Tile], Array]:
+    def look(
+        self, model: Mixture, *, differentiated: bool
+    ) -> tuple[Context, Observations[Tile], Array]:
         """Return what is known of each problem, and its observations in standardised units.
 
         And which problems have finite observations: for the sake of derivatives, others may be
         in the place of those that are not.
         """
-        raw, known = self._raw()
+        raw, known = self._raw(differentiated=differentiated)
         context, status, _ = survey(model, lambda: [raw], self.space)
         known = status != int(Status.NOT_FINITE) if known is None else known
         tile = standardised(model, raw, context, self.space)
         return context, Observations(lambda _: tile, self.n, self.n + 1), known
 
-    def _raw(self) -> tuple[RawTile, Array | None]:
+    def _raw(self, *, differentiated: bool) -> tuple[RawTile, Array | None]:
         """Return the observations as they came; with derivatives, what `_finite` makes of them."""
         raw = self.source.raw(None, slice(0, self.n))
-        return self._finite(raw) if is_differentiated() else (raw, None)
+        return self._finite(raw) if differentiated else (raw, None)
 
     def _finite(self, raw: RawTile) -> tuple[RawTile, Array]:
         """Return observations, 0 and of weight 1 where a problem has some that are not finite."""

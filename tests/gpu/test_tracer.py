@@ -72,7 +72,7 @@ def test_a_hidden_read_is_caught(read: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_upcast_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = importlib.import_module("xem.backends.arrays").Space
+    space = importlib.import_module("xem.backends.space").Space
     monkeypatch.setattr(space, "working", lambda _, values: values * np.float64(1))
     with pytest.raises(AssertionError):
         test_a_step_compiles("normal")

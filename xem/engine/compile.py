@@ -24,7 +24,9 @@ from array_api_compat import (
     is_torch_namespace,
 )
 
-from xem.backends.arrays import Array, Space, first_line, traced
+from xem.backends.arrays import Array
+from xem.backends.memory import traced
+from xem.backends.space import Space, first_line
 from xem.backends.tree import builder, leaves, tree_map
 
 T = TypeVar("T")

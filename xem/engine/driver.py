@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, aligned, take_rows, to_numpy
+from xem.backends.arrays import Array, aligned, take_rows, to_numpy
+from xem.backends.space import Space
 from xem.backends.tree import fill_none, named_leaves, tree_map
 from xem.engine import rows as rows_
 from xem.engine.compile import PLAIN, Plain

@@ -32,7 +32,7 @@ def join(parts: list[Any]) -> Any:
     """Return the rows of several trees, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    return tree_map(lambda *leaves: array_namespace(*leaves).concat(leaves, axis=0), *parts)
+    return tree_map(lambda *leaves: array_namespace(leaves[0]).concat(leaves, axis=0), *parts)
 
 
 def ordered(parts: list[Rows], n_checks: int) -> Rows:

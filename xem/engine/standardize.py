@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, Space, aligned, floats_of
-from xem.backends.linalg import total, vecdot
+from xem.backends.arrays import Array, aligned, floats_of
 from xem.backends.log_space import power_of_two, root
+from xem.backends.space import Space
+from xem.backends.sums import total, vecdot
 from xem.engine.step import standardised
 from xem.engine.summary import Summary, merged, n_distinct, summary
 from xem.engine.tiles import RawTile, add, floating, per_event, weighed

@@ -8,7 +8,9 @@ from functools import reduce
 from operator import and_
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, Space, aligned, array_namespace, compute, detached, overwrite
+from xem.backends.arrays import Array, aligned, array_namespace, detached
+from xem.backends.memory import compute, overwrite
+from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
 from xem.engine.compile import PLAIN, Plain, repeated
 from xem.engine.convergence import State, check_convergence, sound

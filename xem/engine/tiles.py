@@ -12,16 +12,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from xem.backends.arrays import (
     Array,
-    Space,
     aligned,
     array_namespace,
-    computing,
-    floats_of,
     moveaxis,
     samples_last,
-    single_threaded_products,
     take_rows,
 )
+from xem.backends.settings import computing, single_threaded_products
+from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
 from xem.families.given import Context, Origin
 
@@ -131,7 +129,7 @@ class Source:
 def side_by_side(arrays: list[Array], lead: int) -> Array:
     """Return one array of vectors, of several with so many axes before those of an observation."""
     wide = [a if a.ndim > lead else a[..., None] for a in arrays]
-    return array_namespace(*wide).concat(wide, axis=-1)
+    return array_namespace(wide[0]).concat(wide, axis=-1)
 
 
 def floating(raw: RawTile, origin: Origin | None, unit: Array | None, space: Space) -> RawTile:
@@ -296,7 +294,7 @@ class Budget:
     def of(cls, space: Space, memory: int | None, workers: int) -> Budget:
         """Share ``memory`` bytes among the workers; None for the default of the space."""
         each = space.tile_bytes if memory is None else max(memory // workers, 1)
-        return cls(each, floats_of(space).bits // 8, workers)
+        return cls(each, space.bits // 8, workers)
 
     def max_columns(self, numbers: int) -> int:
         """Return how many observations of one problem a tile may hold, at so many numbers each."""

@@ -9,8 +9,11 @@ from functools import reduce
 from operator import add
 from typing import Any, ClassVar, NamedTuple
 
-from xem.backends.arrays import Array, Space, array_namespace, floats_of, overwrite
-from xem.backends.linalg import cross_sums, matmul, total
+from xem.backends.arrays import Array, array_namespace, floats_of
+from xem.backends.linalg import matmul
+from xem.backends.memory import overwrite
+from xem.backends.space import Space
+from xem.backends.sums import cross_sums, total
 from xem.families.base import Family
 from xem.families.fields import Field
 from xem.families.given import Given
@@ -107,7 +110,7 @@ class ExponentialFamily(Family):
         ``(*lead, p)``, or with a 1 behind them: here at the ends of the data.
         """
         ends = [given.beside(given.context.low), given.beside(given.context.high)]
-        xp = array_namespace(*ends)
+        xp = array_namespace(ends[0])
         return xp.max(xp.abs(self.statistics(xp.stack(ends, axis=-1))), axis=-1)
 
     @property
@@ -162,7 +165,7 @@ class ExponentialFamily(Family):
         """Return the weighted sums of T, ``(*lead, p)``."""
         if isinstance(coefficients, Terms):
             sums = [total(responsibilities * row) for row in kept]
-            return array_namespace(*sums).stack(sums, axis=-1)
+            return array_namespace(sums[0]).stack(sums, axis=-1)
         return cross_sums(responsibilities, kept[..., 0, :, :])
 
     def m_step(self, params: Any, count: Array, sums: Array, given: Given) -> Any:
@@ -203,7 +206,7 @@ class ExponentialFamily(Family):
         n = sizes.shape[-1]
         terms = xp.sum(own[..., :n] * sizes, axis=-1)
         terms = terms if n == own.shape[-1] else terms + own[..., -1]
-        limit = self.most_lost[floats_of(space).bits]
+        limit = self.most_lost[space.bits]
         return ~(terms * space.epsilon <= limit)
 
     def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Array) -> Array:

@@ -9,34 +9,23 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import (
-    Array,
-    Space,
-    aligned,
-    array_namespace,
-    compute,
-    floats_of,
-    operand,
-    plain,
-)
+from xem.backends.arrays import Array, aligned, array_namespace, floats_of, operand, plain
 from xem.backends.linalg import (
-    axis_products,
     cholesky,
-    cross_sums,
     definite,
     diagonal,
     from_diagonal,
     identity_like,
     inverse_factor,
     matmul,
-    n_products,
-    packed,
-    products,
     transposed,
-    unpacked,
     with_eigenvalues,
 )
 from xem.backends.log_space import root
+from xem.backends.memory import compute
+from xem.backends.space import Space
+from xem.backends.sums import cross_sums
+from xem.backends.triangles import axis_products, n_products, packed, products, unpacked
 from xem.families.base import checked_floor, gain_of
 from xem.families.covariances import COVARIANCES, Covariance, Moments, outer
 from xem.families.exponential_family import ExponentialFamily

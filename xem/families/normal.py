@@ -8,9 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, array_namespace, compute, overwrite
-from xem.backends.linalg import vecdot
+from xem.backends.arrays import Array, array_namespace
 from xem.backends.log_space import root
+from xem.backends.memory import compute, overwrite
+from xem.backends.sums import vecdot
 from xem.families.base import DIFFERENCE, pooled
 from xem.families.covariances import COVARIANCES, Moments
 from xem.families.fields import Field

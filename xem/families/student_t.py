@@ -9,9 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, array_namespace, compute, floats_of, operand, overwrite
-from xem.backends.linalg import total, vecdot
+from xem.backends.arrays import Array, array_namespace, floats_of, operand
 from xem.backends.log_space import root
+from xem.backends.memory import compute, overwrite
+from xem.backends.sums import total, vecdot
 from xem.families.base import checked_number, params_type, pooled
 from xem.families.fields import Field
 from xem.families.gamma_functions import (

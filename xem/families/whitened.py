@@ -9,18 +9,17 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from xem.backends.arrays import Array, aligned, array_namespace, compute, overwrite
+from xem.backends.arrays import Array, aligned, array_namespace
 from xem.backends.linalg import (
     cholesky,
-    cross_sums,
     diagonal,
     from_diagonal,
     inverse_factor,
     matmul,
-    total,
     transposed,
-    vecdot,
 )
+from xem.backends.memory import compute, overwrite
+from xem.backends.sums import cross_sums, total, vecdot
 from xem.families.base import DIFFERENCE
 from xem.families.covariances import outer
 

@@ -151,7 +151,7 @@ class Components(Composite):
 
     def _joined(self, parts: Any, axis: int) -> Array:
         """Return what `_cut` cuts in one array."""
-        return array_namespace(*parts).concat(parts, axis=axis) if self.is_in_blocks else parts
+        return array_namespace(parts[0]).concat(parts, axis=axis) if self.is_in_blocks else parts
 
     @cached_property
     def event_rank(self) -> int:  # type: ignore[override]

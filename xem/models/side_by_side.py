@@ -140,7 +140,7 @@ class SideBySide(Composite):
             own if family.event_rank else own[(..., None, *rest)]
             for family, own in zip(self.families, parts, strict=True)
         ]
-        return array_namespace(*whole).concat(whole, axis=-1 - behind)
+        return array_namespace(whole[0]).concat(whole, axis=-1 - behind)
 
     def each(self, function: Callable[..., Any], *trees: Any) -> Any:
         """Return the tree of ``function(family, *its parts of trees)``."""

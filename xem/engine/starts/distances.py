@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, array_namespace
+from xem.backends.arrays import Array, array_namespace
 from xem.backends.linalg import (
     cholesky,
-    cross_sums,
     diagonal,
     first_of,
     from_diagonal,
     identity_like,
     inverse_factor,
     matmul,
-    total,
     transposed,
 )
+from xem.backends.space import Space
+from xem.backends.sums import cross_sums, total
 from xem.engine.tiles import Observations, add
 from xem.families.given import Tile
 

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, aligned, array_namespace, to_numpy
-from xem.backends.linalg import first_of, total, vecdot
+from xem.backends.arrays import Array, aligned, array_namespace, to_numpy
+from xem.backends.linalg import first_of
 from xem.backends.log_space import posterior
+from xem.backends.space import Space
+from xem.backends.sums import total, vecdot
 from xem.backends.tree import tree_map
 from xem.engine import rows as rows_
 from xem.engine.convergence import State, final_status, gain_of_floor

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, aligned, array_namespace, to_numpy
-from xem.backends.linalg import cross_sums, diagonal, total, transposed, vecdot
+from xem.backends.arrays import Array, aligned, array_namespace, to_numpy
+from xem.backends.linalg import diagonal, transposed
+from xem.backends.space import Space
+from xem.backends.sums import cross_sums, total, vecdot
 from xem.engine import rows
 from xem.engine.starts.distances import (
     TIE,
