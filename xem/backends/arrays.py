@@ -57,17 +57,14 @@ def is_launched(x: Array) -> bool:
     return not isinstance(x, np.ndarray) and backend_of(x).is_launched(x)
 
 
-def is_differentiated(*arrays: Any) -> bool:
+def is_differentiated(*arrays: Array) -> bool:
     """Whether a derivative may be asked of what is made of any of some arrays.
 
     A fragile operation, such as a square root of 0, must then have a finite derivative where
-    its result is not selected: 0 times infinity is NaN. What is no array has no derivative, and
-    nobody asks one of our compiled programs.
+    its result is not selected: 0 times infinity is NaN. Nobody asks one of our compiled programs.
     """
     for a in arrays:
-        if isinstance(a, np.ndarray) or not is_array(a):
-            continue
-        if backend_of(a).is_differentiated(a):
+        if not isinstance(a, np.ndarray) and backend_of(a).is_differentiated(a):
             return not is_traced()
     return False
 

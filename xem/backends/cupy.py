@@ -28,6 +28,10 @@ class CupyBackend(Backend):
         self._cupy: Any = cupy
         self._constants = Constants()
 
+    def widest_float(self, device: Any) -> Any:
+        """Return float64, which all devices of CUDA have."""
+        return self.xp.float64
+
     def device_named(self, name: str) -> Any:
         """Return the device of a name such as ``"cuda:1"``."""
         return self._cupy.cuda.Device(int(name.partition(":")[2] or 0))

@@ -28,6 +28,10 @@ class JaxBackend(Backend):
         self._jax: Any = jax
         self._constants = Constants()
 
+    def widest_float(self, device: Any) -> Any:
+        """Return what a switch says, which may be turned from one call to the next."""
+        return self.xp.float64 if self._jax.config.jax_enable_x64 else self.xp.float32
+
     def device_named(self, name: str) -> Any:
         """Return the device of a name such as ``"gpu:1"``."""
         kind, _, number = name.partition(":")

@@ -28,7 +28,7 @@ _LONG, _FEW, _BLOCK = 1024, 64, 64
 
 
 def matmul(x: Array, y: Array) -> Array:
-    """Return the matrix products of stacks of matrices; each problem's is a product of its own."""
+    """Return the matrix products of stacks of matrices; one product for each problem."""
     if not isinstance(x, np.ndarray):
         return array_namespace(x).matmul(x, y)
     m, (k, n) = x.shape[-2], y.shape[-2:]

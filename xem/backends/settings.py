@@ -10,7 +10,7 @@ import numpy as np
 
 from xem.backends.arrays import is_differentiated
 from xem.backends.base import Array
-from xem.backends.choice import backend_of
+from xem.backends.choice import backend_of, is_array
 from xem.backends.memory import keeping
 from xem.backends.tree import leaves
 
@@ -30,7 +30,7 @@ def computing(x: Array, *, inputs: Any = None) -> Iterator[bool]:
         The caller's arrays by which the results can be differentiated. Where none is, no
         derivative is recorded.
     """
-    differentiated = is_differentiated(*leaves((inputs,)))
+    differentiated = is_differentiated(*filter(is_array, leaves((inputs,))))
     with (
         np.errstate(all="ignore"),
         keeping(x, differentiated=differentiated),

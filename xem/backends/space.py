@@ -50,7 +50,9 @@ class Space:
     def of(cls, x: Array) -> Space:
         """Describe where an array lives, and which dtypes its fit will have."""
         backend, place = backend_of(x), device(x)
-        return _space(backend.xp, place, x.dtype, backend.widest_float(place))
+        widest = backend.widest_float(place)
+        single = _is_single(backend.xp, x.dtype)
+        return cls(backend.xp, place, backend.xp.float32 if single else widest, widest)
 
     @classmethod
     def at(cls, xp: ModuleType | None = None, place: Any = None, *, single: bool = False) -> Space:
@@ -166,8 +168,10 @@ class Space:
     def _cast(self, tree: T, dtype: Any) -> T:
         """Cast the arrays of a tree: in one piece where each operation is a launch."""
         xp, arrays = self.xp, leaves(tree)
-        other = [a for a in arrays if a.dtype != dtype]
-        if not other:
+        for a in arrays:
+            if a.dtype != dtype:
+                break
+        else:
             return tree
         alike = len(arrays) >= _WORTH_JOINING and len({a.dtype for a in arrays}) == 1
         if not alike or is_traced() or not self._backend.joins_casts:
@@ -186,12 +190,12 @@ class Space:
         return self.xp.asarray(values, dtype=self.index_dtype, device=self.device)
 
     def arange(self, stop: int) -> Array:
-        """Return the indices 0 … stop - 1, in the namespace's own dtype for indices."""
+        """Return the indices 0 … stop - 1, in the namespace's dtype for indices."""
         return self.xp.arange(stop, dtype=self.index_dtype, device=self.device)
 
     @property
     def index_dtype(self) -> Any:
-        """The namespace's own dtype for indices."""
+        """The namespace's dtype for indices."""
         return self._backend.index_dtype(self.device)
 
 
@@ -228,7 +232,6 @@ def first_line(error: Exception) -> str:
 
 
 @lru_cache(maxsize=256)
-def _space(xp: ModuleType, place: Any, dtype: Any, widest: Any) -> Space:
-    """Return where arrays of a dtype are computed with."""
-    single = xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits <= 32
-    return Space(xp, place, xp.float32 if single else widest, widest)
+def _is_single(xp: ModuleType, dtype: Any) -> bool:
+    """Whether numbers of a dtype are floating and have no more digits than float32."""
+    return bool(xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits <= 32)

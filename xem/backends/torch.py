@@ -31,6 +31,13 @@ class TorchBackend(Backend):
 
         self._torch: Any = torch
         self._constants = Constants()
+        self._widest: dict[Any, Any] = {}
+
+    def widest_float(self, device: Any) -> Any:
+        """Return the widest floating dtype of a device, asked once."""
+        if device not in self._widest:
+            self._widest[device] = super().widest_float(device)
+        return self._widest[device]
 
     def roomy(self, n_rows: int) -> int:
         """Return 2 rows for 1: programs for one row are programs of their own."""

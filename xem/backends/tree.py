@@ -33,11 +33,12 @@ def fill_none(tree: Any, other: Any, choose: Callable[[Any, Any], Any] = lambda 
 
 def leaves(tree: Any) -> list[Any]:
     """Return the arrays of a tree, leaving out the fields that hold None."""
-    found, branches = list[Any](), [tree]
-    while branches:
-        branch = branches.pop()
+    if not isinstance(tree, tuple):
+        return [] if tree is None else [tree]
+    found: list[Any] = []
+    for branch in tree:
         if isinstance(branch, tuple):
-            branches.extend(reversed(branch))
+            found += leaves(branch)
         elif branch is not None:
             found.append(branch)
     return found
