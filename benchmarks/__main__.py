@@ -1,34 +1,18 @@
-"""Run benchmarks, print their tables and record them."""
+"""Run benchmarks and print their tables."""
 
 from __future__ import annotations
 
 import math
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.cases import CASES, load
-from benchmarks.machine import environment
+from benchmarks.machine import clean_commit, environment
 from benchmarks.picture import draw
-from benchmarks.report import Row, UnavailableError, record, table
+from benchmarks.report import Row, UnavailableError, read, record, table
 
 RESULTS = Path(__file__).parent / "results"
-
-
-def parse() -> Namespace:
-    """Read the command line."""
-    parser = ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    add = parser.add_argument
-    add("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}; all by default")
-    add("--smoke", action="store_true", help="tiny sizes, to see that it runs; not recorded")
-    add("--out", type=Path, help="record to this .json, and a .md beside it, not results/")
-    add("--picture", type=Path, help="draw what was measured to this .png")
-    chosen = parser.parse_args()
-    unknown = [case for case in chosen.cases if case not in CASES]
-    if unknown:
-        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
-    return chosen
 
 
 def run(case: str, smoke: bool) -> list[Row]:
@@ -38,7 +22,7 @@ def run(case: str, smoke: bool) -> list[Row]:
     except UnavailableError as why:
         print(f"\n{case}: {why}; nothing is measured", flush=True)
         return []
-    print(f"\n{case}\n{table(rows)}", flush=True)
+    show(rows)
     values = [row.value for row in rows if row.value is not None]
     if not values or not all(map(math.isfinite, values)):
         msg = f"case {case} shall give numbers, all of them finite; it gave {values}"
@@ -46,34 +30,55 @@ def run(case: str, smoke: bool) -> list[Row]:
     return rows
 
 
-def place(out: Path | None, smoke: bool, facts: dict[str, Any]) -> Path | None:
-    """Return where to record, if anywhere."""
-    if out is not None or smoke:
-        return out
-    return RESULTS / f"{facts['date'][:10]}-{facts['commit']}.json"
+def show(rows: Sequence[Row]) -> None:
+    """Print a table for each case."""
+    for case in dict.fromkeys(row.case for row in rows):
+        cells = [row.cells() for row in rows if row.case == case]
+        print(f"\n{table(cells)}", flush=True)
 
 
-def summary(rows: Sequence[Row]) -> str:
-    """Return how many reaches were reached, and which were not."""
+def summarize(rows: Sequence[Row]) -> None:
+    """Print how many reaches were reached, and which were not."""
     judged = [row for row in rows if row.reached is not None]
     missed = [row for row in judged if not row.reached]
-    head = f"\n{len(judged) - len(missed)} of {len(judged)} reached"
-    return f"{head}; not yet:\n{table(missed)}" if missed else head
+    print(f"\n{len(judged) - len(missed)} of {len(judged)} reached{'; not yet:' * bool(missed)}")
+    if missed:
+        show(missed)
 
 
 def main() -> None:
     """Run what the command line names."""
-    chosen = parse()
-    rows = [row for case in chosen.cases or CASES for row in run(case, chosen.smoke)]
+    parser = ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}; all by default")
+    add("--smoke", action="store_true", help="tiny sizes, to see that it runs")
+    add("--record", action="store_true", help="write a record to benchmarks/results")
+    add("--read", type=Path, metavar="RECORD", help="show a record instead of running")
+    add("--picture", type=Path, help="draw the numbers to this .png")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.cases) - set(CASES):
+        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
+    if chosen.record and (chosen.smoke or chosen.read):
+        parser.error("what --smoke or --read gives is not recorded")
+    try:
+        commit = clean_commit() if chosen.record else ""
+    except ValueError as why:
+        parser.error(str(why))
+
+    if chosen.read:
+        rows = [row for row in read(chosen.read) if row.case in (chosen.cases or row.case)]
+        show(rows)
+    else:
+        rows = [row for case in chosen.cases or CASES for row in run(case, chosen.smoke)]
     if rows:
-        print(summary(rows))
-    facts = environment()
-    path = place(chosen.out, chosen.smoke, facts)
-    if path is not None and rows:
+        summarize(rows)
+    if rows and chosen.picture:
+        draw(rows, chosen.picture)
+    if rows and chosen.record:
+        facts = environment() | {"commit": commit}
+        path = RESULTS / f"{facts['date'][:10]}-{commit}.json"
         record(rows, facts, path)
         print(f"recorded in {path}")
-    if chosen.picture is not None and rows:
-        draw(rows, chosen.picture)
 
 
 if __name__ == "__main__":

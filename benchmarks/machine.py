@@ -14,73 +14,44 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 ROOT = Path(__file__).parents[1]
+CPU = Path("/proc/cpuinfo")
 PACKAGES = (
-    "xem-em",
-    "numpy",
-    "torch",
-    "jax",
-    "scikit-learn",
-    "pomegranate",
-    "gmmx",
-    "torchgmm",
-    "gmm-gpu",
-    "array-api-compat",
-    "narwhals",
-    "pandas",
-    "polars",
-    "pyarrow",
+    *("xem-em", "numpy", "scipy", "torch", "jax", "cupy-cuda12x", "scikit-learn", "pomegranate"),
+    *("gmmx", "torchgmm", "gmm-gpu", "narwhals", "pandas", "polars", "pyarrow"),
 )
-TELLING_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "asimd", "sve")
 SETTINGS = ("OMP_", "OPENBLAS_", "MKL_", "NPY_", "ATEN_", "XEM_")
 
 
 def environment() -> dict[str, Any]:
     """Describe this run."""
+    lines = CPU.read_text().splitlines() if CPU.exists() else []
+    model = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]).replace(f"{ROOT}/", ""),
-        "commit": commit(),
-        "cpu": _cpu("model name") or platform.processor() or platform.machine(),
-        "flags": [flag for flag in TELLING_FLAGS if flag in _cpu("flags").split()],
-        "cores": _cores(),
-        "system": platform.system(),
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "cpu": model[0] if model else platform.machine(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
-        "blas": _blas(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "blas": [f"{p['internal_api']} {p['version']}" for p in threadpool_info()],
         "settings": {k: v for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)},
     }
 
 
-def commit() -> str:
-    """Return the short commit, marked where the working tree differs from it."""
+def clean_commit() -> str:
+    """Return the short commit of the working tree; raise `ValueError` where it differs from it."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "uncommitted"
-    return told.stdout.strip()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _cpu(field: str) -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    fields = (line.partition(":") for line in lines)
-    return next((value.strip() for name, _, value in fields if name.strip() == field), "")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    commit = done.stdout.strip()
+    if done.returncode or commit.endswith("-dirty"):
+        msg = f"the working tree is {commit or 'no checkout'}: commit its changes to record results"
+        raise ValueError(msg)
+    return commit
 
 
 def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
-
-
-def _blas() -> list[str]:
-    pools = (pool for pool in threadpool_info() if pool["user_api"] == "blas")
-    return [f"{p['internal_api']} {p['version']} ({p.get('architecture', '?')})" for p in pools]
+        return ""

@@ -31,12 +31,12 @@ class Exponential(xem.Family):
     def broad(self, given):
         return ExponentialParams(1 / given.beside(given.context.mean))
 
-    def log_prob(self, coefficients, x):
+    def log_prob(self, coefficients, x, work):
         (rate,), offset = coefficients
         peak = offset + array_namespace(rate).log(rate)
         return peak[..., None] - rate[..., None] * x, x
 
-    def sums(self, coefficients, kept, responsibilities):
+    def sums(self, coefficients, kept, responsibilities, work):
         return array_namespace(kept).sum(responsibilities * kept, axis=-1)
 
     def m_step(self, params, count, sums, given):

@@ -14,8 +14,8 @@ import pytest
 pytest.importorskip("sklearn")
 sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks are not installed
 
-from benchmarks.cell_fits import BEST, SKLEARN, XEM, Outcome, compare
-from benchmarks.cells import cell
+from benchmarks.cases.defaults.cells import cell
+from benchmarks.cases.defaults.fits import BEST, SKLEARN, XEM, Outcome, compare
 
 LOWER, NEAR = 0.005, 0.01
 CELLS = [

@@ -92,14 +92,14 @@ def check_responsibilities(
 
     def spied(*args: Any) -> Any:
         result = responsibilities(*args)
-        seen.append(np.array(lane.to_numpy(result[0])))
+        seen.append(np.array(lane.to_numpy(result[0][0])))
         return result
 
     monkeypatch.setattr(xem.models.mixture, "responsibilities", spied)
     model, x = mixture(kind, K), observations(kind, scale)
     mass, own = weights_of(weight, x.shape[-1]), on_lane(lane, parameters(model, kind, scale))
     model = model.exact if exact else model
-    coefficients = model.at_level(model.from_user(own), None)
+    coefficients = model.precompute(model.from_user(own))
     tile = Tile(lane.asarray(x), None if mass is None else lane.asarray(mass))
     if is_launched(tile.x):
         pytest.skip("devices are as fast with denormal numbers")
@@ -142,8 +142,8 @@ def test_what_is_kept_is_the_same_in_any_company(dtype: type, size: int) -> None
     rng, lowest = np.random.default_rng(0), np.log(float(np.finfo(dtype).smallest_normal))
     near = (rng.random((1, 3, size)) * (lowest / 2)).astype(dtype)
     others = (rng.random((1, 3, size)) * (lowest * 1.2)).astype(dtype)
-    alone, *_ = responsibilities(near.copy(), None)
-    both, *_ = responsibilities(np.concatenate([near, others]), None)
+    (alone,), *_ = responsibilities([near.copy()], None)
+    (both,), *_ = responsibilities([np.concatenate([near, others])], None)
     assert_array_equal(both[:1], alone)
     assert_none_is_denormal(both)
     terms = np.exp(others.astype(np.longdouble) - others.max(axis=-2, keepdims=True))

@@ -114,8 +114,34 @@ def test_the_interface_of_a_family_is_as_quoted():
     lines = re.findall(r"^    (\w+)\((.*?)\) +->", text, re.M)
     assert {name for name, _ in lines} == {"precompute", *xem.Family.__abstractmethods__}
     for name, arguments in lines:
-        own = list(inspect.signature(getattr(xem.Family, name)).parameters)[1:]
-        assert arguments.split(", ") == own
+        assert arguments.split(", ") == arguments_of(xem.Family, name)
+
+
+@pytest.mark.parametrize(
+    ("title", "family"),
+    [("An exponential family", xem.ExponentialFamily), ("Any other family", xem.Family)],
+)
+def test_methods_to_write_are_as_quoted(title, family):
+    text = (ROOT / "docs" / "families.md").read_text("utf-8")
+    text = re.split(r"^#", text.partition(f"\n### {title}\n")[2], maxsplit=1, flags=re.M)[0]
+    rows = re.findall(r"^\| (`.*?`) \|", text, re.M)
+    quoted = [re.findall(r"(\w+)\((.*?)\)", row) for row in rows]
+    signatures = dict(pair for pairs in quoted for pair in pairs)
+    assert family.__abstractmethods__ <= set(signatures)
+    for name, arguments in signatures.items():
+        assert arguments.split(", ") == arguments_of(family, name)
+
+
+def arguments_of(family: type, name: str) -> list[str]:
+    """Return the arguments that callers give to a method."""
+    return list(inspect.signature(getattr(family, name)).parameters)[1:]
+
+
+def test_decisions_are_dated():
+    text = (ROOT / "docs" / "design.md").read_text("utf-8").partition("## Decisions\n")[2]
+    decisions = re.split(r"^### .+\n\n", text, flags=re.M)[1:]
+    assert len(decisions) > 40
+    assert all(re.match(r"\*\d{4}-\d\d-\d\d\.\* ", decision) for decision in decisions)
 
 
 def calls(page: str) -> list[ast.Call]:

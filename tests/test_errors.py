@@ -242,6 +242,13 @@ PARAMETERS = {
         init=xem.Mixture(Exponential(), 2).params(rate=[1, 2]),
         error=TypeError,
     ),
+    "of a family by itself": fit(
+        "init is NormalParams",
+        "MixtureParams",
+        "model.params",
+        init=xem.Normal().params(loc=0, scale=1),
+        error=TypeError,
+    ),
     "complete, with restarts": fit(
         "n_init is 2",
         "complete start",

@@ -12,7 +12,7 @@ import xem
 from tests.helpers import HOST, assert_params, mixture, on_host
 from tests.lanes import Lane, one_of_each, without_jax
 from xem.engine.starts import explore
-from xem.engine.starts.explore import sampled
+from xem.engine.starts.sample import sampled
 from xem.engine.tiles import Observations
 from xem.families.given import Tile
 

@@ -301,7 +301,7 @@ def test_a_uniform_by_itself():
 @by_inductor
 @pytest.mark.parametrize("name", ["poisson", "two gamma", "student_t", "classes"])
 def test_compiled_steps(lane: Lane, name, monkeypatch):
-    monkeypatch.setattr("xem.em.cores", lambda: 1)
+    monkeypatch.setattr("xem.options.cores", lambda: 1)
     model, kind = MODELS[name]
     x, options = lane.asarray(drawn(kind).astype(float)), {"seed": 0, "max_iter": 8, "tol": 0}
     fit, known = (xem.fit(model, x, compile=c, **options) for c in (True, False))

@@ -167,7 +167,7 @@ def test_integers_beyond_float32_keep_their_digits_without_float64(lane: Lane, d
 def test_numpy_lends_unsigned_stamps_to_a_compiler_as_they_are() -> None:
     torch = importlib.import_module("torch")
     x = (NEAR.astype(object) + 2**63 + NOW).astype(np.uint64)
-    lent = TorchBridge(Space.of(x), 1).lend(x)
+    lent = TorchBridge(Space.of(x), 1).to_torch(x)
     assert lent.dtype == torch.uint64
     assert lent.data_ptr() == x.ctypes.data
     assert_array_equal(lent.numpy(), x)

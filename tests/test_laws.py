@@ -320,8 +320,8 @@ class Unscaled(Exponential):
 class Loud(Exponential):
     """Its log density is off by 3."""
 
-    def log_prob(self, coefficients, x):
-        logs, kept = super().log_prob(coefficients, x)
+    def log_prob(self, coefficients, x, work):
+        logs, kept = super().log_prob(coefficients, x, work)
         return logs + 3, kept
 
 
@@ -440,9 +440,9 @@ class AllLengths(xem.Product):
 class Partial(xem.Product):
     """Its last family does not count, and its columns do in the Jacobian."""
 
-    def log_prob(self, coefficients, x):
-        logs, kept = super().log_prob(coefficients, x)
-        last, _ = self.families[-1].log_prob(coefficients[-1], self.cut(x, 1)[-1])
+    def log_prob(self, coefficients, x, work):
+        logs, kept = super().log_prob(coefficients, x, work)
+        last, _ = self.families[-1].log_prob(coefficients[-1], self.cut(x, 1)[-1], work)
         return logs - last, kept
 
 

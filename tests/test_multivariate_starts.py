@@ -17,9 +17,9 @@ import xem
 from tests.helpers import HOST, assert_params, mixture, start
 from tests.lanes import TorchLane, on_lanes
 from tests.vectors import EVERY, Vectors, as_given, iris, log_likelihood, m_step
-from xem.engine.starts.seeding import INITS, RANKS
+from xem.engine.starts.start import STARTS
 
-NAMES = tuple(name for name in INITS if 1 in RANKS.get(name, (0, 1)))
+NAMES = tuple(name for name, start in STARTS.items() if 1 in start.ranks)
 """The starts that are for vectors."""
 
 WHITENED = "whitened k-means++"

@@ -11,11 +11,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 import xem
 from tests.lanes import Lane, without_jax
 from xem.backends.settings import computing
-from xem.engine.starts.distances import near_vectors
-from xem.engine.starts.seeding import INITS, RANKS, assigned
+from xem.engine.starts.distances import assigned, near_vectors
+from xem.engine.starts.start import STARTS
 from xem.families.given import Tile
 
-on_inits = pytest.mark.parametrize("init", [i for i in INITS if 1 in RANKS.get(i, (1,))])
+on_inits = pytest.mark.parametrize("init", [i for i in STARTS if 1 in STARTS[i].ranks])
 
 
 def nearest(x: np.ndarray, centres: np.ndarray) -> list[int]:

@@ -15,8 +15,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import xem
 from xem.backends.settings import computing
 from xem.backends.space import Space
+from xem.engine.sources import RawTile
 from xem.engine.summary import Summary, merged, n_distinct, summary
-from xem.engine.tiles import RawTile
 from xem.models.mixture import as_mixture
 
 MODEL = xem.Mixture(xem.Normal(), 3)

@@ -14,6 +14,7 @@ from xem.backends.arrays import (
     aligned,
     array_namespace,
     floats_of,
+    is_differentiated,
     moveaxis,
     take_rows,
     to_numpy,
@@ -21,14 +22,16 @@ from xem.backends.arrays import (
 from xem.backends.settings import computing
 from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
+from xem.engine.sources import from_origin
 from xem.engine.step import counted_from, with_density
-from xem.engine.tiles import Budget, from_origin, spans
+from xem.engine.tiles import Budget, spans
 from xem.families.base import Family
 from xem.families.columns import packed
 from xem.families.given import Origin
-from xem.inputs import Data, check_data, check_lengths, generator, whole
+from xem.inputs import Data, check_lengths, flattened, read_lengths
 from xem.models.mixture import Alone, Mixture, as_mixture
 from xem.models.trees import MixtureParams
+from xem.options import as_seed, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +145,8 @@ class Distribution:
             returns ``x`` alone.
         """
         full = self._full
-        n, rng, space = whole("n", n, 0), generator(seed), Space.of(full.weights)
+        n, space = whole("n", n, 0), Space.of(full.weights)
+        rng = np.random.default_rng(as_seed("seed", seed))
         with computing(full.weights):
             params = tree_map(to_numpy, full)
             x, labels = self.mixture.draw(params, n, rng)
@@ -163,66 +167,56 @@ class Distribution:
     ) -> Array:
         """Apply a function of parameters and observations, in tiles that bound the memory."""
         data = Data.of(self.mixture, x)
-        space, (lead, n), event = data.space, data.lead, packed(data.shape)
-        own = array_namespace(leaves(self.params)[0])
-        if space.xp is not own:
-            msg = (
-                f"x is of {space.xp.__name__} and the fit of "
-                f"{own.__name__}; expected one array namespace"
-            )
-            raise TypeError(msg)
-        if lead not in ((), self.batch) or data.shape != self._shape:
-            raise ValueError(self._misfit(data))
+        self._check_data(data)
         first = leaves(data.arrays)[0]
-        inside = None if lengths is None else self._inside(first, n, lengths)
+        inside = None if lengths is None else self._inside(first, data.lead[1], lengths)
         inputs = (data.arrays, self.params) if differentiable else None
         with computing(first, inputs=inputs) as differentiated:
-            x = data.whole
+            xp, x = data.space.xp, data.whole
+            x = xp.broadcast_to(x, (*self.batch, data.lead[1], *self.event))
             if inside is not None and differentiated:
-                x = space.xp.broadcast_to(x, (*self.batch, n, *event))
-                x = space.xp.where(aligned(inside, x), x, 0.0)
-            value = self._tiled(function, x, n, space, differentiated=differentiated)
-            if inside is None:
-                return value
-            return space.xp.where(aligned(inside, value), value, fill)
+                x = xp.where(aligned(inside, x), x, 0.0)
+            value = self._tiled(function, x, data.space)
+            return value if inside is None else xp.where(aligned(inside, value), value, fill)
 
     def _tiled(
-        self,
-        function: Callable[[MixtureParams, Array], Array],
-        x: Array,
-        n: int,
-        space: Space,
-        *,
-        differentiated: bool,
+        self, function: Callable[[MixtureParams, Array], Array], x: Array, space: Space
     ) -> Array:
-        xp, batch, event = space.xp, self.batch, self.event
+        """Apply a function to observations ``(*batch, n, *event)``, tile by tile."""
+        xp, batch, event, n = space.xp, self.batch, self.event, x.shape[len(self.batch)]
         count = math.prod(batch)
-        params = tree_map(
-            lambda p: xp.reshape(p, (count, *p.shape[len(batch) :])),
-            self._full,
-        )
-        flat = xp.reshape(xp.broadcast_to(x, (*batch, n, *event)), (count, n, *event))
+        params = flattened(self._full, batch, space)
+        x = xp.reshape(x, (count, n, *event))
         numbers = self.mixture.exact.numbers_per_observation(1, event, on_host=space.on_host)
         budget = Budget.of(space, None, 1)
-        rows, columns = (
-            spans(count, budget.max_rows(numbers, n)),
-            spans(n, budget.max_columns(numbers)),
-        )
-
-        def tile(row: slice, column: slice) -> Array:
-            part = tree_map(lambda p: take_rows(p, row), params)
-            own = moveaxis(flat[row, column, ...], 1, -1)
-            if xp.isdtype(own.dtype, "integral") and not space.holds(own.dtype):
-                return function(*self._counted(part, own, space))
-            own = space.to_working(own)
-            if not differentiated:
-                return function(part, own)
-            part, sound = with_density(self.mixture, space.to_working(part), event, space)
-            value = function(part, xp.where(aligned(sound, own), own, 0.0))
-            return xp.where(aligned(sound, value), value, float("nan"))
-
-        value = xp.concat([xp.concat([tile(r, c) for c in columns], axis=1) for r in rows])
+        columns = spans(n, budget.max_columns(numbers))
+        rows = [
+            xp.concat([self._of_tile(function, params, x, r, c, space) for c in columns], axis=1)
+            for r in spans(count, budget.max_rows(numbers, n))
+        ]
+        value = xp.concat(rows)
         return xp.reshape(value, (*batch, n, *value.shape[2:]))
+
+    def _of_tile(
+        self,
+        function: Callable[[MixtureParams, Array], Array],
+        params: MixtureParams,
+        x: Array,
+        rows: slice,
+        columns: slice,
+        space: Space,
+    ) -> Array:
+        """Apply a function to the observations of some problems."""
+        xp, params = space.xp, tree_map(lambda p: take_rows(p, rows), params)
+        x = moveaxis(x[rows, columns, ...], 1, -1)
+        if xp.isdtype(x.dtype, "integral") and not space.holds(x.dtype):
+            return function(*self._counted(params, x, space))
+        x = space.to_working(x)
+        if not is_differentiated(x, *leaves(params)):
+            return function(params, x)
+        params, sound = with_density(self.mixture, space.to_working(params), self.event, space)
+        value = function(params, xp.where(aligned(sound, x), x, 0.0))
+        return xp.where(aligned(sound, value), value, float("nan"))
 
     def _counted(
         self, params: MixtureParams, x: Array, space: Space
@@ -240,23 +234,33 @@ class Distribution:
         origin = Origin(place, space.number(place, zero))
         return counted_from(self.mixture, params, origin), from_origin(x, origin, space)
 
-    def _misfit(self, data: Data) -> str:
-        """Say that observations are not of the shapes of these."""
-        (_, n), found = data.lead, [tuple(a.shape) for a in leaves(data.arrays)]
-        batches = dict.fromkeys([self.batch, ()])
+    def _check_data(self, data: Data) -> None:
+        """Check that observations are in the namespace of the parameters, and of their shapes."""
+        xp = array_namespace(leaves(self.params)[0])
+        if data.space.xp is not xp:
+            msg = (
+                f"x is of {data.space.xp.__name__} and the fit of "
+                f"{xp.__name__}; expected one array namespace"
+            )
+            raise TypeError(msg)
+        lead, n = data.lead
+        if lead in ((), self.batch) and data.shape == self._shape:
+            return
+        found = [tuple(a.shape) for a in leaves(data.arrays)]
         wanted = " or ".join(
-            ", ".join(f"{(*b, n, *e)}" for e in _events(self._shape)) for b in batches
+            ", ".join(f"{(*batch, n, *event)}" for event in _events(self._shape))
+            for batch in dict.fromkeys([self.batch, ()])
         )
         are = f"arrays of shapes {found}" if isinstance(data.arrays, tuple) else f"shape {found[0]}"
-        return f"x has {are}; expected {wanted}"
+        msg = f"x has {are}; expected {wanted}"
+        raise ValueError(msg)
 
     def _inside(self, first: Array, n: int, lengths: Array) -> Array:
         """Return which observations are within the lengths, bool ``(*batch, n)``."""
         xp, space = array_namespace(first), Space.of(first)
         event = first.shape[first.ndim - len(_events(self._shape)[0]) :]
-        whole = xp.broadcast_to(first, (*self.batch, n, *event))
-        check_data([("x", whole, len(event))], None, lengths)
-        check_lengths(lengths, n)
+        check_lengths(lengths, xp.broadcast_to(first, (*self.batch, n, *event)), self.batch)
+        read_lengths(lengths, n)
         position = space.arange(n)
         inside: Array = position < xp.astype(lengths, position.dtype)[..., None]
         return inside
@@ -265,7 +269,7 @@ class Distribution:
 def _events(shape: Any) -> list[tuple[int, ...]]:
     """Return the shapes of one observation in each array."""
     nested = shape and isinstance(shape[0], tuple)
-    return [event for own in shape for event in _events(own)] if nested else [shape]
+    return [event for part in shape for event in _events(part)] if nested else [shape]
 
 
 __all__ = ["Distribution"]

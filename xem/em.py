@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
+
+import numpy as np
 
 from xem import inputs
 from xem.backends.settings import computing
-from xem.backends.tree import leaves
-from xem.engine.compile import PLAIN, Compiler, TorchBridge
-from xem.engine.driver import Driver
-from xem.engine.starts.explore import drawn
-from xem.engine.starts.seeding import EXPLORE
-from xem.engine.tiles import Workers, cores
+from xem.backends.tree import tree_map
+from xem.engine.compile import PLAIN, TorchBridge, compiler
+from xem.engine.loop import Check, Ended, run
+from xem.engine.plan import Plan
+from xem.engine.starts.start import drawn
+from xem.engine.workers import Workers
 from xem.families.base import Family
 from xem.models.mixture import Mixture, as_mixture
 from xem.models.trees import MixtureParams
+from xem.options import Options, check_callback
 from xem.progress import Bar, Progress, progress_bar
-from xem.result import Fit, moved
+from xem.result import Fit
 from xem.status import Status
 
 logger = logging.getLogger("xem")
@@ -120,21 +125,10 @@ def fit(
     The iteration is that of Dempster, Laird and Rubin (1977, *JRSS B* 39, 1). Progress is
     logged at level INFO under the name ``xem``.
     """
-    options = _Options(
-        weights,
-        lengths,
-        prior,
-        init,
-        n_init,
-        seed,
-        max_iter,
-        tol,
-        compile,
-        memory,
-        threads,
-        check_every,
-    )
-    return _run(model, x, options, callback, progress, Driver.result)
+    options = Options(init, n_init, seed, max_iter, tol, compile, memory, threads, check_every)
+    data = (x, weights, lengths)
+    found: Fit = _run(Ended.fit, model, data, prior, options, callback, progress)
+    return found
 
 
 def fit_ahead(
@@ -158,128 +152,67 @@ def fit_ahead(
         What one more M-step makes of its parameters: their own where that makes none that the
         model can have.
     """
-    options = _Options(
-        weights, None, None, init, n_init, seed, max_iter, tol, False, None, None, check_every=1
-    )
-    ahead: list[MixtureParams] = []
+    options = Options(init, n_init, seed, max_iter, tol, check_every=1)
 
-    def read(driver: Driver, last: Status) -> Fit:
-        ahead.append(driver.result(last, ahead=True).params)
-        return driver.result(last)
+    def both(ended: Ended) -> tuple[Fit, MixtureParams]:
+        return ended.fit(), ended.fit(ahead=True).params
 
-    found = _run(model, x, options, callback, False, read)
-    return found, ahead[0]
-
-
-class _Options(NamedTuple):
-    """Arguments of `fit`, unchecked."""
-
-    weights: Any
-    lengths: Any
-    prior: Any
-    init: Any
-    n_init: Any
-    seed: Any
-    max_iter: Any
-    tol: Any
-    compile: Any
-    memory: Any
-    threads: Any
-    check_every: Any
+    data = (x, weights, None)
+    found: tuple[Fit, MixtureParams]
+    found = _run(both, model, data, None, options, callback, progress=False)
+    return found
 
 
 def _run(
+    result: Callable[[Ended], Any],
     family: Family,
-    x: Any,
-    given: _Options,
+    data: tuple[Any, Any, Any],
+    prior: Any,
+    options: Options,
     callback: Callable[[Progress], Any] | None,
     progress: bool | Bar,
-    read: Callable[[Driver, Status], Fit],
-) -> Fit:
-    """Check the arguments, fit, and return what is read from the driver."""
+) -> Any:
+    """Check the arguments, fit, and return the result."""
     inputs.check_model(family)
+    check_callback(callback)
     model = as_mixture(family)
-    inputs.check_callback(callback)
-    inputs.check_switch("compile", given.compile)
-    problems = inputs.problems(model, x, given.weights, given.lengths)
+    problems = inputs.problems(model, *data)
     model = model.bound(problems.shape)
-    options = inputs.options(
-        given.init,
-        given.n_init,
-        given.max_iter,
-        given.tol,
-        given.check_every,
-        given.threads,
-        given.memory,
-        problems,
-        cores(),
-    )
-    if options.method == EXPLORE and model.n_clusters == 1:  # all starts lead to one place
-        options = options._replace(method="k-means++")
-    with computing(leaves(problems.sources[0].x)[0]):
-        start = inputs.given(model, given.init, options.n_init, problems)
-        batch, event, space = problems.batch, problems.event, problems.space
-        prior = inputs.prior(model, given.prior, batch, event, space, read=True)
-        prior = inputs.flattened(prior, batch, space)
-    rng = inputs.generator(given.seed)
+    options = options.for_data(model, problems.space)
+    bridge = TorchBridge(problems.space, options.workers) if options.compile else None
+    with computing(problems.anchor):
+        start = inputs.start(model, options.init, options.n_init, problems)
+        if prior is not None:
+            prior = inputs.prior(
+                model, prior, problems.batch, problems.event, problems.space, read=True
+            )
+            prior = inputs.flattened(prior, problems.batch, problems.space)
+    rng = np.random.default_rng(options.seed)
     draws = drawn(rng, model, problems.event, options.method, options.n_init)
-    if not given.compile:
-        begin = (start, prior, draws)
-        fit = _fitted(model, problems, options, begin, callback, progress, read)
-        return replace(fit, model=family)
-    bridge = TorchBridge(problems.space, options.workers)
-
-    def tell(found: Progress) -> Any:
-        return callback and callback(found.moved(bridge.from_torch))
-
-    with bridge.open():
-        lent = problems.moved(bridge.to_torch, bridge.space)
-        own = (*bridge.to_torch((start, prior)), draws)
-        fit = _fitted(
-            model, lent, options._replace(workers=1), own, tell, progress, read, compiled=True
-        )
-    return replace(moved(fit, bridge.from_torch), model=family)
-
-
-def _fitted(
-    model: Mixture,
-    problems: inputs.Problems,
-    options: inputs.Options,
-    begin: tuple[Any, Any, Any],
-    callback: Callable[[Progress], Any] | None,
-    progress: bool | Bar,
-    read: Callable[[Driver, Status], Fit],
-    *,
-    compiled: bool = False,
-) -> Fit:
-    """Fit problems from what is given of a start, a prior and draws."""
-    anchor = leaves(problems.sources[0].x)[0]
+    if bridge is not None:
+        problems = problems.moved(bridge.to_torch, bridge.space)
+        start, prior = bridge.to_torch((start, prior))
+        options = replace(options, threads=1)
     with (
-        computing(anchor),
-        Workers(anchor, options.workers, products=model.event_rank > 0) as workers,
+        nullcontext() if bridge is None else bridge.open(),
+        computing(problems.anchor),
+        Workers(problems.anchor, options.workers, products=model.event_rank > 0) as workers,
         progress_bar(progress) as bar,
     ):
         bar.begin(options.max_iter)
-        call = Compiler(problems.space, bar.compiled) if compiled else PLAIN
-        driver = Driver(model, problems, options, workers, *begin, call)
-        last = _iterated(driver, callback, bar)
+        call = PLAIN if bridge is None else compiler(problems.space, bar.compiled)
+        draws = tree_map(problems.space.array, draws)
+        plan = Plan(family, model, problems, options, start, prior, draws, workers, call, bridge)
+        ended = run(plan, partial(_watch, callback, bar))
         bar.end()
-        return read(driver, last)
+        return result(ended)
 
 
-def _iterated(driver: Driver, callback: Callable[[Progress], Any] | None, bar: Bar) -> Status:
-    """Iterate until all problems have stopped; return the status of those that have not."""
-    driver.open()
-    for iteration, steps in driver.rounds():
-        driver.advance(steps)
-        mean = driver.check()
-        logger.info(_LINE, iteration, mean, driver.n_running)
-        bar.show(iteration, mean, driver.n_running)
-        if callback is not None and callback(_progress(driver, iteration)):
-            return Status.STOPPED
-    return Status.MAX_ITER
-
-
-def _progress(driver: Driver, iteration: int) -> Progress:
-    fit = driver.result(Status.STOPPED)
-    return Progress(iteration, fit.log_likelihood, driver.n_running, fit.params)
+def _watch(callback: Callable[[Progress], Any] | None, bar: Bar, check: Check) -> bool:
+    """Log a check, show it and call back; return whether to stop."""
+    logger.info(_LINE, check.iteration, check.mean, check.n_active)
+    bar.show(check.iteration, check.mean, check.n_active)
+    if callback is None:
+        return False
+    fit = check.fit(Status.STOPPED)
+    return bool(callback(Progress(check.iteration, fit.log_likelihood, check.n_active, fit.params)))

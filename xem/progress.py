@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from xem.backends.arrays import Array
-from xem.backends.tree import tree_map
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,6 @@ class Progress:
     log_likelihood: Array
     n_active: int
     params: Any
-
-    def moved(self, move: Callable[[Array], Array]) -> Progress:
-        """Return the state with each of its arrays moved elsewhere."""
-        own = {name: tree_map(move, getattr(self, name)) for name in ("log_likelihood", "params")}
-        return replace(self, **own)
 
 
 class Bar:
@@ -84,5 +77,5 @@ class Bar:
 
 
 def progress_bar(progress: bool | Bar) -> AbstractContextManager[Bar]:
-    """Return the bar of a fit: one that it is given and leaves open, or one of its own."""
+    """Return the bar of a fit: one that is given, and left open, or a new one."""
     return nullcontext(progress) if isinstance(progress, Bar) else Bar(shown=progress)

@@ -64,11 +64,11 @@ class Ragged:
 
     def _kept(self, dtype: np.dtype[Any]) -> Any:
         """Return the dtype of observations: that of integers which floats do not hold is theirs."""
-        space, own = self.space, getattr(self.space.xp, dtype.name, None)
-        if dtype.kind not in "iu" or own is None or space.holds(own):
+        space, same = self.space, getattr(self.space.xp, dtype.name, None)
+        if dtype.kind not in "iu" or same is None or space.holds(same):
             return space.dtype
         wide = int(space.xp.iinfo(space.widest_integer).bits)
-        return own if 8 * dtype.itemsize <= wide else space.dtype
+        return same if 8 * dtype.itemsize <= wide else space.dtype
 
     def series(self) -> list[np.ndarray[Any, Any]]:
         """Return the observations of each series."""
@@ -148,7 +148,7 @@ def as_series(series: Sequence[Any], rank: int = 0, name: str = "x") -> list[Arr
 
 
 def _from_python(values: Sequence[Any], name: str) -> np.ndarray[Any, Any]:
-    """Return numbers from a list of Python's own."""
+    """Return numbers from a list of Python's."""
     try:
         return np.asarray(values).astype(np.float64, casting="same_kind")
     except (TypeError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,16 +9,10 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace as common_namespace
 
-from xem.backends.arrays import Array, array_namespace, device, take_rows, to_numpy
+from xem.backends.arrays import Array, array_namespace, device, to_numpy
 from xem.backends.settings import computing
-from xem.backends.space import Space
-from xem.backends.tree import fill_none, tree_map
+from xem.backends.tree import tree_map
 from xem.distribution import Distribution
-from xem.engine.convergence import gain_of_floor
-from xem.engine.ranking import best
-from xem.engine.rows import Rows
-from xem.engine.step import in_data_units, likelihood_in_data_units, unstandardize
-from xem.models.mixture import Mixture
 from xem.status import Status
 
 _SHOWN = 5
@@ -271,58 +264,4 @@ def _prolonged(history: Array, length: int) -> Array:
     return xp.concat([history, *([history[-1:, ...]] * missing)], axis=0)
 
 
-def assemble(
-    model: Mixture, rows: Rows, held: Any, n_init: int, batch: tuple[int, ...], space: Space
-) -> Fit:
-    """Return the fit of all rows in the order of their ids, with the best restart a problem.
-
-    ``held`` has the values of fixed parameters, which come back to the last bit.
-    """
-    xp, working, shape = space.xp, space.to_working, (n_init, math.prod(batch))
-    objective = in_data_units(rows.state.objective, rows.context)
-    gain = gain_of_floor(model, rows.state, rows.context)
-    restarts = xp.reshape(objective, shape)
-    if n_init > 1:
-        status, value = (xp.reshape(a, shape) for a in (rows.state.status, objective - gain))
-        restart = best(status, value, space.epsilon)
-        index = restart * shape[1] + xp.astype(space.arange(shape[1]), restart.dtype)
-        rows, gain = tree_map(lambda leaf: take_rows(leaf, index), (rows, gain))
-    state, context = rows.state, rows.context
-    log_likelihood = state.objective
-    if context.prior is not None:
-        own = space.to_accumulator(state.params)
-        log_likelihood = log_likelihood - model.log_prior(own, context.prior)
-    params = tree_map(working, unstandardize(model, state.params, context))
-    lost = xp.isfinite(log_likelihood) & ~model.representable(params)
-    status = xp.where(lost, int(Status.DEGENERATE), state.status)
-    params = fill_none(held, params, _where_finite)
-    flat = Fit(
-        model,
-        model.to_user(params),
-        working(likelihood_in_data_units(log_likelihood, context)),
-        working(in_data_units(state.objective, context)),
-        state.n_iter,
-        status,
-        xp.stack(rows.trace),
-        working(context.total_weight),
-        working(restarts),
-        working(state.sums.log_map),
-        working(gain),
-    )
-    if len(batch) == 1:
-        return flat
-    return flat._each(lambda leaf, lead: _unflattened(leaf, lead, batch))
-
-
-def _where_finite(held: Array, value: Array) -> Array:
-    """Return held parameters, but where there is no fit."""
-    xp = array_namespace(value)
-    return xp.where(xp.isfinite(value), held, value)
-
-
-def _unflattened(leaf: Array, lead: int, batch: tuple[int, ...]) -> Array:
-    shape = (*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :])
-    return array_namespace(leaf).reshape(leaf, shape)
-
-
-__all__ = ["Fit", "FitError", "assemble", "concat", "moved", "on_host"]
+__all__ = ["Fit", "FitError", "concat", "moved", "on_host"]

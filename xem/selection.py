@@ -1,19 +1,45 @@
-"""How many components: the best of several fits of the same problems, problem by problem."""
+"""The best of several fits of the same problems, problem by problem."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import to_numpy
+from xem.backends.arrays import Array, to_numpy
+from xem.backends.space import Space
 from xem.backends.tree import tree_map
 from xem.engine.ranking import best
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
 from xem.result import Fit, concat
+
+
+def best_of(fits: Fit) -> Fit:
+    """Return for each problem the best of its fits, along the first axis of the batch.
+
+    The best is that of the best status, then of the highest objective less `Fit.floor_gain`;
+    the first of equals.
+    """
+    value, epsilon = fits.objective - fits.floor_gain, Space.of(fits.objective).epsilon
+    return pick(fits, best(fits.status, value, epsilon))
+
+
+def pick(fits: Fit, which: Array) -> Fit:
+    """Return for each problem one of its fits along the first axis of the batch, by its number."""
+    (n_fits, *batch), space = fits.batch, Space.of(fits.objective)
+    xp, count = space.xp, math.prod(batch)
+    row = xp.astype(xp.reshape(which, (count,)), space.index_dtype) * count + space.arange(count)
+
+    def taken(leaf: Array, lead: int) -> Array:
+        before, after = leaf.shape[:lead], leaf.shape[lead + 1 + len(batch) :]
+        flat = xp.reshape(leaf, (*before, n_fits * count, *after))
+        return xp.reshape(xp.take(flat, row, axis=lead), (*before, *batch, *after))
+
+    return fits._each(taken)
 
 
 class Selected(NamedTuple):
@@ -46,18 +72,14 @@ def select(fits: Sequence[Fit], criterion: str) -> Selected:
     -------
     Selected
     """
-    number = best_of(fits, criterion)
-    most = max(fit.mixture.n_components for fit in fits)
+    which = best_by(fits, criterion)
     counts = np.asarray([fit.mixture.n_components for fit in fits])
-    chosen = number * len(number) + np.arange(len(number))
-    return Selected(
-        concat([widened(fit, most) for fit in fits])[chosen],
-        counts[number],
-        np.concatenate([fit.bic() for fit in fits])[chosen],
-    )
+    alike = concat([widened(fit, counts.max())[None] for fit in fits])
+    bic = np.stack([fit.bic() for fit in fits])
+    return Selected(pick(alike, which), counts[which], bic[which, np.arange(len(which))])
 
 
-def best_of(fits: Sequence[Fit], criterion: str) -> np.ndarray[Any, Any]:
+def best_by(fits: Sequence[Fit], criterion: str) -> np.ndarray[Any, Any]:
     """Return for each problem which of several fits is the best by a criterion, ``(...)``."""
     status = np.stack([to_numpy(fit.status) for fit in fits])
     cost = np.stack([to_numpy(getattr(fit, criterion)() + 2 * fit.floor_gain) for fit in fits])

@@ -9,8 +9,9 @@ from xem.backends.arrays import Array, aligned, array_namespace, moveaxis
 from xem.backends.settings import computing
 from xem.backends.space import Space
 from xem.backends.tree import fill_none, leaves, tree_map
-from xem.engine.standardize import survey
-from xem.engine.starts.distances import covariance
+from xem.engine.sources import RawTile, Source, per_event
+from xem.engine.standardize import standardization
+from xem.engine.starts.metric import covariance
 from xem.engine.step import (
     expectation,
     likelihood_in_data_units,
@@ -18,11 +19,11 @@ from xem.engine.step import (
     prepared,
     standardised,
     standardize,
-    unrounded,
     unstandardize,
     with_density,
+    with_rounding,
 )
-from xem.engine.tiles import Observations, RawTile, Source, per_event, weighed
+from xem.engine.tiles import Observations, weighed
 from xem.families.columns import packed
 from xem.families.given import Context, Given, Tile, about_origin
 from xem.models.mixture import Mixture, as_mixture
@@ -82,20 +83,17 @@ def em_step(
         raise ValueError(msg)
     here = _Place.of(model, x, weights, lengths)
     model, space = model.bound(here.shape), here.space
-    caller = (params, here.source.x, weights, prior)
-    with computing(here.anchor, inputs=caller) as differentiated:
-        full = inputs.parameters(model, params, here.batch, here.event, space)
-        full = inputs.normalised(full)
-        context, observations, known = here.about_origin(model, differentiated=differentiated)
-        given = inputs.prior(model, prior, here.batch, here.event, space)
-        if given is not None:
+    arrays = (params, here.source.x, weights, prior)
+    with computing(here.anchor, inputs=arrays) as differentiated:
+        here = here._replace(differentiated=differentiated)
+        full = inputs.full_parameters(model, params, here.batch, here.event, space)
+        full = inputs.normalized(full)
+        context, observations, known = here.about_origin(model)
+        if prior is not None:
+            given = inputs.prior(model, prior, here.batch, here.event, space)
             inner, count = Given(context, 0), model.n_clusters
             before = model.prepared_prior(
-                given,
-                1,
-                inner,
-                count,
-                lambda: covariance(here.look(model, differentiated=differentiated)[1]),
+                given, 1, inner, count, lambda: covariance(here.look(model)[1])
             )
             context = context._replace(prior=before)
         old = space.to_working(standardize(model, full, context))
@@ -103,9 +101,9 @@ def em_step(
             old, sound = with_density(model, old, here.event, space)
             known = known & sound
         exact = model.exact
-        own = prepared(exact, old, space)
-        sums, value = expectation(exact, own.coefficients, observations, context, space)
-        log_likelihood = unrounded(exact, own, sums, value)
+        coefficients = prepared(exact, old, space)
+        sums, value = expectation(exact, coefficients.rounded, observations, context, space)
+        log_likelihood = with_rounding(exact, coefficients, sums, value)
         new = maximisation(exact, old, sums, context, space)
         new = unstandardize(model, new, context)
         new = fill_none(model.held(full), new)
@@ -153,10 +151,10 @@ def m_step(
     inputs.check_beside(
         "responsibilities", responsibilities, here.anchor, (*here.batch, here.n, n_components)
     )
-    caller = (responsibilities, here.source.x, weights)
-    with computing(here.anchor, inputs=caller) as differentiated:
-        xp = space.xp
-        context, observations, known = here.about_origin(model, differentiated=differentiated)
+    arrays = (responsibilities, here.source.x, weights)
+    with computing(here.anchor, inputs=arrays) as differentiated:
+        here = here._replace(differentiated=differentiated)
+        xp, (context, observations, known) = space.xp, here.about_origin(model)
         exact = model.exact
         mean = xp.expand_dims(space.to_working(context.mean), axis=len(here.batch))
         means = xp.broadcast_to(mean, (*here.batch, n_components, *here.event))
@@ -171,16 +169,16 @@ def m_step(
             if differentiated:
                 first, dense = with_density(model, first, here.event, space)
                 sound = known & dense
-            coefficients = prepared(exact, first, space).coefficients
+            coefficients = prepared(exact, first, space).rounded
 
             def of(tile: Tile) -> Any:
-                own = shares + 0.0
+                masses = shares + 0.0
                 if tile.weights is not None:
                     mass = tile.weights[..., None, :]
-                    own = xp.where(mass > 0, shares * mass, 0.0)
+                    masses = xp.where(mass > 0, shares * mass, 0.0)
                 return weighed(
                     space.to_accumulator(
-                        exact.sums_from_labels(coefficients, tile.x, own, means)[1]
+                        exact.sums_from_labels(coefficients, tile.x, masses, means)[1]
                     ),
                     context,
                 )
@@ -207,6 +205,8 @@ class _Place(NamedTuple):
     batch: tuple[int, ...]
     n: int
     shape: Any
+    differentiated: bool = False
+    """Whether a derivative may be asked by any of the caller's arrays."""
 
     @classmethod
     def of(cls, model: Mixture, x: Any, weights: Array | None, lengths: Array | None) -> _Place:
@@ -235,36 +235,32 @@ class _Place(NamedTuple):
         """Where they are computed with."""
         return self.source.space
 
-    def about_origin(
-        self, model: Mixture, *, differentiated: bool
-    ) -> tuple[Context, Observations[Tile], Array]:
+    def about_origin(self, model: Mixture) -> tuple[Context, Observations[Tile], Array]:
         """Return what `look` does of observations that are scaled alone.
 
         Parameters that go in and come out in the units of the data know no better centre.
         """
-        context, _, known = self.look(model, differentiated=differentiated)
+        context, _, known = self.look(model)
         context = about_origin(context, context.total_weight >= 0)
-        tile = standardised(model, self._raw(differentiated=differentiated)[0], context, self.space)
+        tile = standardised(model, self._raw()[0], context, self.space)
         return context, Observations(lambda _: tile, self.n, self.n + 1), known
 
-    def look(
-        self, model: Mixture, *, differentiated: bool
-    ) -> tuple[Context, Observations[Tile], Array]:
+    def look(self, model: Mixture) -> tuple[Context, Observations[Tile], Array]:
         """Return what is known of each problem, and its observations in standardised units.
 
         And which problems have finite observations: for the sake of derivatives, others may be
         in the place of those that are not.
         """
-        raw, known = self._raw(differentiated=differentiated)
-        context, status, _ = survey(model, lambda: [raw], self.space)
+        raw, known = self._raw()
+        context, status, _ = standardization(model, lambda: [raw], self.space)
         known = status != int(Status.NOT_FINITE) if known is None else known
         tile = standardised(model, raw, context, self.space)
         return context, Observations(lambda _: tile, self.n, self.n + 1), known
 
-    def _raw(self, *, differentiated: bool) -> tuple[RawTile, Array | None]:
+    def _raw(self) -> tuple[RawTile, Array | None]:
         """Return the observations as they came; with derivatives, what `_finite` makes of them."""
         raw = self.source.raw(None, slice(0, self.n))
-        return self._finite(raw) if differentiated else (raw, None)
+        return self._finite(raw) if self.differentiated else (raw, None)
 
     def _finite(self, raw: RawTile) -> tuple[RawTile, Array]:
         """Return observations, 0 and of weight 1 where a problem has some that are not finite."""

@@ -7,15 +7,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import xem
-from benchmarks.gaussian_data import Problem, Shape, draw
-from benchmarks.gaussian_ours import products
-from benchmarks.peers import requires
+from benchmarks.data import Problem, Shape, draw
+from benchmarks.ours import products
+from benchmarks.peers import THREADS, requires
 from benchmarks.report import Row
 from benchmarks.timing import Timed, per_iteration
 
 CASE = "compiled"
 EAGER, COMPILED, PRODUCTS = "xem, torch", "xem, torch, compiled", "matrix products alone, numpy"
-THREADS = 2
 
 
 class Trial(NamedTuple):
@@ -37,7 +36,7 @@ TRIALS = (
 )
 
 
-@requires("torch", CASE)
+@requires("torch")
 def run(smoke: bool) -> Iterator[Row]:
     """Let both make the same iterations from the same start."""
     for trial in TRIALS[:1] if smoke else TRIALS:
@@ -58,14 +57,14 @@ def _compare(trial: Trial, dtype: str, smoke: bool) -> Iterator[Row]:
     timed = per_iteration(runs, few, many, rounds, THREADS)
     _check(timed)
     time = f"{shape.name}, {dtype}: time an iteration"
-    own = timed[COMPILED].seconds
+    seconds = timed[COMPILED].seconds
     yield Row(CASE, EAGER, time, 1e3 * timed[EAGER].seconds, "ms")
-    speed = timed[EAGER].seconds / own
+    speed = timed[EAGER].seconds / seconds
     yield Row(
         CASE,
         COMPILED,
         f"{time}; ratio of speeds",
-        1e3 * own,
+        1e3 * seconds,
         "ms",
         speed,
         EAGER,
@@ -76,7 +75,14 @@ def _compare(trial: Trial, dtype: str, smoke: bool) -> Iterator[Row]:
         yield Row(CASE, PRODUCTS, time, 1e3 * least, "ms")
         over = f"{time}; over that of the products"
         yield Row(
-            CASE, COMPILED, over, 1e3 * own, "ms", own / least, PRODUCTS, at_most=trial.products
+            CASE,
+            COMPILED,
+            over,
+            1e3 * seconds,
+            "ms",
+            seconds / least,
+            PRODUCTS,
+            at_most=trial.products,
         )
 
 
@@ -96,7 +102,7 @@ def _iterate(problem: Problem, compiled: bool, iterations: int) -> Any:
 
 def _check(timed: dict[str, Timed]) -> None:
     """Make sure that both made the same iterations."""
-    eager, own = (float(timed[name].result.log_likelihood) for name in (EAGER, COMPILED))
-    if not abs(own / eager - 1) < 1e-4:
-        msg = f"the log-likelihood is {own}, and {eager} eager"
+    eager, compiled = (float(timed[name].result.log_likelihood) for name in (EAGER, COMPILED))
+    if not abs(compiled / eager - 1) < 1e-4:
+        msg = f"the log-likelihood is {compiled}, and {eager} eager"
         raise RuntimeError(msg)

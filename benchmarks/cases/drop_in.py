@@ -31,7 +31,7 @@ class Data(NamedTuple):
     """Over how many likelihoods are averaged: which optimum one start finds is chance."""
 
 
-@requires("sklearn", CASE)
+@requires("sklearn")
 def run(smoke: bool) -> Iterator[Row]:
     """Compare on digits, on the pixels of a photograph, and on many small problems."""
     import sklearn.mixture
@@ -78,12 +78,12 @@ def _compare(data: Data, classes: dict[str, Any], rounds: int) -> Iterator[Row]:
     if BATCH in timed:
         likelihoods[BATCH] = float(np.mean(timed[BATCH].result.score(np.stack(data.problems))))
     best = BATCH if BATCH in timed else OURS
-    for name, own in timed.items():
+    for name, (seconds, _) in timed.items():
         time, mean = f"{data.name}: time", f"{data.name}: mean log-likelihood an observation"
-        ratio = None if name == THEIRS else timed[THEIRS].seconds / own.seconds
+        ratio = None if name == THEIRS else timed[THEIRS].seconds / seconds
         least, peer = (REACH if name == best else None), "" if name == THEIRS else THEIRS
         measure = time if name == THEIRS else f"{time}; ratio of speeds"
-        yield Row(CASE, name, measure, 1e3 * own.seconds, "ms", ratio, peer, least)
+        yield Row(CASE, name, measure, 1e3 * seconds, "ms", ratio, peer, least)
         yield Row(CASE, name, mean, likelihoods[name], "nats")
 
 
@@ -110,8 +110,8 @@ def _fit_batch(kind: Any, x: Floats, data: Data) -> Any:
 def _likelihood(kind: Any, data: Data) -> float:
     """Return the mean log-likelihood of the fits, over several seeds."""
     values = [
-        own.score(x)
+        model.score(x)
         for seed in range(data.seeds)
-        for own, x in zip(_fit(kind, data, seed), data.problems, strict=True)
+        for model, x in zip(_fit(kind, data, seed), data.problems, strict=True)
     ]
     return float(np.mean(values))

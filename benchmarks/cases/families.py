@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 import xem
+from benchmarks.cases.family_loops import Params, fitted
 from benchmarks.data import Floats
-from benchmarks.family_loops import Params, fitted
 from benchmarks.report import Row
 from benchmarks.timing import Competitor, alternate
 
+CASE = "families"
 ITERATIONS = 10
 LOOPED = 10
 """Of so many series is the time of the loop taken, for each."""
@@ -47,14 +48,13 @@ def run(smoke: bool) -> Iterator[Row]:
         )
         each = timed[ours].seconds / series / ITERATIONS
         loop = timed[theirs].seconds / len(looped) / ITERATIONS
-        case, reach = f"families, {name}", None if smoke else REACH
-        yield Row(case, theirs, "time of a series' iteration", 1e6 * loop, "µs")
-        measure = "time of a series' iteration"
-        yield Row(case, ours, measure, 1e6 * each, "µs", loop / each, theirs, at_least=reach)
+        measure, reach = f"{name}: time of a series' iteration", None if smoke else REACH
+        yield Row(CASE, theirs, measure, 1e6 * loop, "µs")
+        yield Row(CASE, ours, measure, 1e6 * each, "µs", loop / each, theirs, at_least=reach)
         known = np.asarray([value for _, value in timed[theirs].result])
         found = timed[ours].result.log_likelihood[: len(known)]
         apart = float(np.max(np.abs(found - known) / np.abs(known)))
-        yield Row(case, ours, "log likelihoods apart", apart, "", at_most=1e-8)
+        yield Row(CASE, ours, f"{name}: log likelihoods apart", apart, "", at_most=1e-8)
 
 
 def _ours(model: xem.Mixture, x: Floats, start: Params) -> Any:
@@ -63,8 +63,8 @@ def _ours(model: xem.Mixture, x: Floats, start: Params) -> Any:
 
 
 def _theirs(family: str, x: Floats, start: Params, looped: range) -> list[tuple[Params, float]]:
-    own = [{name: values[i] for name, values in start.items()} for i in looped]
-    return [fitted(family, x[i], own[i], ITERATIONS) for i in looped]
+    starts = [{name: values[i] for name, values in start.items()} for i in looped]
+    return [fitted(family, x[i], starts[i], ITERATIONS) for i in looped]
 
 
 def problems(

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 import xem
-from benchmarks.cell_fits import REG_COVAR
-from benchmarks.data import Floats, Params, log_likelihood
-from benchmarks.lanes import fit_defaults, host_params
+from benchmarks.cases.defaults.fits import REG_COVAR
+from benchmarks.data import Floats, Numbers, log_likelihood
 from benchmarks.machine import ROOT
-from benchmarks.peers import requires, sklearn_defaults, sklearn_params
+from benchmarks.ours import fit_defaults, numbers_of
+from benchmarks.peers import as_numbers, requires, sklearn_defaults, sklearn_params
 from benchmarks.report import Row
 from benchmarks.timing import Competitor, alternate
 
@@ -28,8 +28,7 @@ STARTS, BELOW = 20, 1e-4
 LIKELIHOOD = "median log-likelihood an observation"
 
 
-@requires("pyarrow", CASE)
-@requires("sklearn", CASE)
+@requires("pyarrow", "sklearn")
 def run(smoke: bool) -> Iterator[Row]:
     """Fit every aircraft in one call, and a sample of them one by one."""
     everyone, subset, rounds = (_read()[:200], 5, 1) if smoke else (_read(), 300, 5)
@@ -48,7 +47,7 @@ def run(smoke: bool) -> Iterator[Row]:
     ratio = timed[SAME].seconds / timed[SEEDED].seconds
     yield Row(CASE, SAME, TIME, timed[SAME].seconds, "s", ratio, SEEDED, at_most=1)
     fit = timed[SAME].result
-    yield from _likelihoods(sample, sklearn_params(timed[PEER].result), fit[chosen])
+    yield from _likelihoods(sample, as_numbers(sklearn_params(timed[PEER].result)), fit[chosen])
     yield from _optima(usable, fit)
 
 
@@ -64,37 +63,37 @@ def _read() -> list[Floats]:
 def _speeds(speeds: dict[str, float]) -> Iterator[Row]:
     reference = speeds.pop(PEER)
     yield Row(CASE, PEER, SPEED, reference, "1/s")
-    for name, own in speeds.items():
-        yield Row(CASE, name, SPEED, own, "1/s", own / reference, PEER, at_least=25)
+    for name, speed in speeds.items():
+        yield Row(CASE, name, SPEED, speed, "1/s", speed / reference, PEER, at_least=25)
 
 
-def _likelihoods(sample: list[Floats], theirs: Params, fit: xem.Fit) -> Iterator[Row]:
+def _likelihoods(sample: list[Floats], theirs: Numbers, fit: xem.Fit) -> Iterator[Row]:
     """Compare what both reached, as it is and by rank.
 
     scikit-learn's narrower floor lets it profit more from ties. So a collapse of one component
     ranks below none, and where both have one they are compared at the wider of the two.
     """
-    ours = host_params(fit)
-    peer, own = (_means(sample, params) for params in (theirs, ours))
+    ours = numbers_of(fit)
+    peer, found = (_means(sample, params) for params in (theirs, ours))
     yield Row(CASE, PEER, LIKELIHOOD, float(np.nanmedian(peer)), "nats")
-    yield Row(CASE, SAME, LIKELIHOOD, float(np.nanmedian(own)), "nats")
-    yield Row(CASE, SAME, f"series {NO_LOWER}", _share(own >= peer - SLACK), "%")
+    yield Row(CASE, SAME, LIKELIHOOD, float(np.nanmedian(found)), "nats")
+    yield Row(CASE, SAME, f"series {NO_LOWER}", _share(found >= peer - SLACK), "%")
     narrowest = np.stack([params.scale.min(1) for params in (ours, theirs)])
     on_floor, collapsed = fit.status == xem.Status.ON_FLOOR, narrowest[1] ** 2 <= 2 * REG_COVAR
     least = np.where(on_floor & collapsed, narrowest.max(0), 0.0)[:, None]
-    peer, own = (
+    peer, found = (
         _means(sample, params._replace(scale=np.maximum(params.scale, least)))
         for params in (theirs, ours)
     )
-    ranked = np.where(on_floor == collapsed, own >= peer - SLACK, collapsed)
+    ranked = np.where(on_floor == collapsed, found >= peer - SLACK, collapsed)
     yield Row(CASE, SAME, f"series {NO_LOWER} by rank", _share(ranked), "%", at_least=97)
 
 
 def _optima(usable: list[Floats], fit: xem.Fit) -> Iterator[Row]:
     """Compare with the best, by the rank that restarts have, of several starts from the data."""
     best = fit_defaults(usable, init="random_from_data", n_init=STARTS)
-    own, top = ((f.log_likelihood - f.floor_gain) / f.total_weight for f in (fit, best))
-    below = ~(own >= top - BELOW)
+    reached, top = ((f.log_likelihood - f.floor_gain) / f.total_weight for f in (fit, best))
+    below = ~(reached >= top - BELOW)
     on_floor, needed = (f.status == xem.Status.ON_FLOOR for f in (fit, best))
     needless = on_floor & ~needed
     what = f"the best of {STARTS} starts from the data"
@@ -110,6 +109,6 @@ def _share(chosen: Any) -> float:
     return 100 * float(np.mean(chosen))
 
 
-def _means(sample: list[Floats], params: Params) -> Floats:
+def _means(sample: list[Floats], params: Numbers) -> Floats:
     rows = zip(sample, *params, strict=True)
-    return np.asarray([log_likelihood(x, Params(*fields)) / len(x) for x, *fields in rows])
+    return np.asarray([log_likelihood(x, Numbers(*fields)) for x, *fields in rows])

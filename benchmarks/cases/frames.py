@@ -20,9 +20,7 @@ MEASURE = "work on the frame; ratio to the fit's"
 LIBRARIES = {"pandas": "DataFrame", "polars": "DataFrame", "pyarrow": "table"}
 
 
-@requires("pyarrow", CASE)
-@requires("polars", CASE)
-@requires("pandas", CASE)
+@requires("pyarrow", "polars", "pandas")
 def run(smoke: bool) -> Iterator[Row]:
     """Fit the same rows in a frame of each library, in turns."""
     n_groups, n_rows, rounds = (50, 5_000, 1) if smoke else (10_000, 1_000_000, 5)
@@ -54,7 +52,7 @@ def _laps(frame: Any) -> tuple[float, float]:
     inside: list[float] = []
     fit = partial(_timed, xem.fit, inside)
     began = perf_counter()
-    with patch.object(xem.frames, "fit", fit):
+    with patch.object(xem.frames.fits, "fit", fit):
         model = xem.Mixture(xem.Normal(), 2)
         xem.frames.fit_groups(frame, by="who", value="size", model=model, seed=0)
     return perf_counter() - began, inside[0]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks.cases import gaussian_batch, gaussian_memory
-from benchmarks.gaussian_data import Params, Problem, Shape, draw, log_likelihood
-from benchmarks.gaussian_ours import Whitened, iterate, products
-from benchmarks.gaussian_peers import PEERS, SKLEARN, THREADS, Iterate, Peer, isolated
-from benchmarks.peers import requires
+from benchmarks.cases import gaussian_memory
+from benchmarks.cases.batches import compare
+from benchmarks.data import Problem, Shape, Vectors, draw, halves, log_likelihood
+from benchmarks.ours import NUMPY32, NUMPY64, Whitened, iterate_vectors, products
+from benchmarks.peers import PEERS, SKLEARN, THREADS, Iterate, Peer, isolated, requires
 from benchmarks.report import Row, absent, failed
 from benchmarks.timing import Timed, per_iteration
 
@@ -24,7 +24,7 @@ CLOSE = {"float64": 1e-9, "float32": 1e-5}
 SAME = 1e-4
 """A log-likelihood farther off than this is that of other iterations."""
 
-Run = Callable[[int], Params | None]
+Run = Callable[[int], Vectors | None]
 Put = Callable[[Iterate], Iterate]
 
 
@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
 
 
 class Names(NamedTuple):
-    """The names of the competitors that have a part of their own."""
+    """The names of the competitors that the others are compared with."""
 
     ours: str
     reference: str
@@ -62,6 +62,10 @@ class Names(NamedTuple):
     other_form: str
 
 
+DATA = {"apart": (4.0, 0.7), "overlapping": (1.5, 1.0)}
+"""How far away the second half of each small problem is, and its standard deviation."""
+BATCH = {NUMPY64.name: 10.0, NUMPY32.name: 3.0}
+"""How many times as fast as scikit-learn and as gmm-gpu a batch shall be."""
 WIDE, THREE = (100_000, 16, 32), Reach(fastest=3)
 TRIALS = (
     Trial(Shape(*WIDE), (1, 4), {"float64": Reach(6, 5, 1.4), "float32": Reach(6, 3)}),
@@ -73,14 +77,18 @@ TRIALS = (
 )
 
 
-@requires("sklearn", CASE)
+@requires("sklearn")
 def run(smoke: bool) -> Iterator[Row]:
     """Compare iteration by iteration, then defaults with defaults, then memory."""
     with isolated() as put:
         for trial in TRIALS:
             for dtype in trial.reaches:
                 yield from _compare(trial, dtype, put, smoke)
-    yield from gaussian_batch.run(smoke)
+    for name, form in DATA.items():
+        problems = 40 if smoke else 1000
+        data = f"{problems:,} × 400 × 2, K=2, full, {name}"
+        x = halves((problems, 400, 2), *form)
+        yield from compare(CASE, data, x, smoke=smoke, reach=BATCH)
     yield from gaussian_memory.run(smoke)
 
 
@@ -91,13 +99,13 @@ def _compare(trial: Trial, dtype: str, put: Put, smoke: bool) -> Iterator[Row]:
     problem, reach = draw(shape, dtype), trial.reaches[dtype]
     peers = {f"{peer.name} {dtype}": peer for peer in PEERS if shape.kind in peer.kinds}
     runs = {name: _run(peer, problem, put) for name, peer in peers.items() if peer.installed}
-    errors = {name: error for name, own in runs.items() if (error := _error(own, few))}
-    runs = {name: own for name, own in runs.items() if name not in errors}
+    errors = {name: error for name, each in runs.items() if (error := _error(each, few))}
+    runs = {name: each for name, each in runs.items() if name not in errors}
     timed = per_iteration(runs | _ours(problem, reach, dtype), few, many, rounds, THREADS)
     outcomes = _outcomes(problem, timed)
     names = Names(*(f"{name} {dtype}" for name in (OURS, SKLEARN.name, PRODUCTS, OTHER)))
     errors |= _astray(outcomes, names)
-    sound = {name: own for name, own in outcomes.items() if name not in errors}
+    sound = {name: each for name, each in outcomes.items() if name not in errors}
     yield from _times(shape, names, sound, reach)
     yield from _likelihoods(shape, names, sound, CLOSE[dtype])
     time = f"{shape.name}: time an iteration"
@@ -111,18 +119,18 @@ def _run(peer: Peer, problem: Problem, put: Put) -> Run:
 
 def _ours(problem: Problem, reach: Reach, dtype: str) -> dict[str, Run]:
     """Return xem and, where it is measured by them, the products and its other form."""
-    runs: dict[str, Run] = {f"{OURS} {dtype}": partial(iterate, problem)}
+    runs: dict[str, Run] = {f"{OURS} {dtype}": partial(iterate_vectors, problem)}
     if reach.products:
         runs[f"{PRODUCTS} {dtype}"] = products(problem)
     if reach.other_form:
-        runs[f"{OTHER} {dtype}"] = partial(iterate, problem, family=Whitened)
+        runs[f"{OTHER} {dtype}"] = partial(iterate_vectors, problem, family=Whitened)
     return runs
 
 
-def _error(own: Run, iterations: int) -> Exception | None:
+def _error(run: Run, iterations: int) -> Exception | None:
     """Return what a peer raises, whatever that is: it may not go with the versions here."""
     try:
-        own(iterations)
+        run(iterations)
     except Exception as error:
         return error
     return None
@@ -130,47 +138,46 @@ def _error(own: Run, iterations: int) -> Exception | None:
 
 def _outcomes(problem: Problem, timed: dict[str, Timed]) -> dict[str, Outcome]:
     """Return the outcomes, with likelihoods that are all computed in one way."""
-    kind, x = problem.kind, problem.x
-    likelihoods = {
-        name: math.nan if own.result is None else log_likelihood(kind, x, own.result)
-        for name, own in timed.items()
-    }
-    return {name: Outcome(own.seconds, likelihoods[name]) for name, own in timed.items()}
+    found = {}
+    for name, (seconds, params) in timed.items():
+        likelihood = math.nan if params is None else log_likelihood(problem.x, params, problem.kind)
+        found[name] = Outcome(seconds, likelihood)
+    return found
 
 
 def _astray(outcomes: dict[str, Outcome], names: Names) -> dict[str, Exception]:
     """Return an error for each peer that did not make the iterations of the reference."""
     expected = outcomes[names.reference].likelihood
     return {
-        name: ValueError(f"log-likelihood {own.likelihood:.6f} and not {expected:.6f}")
-        for name, own in outcomes.items()
-        if name != names.ours and abs(own.likelihood / expected - 1) > SAME
+        name: ValueError(f"log-likelihood {likelihood:.6f} and not {expected:.6f}")
+        for name, (_, likelihood) in outcomes.items()
+        if name != names.ours and abs(likelihood / expected - 1) > SAME
     }
 
 
 def _times(shape: Shape, names: Names, outcomes: dict[str, Outcome], reach: Reach) -> Iterator[Row]:
     """Tell how long an iteration takes, and xem's ratios to the others."""
     time = f"{shape.name}: time an iteration"
-    seconds = {name: own.seconds for name, own in outcomes.items()}
-    own = seconds.pop(names.ours)
+    seconds = {name: outcome.seconds for name, outcome in outcomes.items()}
+    ours = seconds.pop(names.ours)
     yield from (Row(CASE, name, time, 1e3 * other, "ms") for name, other in seconds.items())
     if names.products in seconds:
-        ratio = own / seconds.pop(names.products)
+        ratio = ours / seconds.pop(names.products)
         measure = f"{time}; over that of the products"
-        yield _own(names, measure, own, ratio, names.products, at_most=reach.products)
+        yield _compared(names, measure, ours, ratio, names.products, at_most=reach.products)
     if names.other_form in seconds:
-        ratio = seconds.pop(names.other_form) / own
+        ratio = seconds.pop(names.other_form) / ours
         measure = f"{time}; ratio of speeds to the other form"
-        yield _own(names, measure, own, ratio, names.other_form, at_least=reach.other_form)
+        yield _compared(names, measure, ours, ratio, names.other_form, at_least=reach.other_form)
     fastest = min(seconds, key=seconds.__getitem__)
     for measure, peer, least in (
         (f"{time}; ratio of speeds", names.reference, reach.sklearn),
         (f"{time}; ratio of speeds to the fastest peer", fastest, reach.fastest),
     ):
-        yield _own(names, measure, own, seconds[peer] / own, peer, at_least=least)
+        yield _compared(names, measure, ours, seconds[peer] / ours, peer, at_least=least)
 
 
-def _own(
+def _compared(
     names: Names, measure: str, seconds: float, ratio: float, peer: str, **reach: float | None
 ) -> Row:
     return Row(CASE, names.ours, measure, 1e3 * seconds, "ms", ratio, peer, **reach)

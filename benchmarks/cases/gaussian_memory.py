@@ -1,6 +1,6 @@
 """Memory beyond the input: 1,000,000 × 16, float32, K=32, full, three iterations.
 
-``python -m benchmarks.cases.gaussian_memory FIT N`` measures one fit, in a process of its own
+``python -m benchmarks.cases.gaussian_memory FIT N`` measures one fit, in a new process
 since a process remembers only its highest memory.
 """
 
@@ -17,10 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.cases.sizes import STATUS, resident
-from benchmarks.data import Floats
-from benchmarks.gaussian_data import Params, precisions
-from benchmarks.gaussian_peers import THREADS
+from benchmarks.data import Floats, Vectors, astype, precisions
 from benchmarks.machine import ROOT
+from benchmarks.peers import THREADS
 from benchmarks.report import Row, absent
 
 CASE = "gaussian"
@@ -51,7 +50,7 @@ def _measure(key: str, n: int) -> dict[str, float | None]:
     return measured
 
 
-def _draw(n: int) -> tuple[Floats, Params]:
+def _draw(n: int) -> tuple[Floats, Vectors]:
     """Draw in place, so that the input is the highest that memory has been."""
     rng = np.random.default_rng(0)
     means = rng.normal(0, 2, (N_COMPONENTS, D)).astype(np.float32)
@@ -62,10 +61,11 @@ def _draw(n: int) -> tuple[Floats, Params]:
         part += means[rng.integers(0, N_COMPONENTS, len(part))]
     weights = np.full(N_COMPONENTS, 1 / N_COMPONENTS)
     covariance = np.broadcast_to(np.eye(D), (N_COMPONENTS, D, D))
-    return x, Params(weights, means + rng.normal(0, 0.5, means.shape), covariance).astype("float32")
+    start = Vectors(weights, means + rng.normal(0, 0.5, means.shape), covariance)
+    return x, astype(start, "float32")
 
 
-def _xem(x: Floats, start: Params | None) -> None:
+def _xem(x: Floats, start: Vectors | None) -> None:
     import xem
 
     model = xem.Mixture(xem.MultivariateNormal(), N_COMPONENTS)
@@ -73,7 +73,7 @@ def _xem(x: Floats, start: Params | None) -> None:
     xem.fit(model, x, init=init, seed=0, tol=0, max_iter=ITERATIONS, threads=THREADS)
 
 
-def _sklearn(x: Floats, start: Params) -> None:
+def _sklearn(x: Floats, start: Vectors) -> None:
     from sklearn.mixture import GaussianMixture
 
     model = GaussianMixture(
@@ -94,7 +94,7 @@ class Measured(NamedTuple):
 
     competitor: str
     start: str
-    fit: Callable[[Floats, Params], None]
+    fit: Callable[[Floats, Vectors], None]
 
 
 FITS = {

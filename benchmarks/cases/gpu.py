@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import xem
-from benchmarks.accelerator import Accelerator, Ceilings, reason_for_none
+from benchmarks.cases.accelerator import Ceilings, ceilings, cost, reason_for_none, seconds
 from benchmarks.peers import installed
 from benchmarks.report import Row, UnavailableError, absent, failed
 
@@ -69,132 +69,115 @@ TRIALS = (
 )
 
 
-class Scene(NamedTuple):
-    """Where trials run, what the device can do, and how large they are."""
-
-    place: Accelerator
-    ceilings: Ceilings
-    small: bool
-
-
 def run(smoke: bool) -> Iterator[Row]:
     """Measure the device, then xem on PyTorch and CuPy, then the others."""
-    why = reason_for_none()
-    if why:
+    if why := reason_for_none():
         raise UnavailableError(why)
     os.environ.setdefault("SCIPY_ARRAY_API", "1")  # read when SciPy is first imported
-    place = Accelerator()
-    yield from measure(Scene(place, place.ceilings(small=smoke), smoke))
+    import torch
 
-
-def measure(scene: Scene) -> Iterator[Row]:
-    """Yield the rows of all trials on a device."""
-    place = scene.place.describe()
-    yield Row(CASE, place, "bandwidth of a copy", scene.ceilings.bandwidth / 1e9, "GB/s")
-    for dtype, rate in scene.ceilings.products.items():
-        yield Row(CASE, place, f"matrix products, {dtype}", rate / 1e12, "TFLOP/s")
+    device, most = torch.cuda.get_device_name(), ceilings(small=smoke)
+    yield Row(CASE, device, "bandwidth of a copy", most.bandwidth / 1e9, "GB/s")
+    for dtype, rate in most.products.items():
+        yield Row(CASE, device, f"matrix products, {dtype}", rate / 1e12, "TFLOP/s")
     for trial in TRIALS:
-        yield from _ours(trial.small() if scene.small else trial, scene)
-    yield from _against_sklearn(scene)
-    yield from _against_batches(scene)
+        yield from _ours(trial.small() if smoke else trial, most)
+    yield from _against_sklearn(smoke)
+    yield from _against_batches(smoke)
 
 
-def _data(trial: Trial, place: Accelerator) -> Any:
+def _data(trial: Trial) -> Any:
     """Draw two groups on the device, in float32."""
     import torch
 
-    draw = torch.Generator(device=place.name).manual_seed(0)
-    x = torch.randn(trial.shape, generator=draw, device=place.name)
+    draw = torch.Generator(device="cuda").manual_seed(0)
+    x = torch.randn(trial.shape, generator=draw, device="cuda")
     half = trial.n // 2
     x[(..., slice(half), *(slice(None),) * bool(trial.d))] += 6
     return x
 
 
-def _libraries(place: Accelerator) -> dict[str, Callable[[Any], Any]]:
+def _libraries() -> dict[str, Callable[[Any], Any]]:
     """Return what makes an array of each library of a tensor, without a copy."""
     found: dict[str, Callable[[Any], Any]] = {"torch": lambda x: x}
-    if place.is_cuda and installed("cupy"):
+    if installed("cupy"):
         import cupy
 
         found["cupy"] = cupy.from_dlpack
     return found
 
 
-def _ours(trial: Trial, scene: Scene) -> Iterator[Row]:
+def _ours(trial: Trial, most: Ceilings) -> Iterator[Row]:
     """Tell what an iteration of xem costs, and what part of the ceilings it reaches."""
-    tensor, place = _data(trial, scene.place), scene.place
-    for library, convert in _libraries(place).items():
+    tensor = _data(trial)
+    for library, convert in _libraries().items():
         name = f"xem, {library} float32"
         try:
-            yield from _iteration(trial, name, convert(tensor), scene)
+            yield from _iteration(trial, name, convert(tensor), most)
         except Exception as error:
             yield failed(CASE, name, f"{trial.name}: time an iteration", error)
 
 
-def _iteration(trial: Trial, name: str, x: Any, scene: Scene) -> Iterator[Row]:
+def _iteration(trial: Trial, name: str, x: Any, most: Ceilings) -> Iterator[Row]:
     start = xem.fit(trial.model, x, init="random_from_data", seed=0, max_iter=0).params
     fit = partial(xem.fit, trial.model, x, init=start, tol=0, check_every=MANY)
-    few, many = (partial(fit, max_iter=count) for count in (FEW, MANY))
-    first, last = scene.place.cost(few), scene.place.cost(many)
-    seconds = (last.seconds - first.seconds) / (MANY - FEW)
+    first, last = (cost(partial(fit, max_iter=count)) for count in (FEW, MANY))
+    each = (last.seconds - first.seconds) / (MANY - FEW)
     n_bytes = 4 * trial.problems * trial.n * max(trial.d, 1)
-    yield Row(CASE, name, f"{trial.name}: time an iteration", 1e3 * seconds, "ms")
-    share = n_bytes / seconds / scene.ceilings.bandwidth
+    yield Row(CASE, name, f"{trial.name}: time an iteration", 1e3 * each, "ms")
+    share = n_bytes / each / most.bandwidth
     yield Row(CASE, name, f"{trial.name}: data read, of the bandwidth", 100 * share, "%")
     if trial.products:
-        share = trial.products / seconds / scene.ceilings.products["float32"]
+        share = trial.products / each / most.products["float32"]
         yield Row(CASE, name, f"{trial.name}: products, of the ceiling", 100 * share, "%")
-    if first.launches is not None and last.launches is not None:
-        launches = (last.launches - first.launches) / (MANY - FEW)
-        yield Row(CASE, name, f"{trial.name}: kernels an iteration", launches, "")
+    launches = (last.launches - first.launches) / (MANY - FEW)
+    yield Row(CASE, name, f"{trial.name}: kernels an iteration", launches, "")
     peak = last.peak_bytes / 2**20
     yield Row(CASE, name, f"{trial.name}: peak memory beyond the input", peak, "MiB")
 
 
-def _against_sklearn(scene: Scene) -> Iterator[Row]:
+def _against_sklearn(smoke: bool) -> Iterator[Row]:
     """Fit what scikit-learn's array API was first measured on: 100,000 × 30, K=30."""
-    n, d, k = (500, 3, 3) if scene.small else (100_000, 30, 30)
+    n, d, k = (500, 3, 3) if smoke else (100_000, 30, 30)
     for kind in ("spherical", "tied", "diag", "full"):
         trial = Trial(f"{n:,} × {d}, K={k}, {kind}", 1, n, d, k, kind)
-        x, what = _data(trial, scene.place), f"{trial.name}: one fit, defaults, random_from_data"
+        x, what = _data(trial), f"{trial.name}: one fit, defaults, random_from_data"
         peers = {
             "xem.sklearn, torch float32": partial(_class("xem.sklearn"), x, k, kind),
             "scikit-learn, torch float32": partial(_class("sklearn.mixture"), x, k, kind),
             "pomegranate, torch float32": partial(_pomegranate, x, k, kind),
-            "torchgmm, torch float32": partial(_torchgmm, x, k, kind, scene.place),
+            "torchgmm, torch float32": partial(_torchgmm, x, k, kind),
         }
-        yield from _compared(peers, what, scene.place)
+        yield from _compared(peers, what)
 
 
-def _against_batches(scene: Scene) -> Iterator[Row]:
+def _against_batches(smoke: bool) -> Iterator[Row]:
     """Fit many small problems, as gmm-gpu does."""
     trial = Trial("1,000 fits of 400 × 2, K=2, full", 1_000, 400, 2, 2)
-    trial = trial.small() if scene.small else trial
-    x = _data(trial, scene.place)
+    trial = trial.small() if smoke else trial
+    x = _data(trial)
     model = xem.Mixture(xem.MultivariateNormal(), trial.n_components)
     peers = {
         "xem, torch float32, tol=0.001": partial(xem.fit, model, x, seed=0, tol=1e-3),
-        "gmm-gpu, torch float32": partial(_gmm_gpu, x, scene.place),
+        "gmm-gpu, torch float32": partial(_gmm_gpu, x),
     }
-    yield from _compared(peers, f"{trial.name}: all fits, defaults", scene.place)
+    yield from _compared(peers, f"{trial.name}: all fits, defaults")
 
 
-def _compared(
-    peers: Mapping[str, Callable[[], Any]], what: str, place: Accelerator
-) -> Iterator[Row]:
+def _compared(peers: Mapping[str, Callable[[], Any]], what: str) -> Iterator[Row]:
     """Tell the time of each, and xem's ratio to each of the others."""
-    seconds: dict[str, float] = {}
+    times: dict[str, float] = {}
     for name, fit in peers.items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                seconds[name] = place.time(fit)
+                times[name] = seconds(fit)
         except ImportError:
             yield absent(CASE, name, what)
         except Exception as error:
             yield failed(CASE, name, what, error)
-    ours = next((value for name, value in seconds.items() if name.startswith("xem")), None)
-    for name, value in seconds.items():
+    ours = next((value for name, value in times.items() if name.startswith("xem")), None)
+    for name, value in times.items():
         other = ours is not None and not name.startswith("xem")
         measure = f"{what}; xem's ratio of speeds" if other else what
         yield Row(CASE, name, measure, 1e3 * value, "ms", value / ours if other and ours else None)
@@ -208,10 +191,10 @@ def _class(module: str) -> Callable[[Any, int, str], Any]:
 
         import sklearn
 
-        own = importlib.import_module(module).GaussianMixture
+        mixture = importlib.import_module(module).GaussianMixture
         options = {"covariance_type": kind, "init_params": "random_from_data", "random_state": 0}
         with sklearn.config_context(array_api_dispatch=module != "xem.sklearn"):
-            return own(n_components, **options).fit(x)
+            return mixture(n_components, **options).fit(x)
 
     return fit
 
@@ -225,13 +208,13 @@ def _pomegranate(x: Any, n_components: int, kind: str) -> Any:
     return GeneralMixtureModel(parts, max_iter=100, tol=1e-3).to(x.device).fit(x)
 
 
-def _torchgmm(x: Any, n_components: int, kind: str, place: Accelerator) -> Any:
+def _torchgmm(x: Any, n_components: int, kind: str) -> Any:
     from torchgmm.bayes import GaussianMixture
 
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainer = {
-        "accelerator": "gpu" if place.is_cuda else "cpu",
+        "accelerator": "gpu",
         "max_epochs": 100,
         "enable_progress_bar": False,
     }
@@ -239,9 +222,9 @@ def _torchgmm(x: Any, n_components: int, kind: str, place: Accelerator) -> Any:
     return model.fit(x)
 
 
-def _gmm_gpu(x: Any, place: Accelerator) -> Any:
+def _gmm_gpu(x: Any) -> Any:
     from gmm_gpu.gmm import GMM
 
-    model = GMM(2, device=place.name, random_seed=1)
+    model = GMM(2, device="cuda", random_seed=1)
     model.fit(x)
     return model

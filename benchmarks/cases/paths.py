@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from benchmarks.cases.against_floor import THREADS
+from benchmarks.cases.floor import available, floor
 from benchmarks.data import started
-from benchmarks.floor import Floor, available
-from benchmarks.lanes import NUMPY64, TORCH64, Lane, iterate
+from benchmarks.ours import NUMPY64, TORCH64, Lane, iterate
+from benchmarks.peers import THREADS
 from benchmarks.report import Row, absent
 from benchmarks.timing import Competitor, alternate
 
@@ -36,10 +37,9 @@ def _at(along: str, n_components: int, n: int, where: int, smoke: bool) -> Itera
     series, rounds = (20, 1) if smoke else (OBSERVATIONS // n, 3)
     x, start = started(series, n, n_components)
     lanes = [lane for lane in LANES if lane.installed]
-    with Floor(n_components, "float64", series, n, THREADS) as floor:
-        loop = Competitor("C loop", lambda: floor.run(ITERATIONS))
-        ours = [_ours(lane, lane.array(x), start) for lane in lanes]
-        timed = alternate([loop, *ours], rounds)
+    loop = partial(floor(x, start, "float64", THREADS), ITERATIONS)
+    ours = [_ours(lane, lane.array(x), start) for lane in lanes]
+    timed = alternate([Competitor("C loop", loop), *ours], rounds)
     for lane in lanes:
         ratio = timed[lane.name].seconds / timed["C loop"].seconds
         measure = f"{along}: {where}; time over the floor's"

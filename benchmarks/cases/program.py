@@ -21,8 +21,7 @@ PROGRAM = Path(sys.executable).with_name("xem")
 WHOLE, START = "whole", "starting and ending"
 
 
-@requires("typer", CASE)
-@requires("pyarrow", CASE)
+@requires("typer", "pyarrow")
 def run(smoke: bool) -> Iterator[Row]:
     """Run the program some times; report the medians of the whole and of its parts."""
     with TemporaryDirectory() as folder:

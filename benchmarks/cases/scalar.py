@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.data import Floats, Params, two_components
-from benchmarks.lanes import COMPILED, NUMPY32, NUMPY64, TORCH32, TORCH64, Lane, iterate
+from benchmarks.data import Floats, Numbers, two_components
+from benchmarks.ours import COMPILED, NUMPY32, NUMPY64, TORCH32, TORCH64, Lane, iterate
 from benchmarks.peers import requires, sklearn_started
 from benchmarks.report import Row, absent
 from benchmarks.timing import Competitor, alternate
@@ -22,13 +22,13 @@ REACH |= {lane: {"float64": 100, "float32": 200}[lane.dtype] for lane in COMPILE
 CLOSE = {lane: 1e-9 for lane in REACH if lane.dtype == "float64"}
 
 
-@requires("sklearn", CASE)
+@requires("sklearn")
 def run(smoke: bool) -> Iterator[Row]:
     """Time the same iterations from the same start, and compare the log-likelihoods."""
     series, subset, iterations, rounds = (40, 4, 5, 1) if smoke else (2000, 100, 50, 5)
     x, start = two_components(series, 500)
     lanes = [lane for lane in REACH if lane.installed]
-    few = x[:subset], Params(*(field[:subset] for field in start))
+    few = x[:subset], Numbers(*(field[:subset] for field in start))
     peer = Competitor(PEER, lambda: sklearn_started(*few, iterations), threads=1)
     timed = alternate([peer, *(_ours(lane, x, start, iterations) for lane in lanes)], rounds)
 
@@ -36,16 +36,16 @@ def run(smoke: bool) -> Iterator[Row]:
     likelihoods = _likelihoods(few[0], timed[PEER].result)
     yield Row(CASE, PEER, SPEED, 1e6 * reference, "µs")
     for lane in lanes:
-        own = timed[lane.name].seconds / series / iterations
-        speedup = reference / own
-        yield Row(CASE, lane.name, SPEED, 1e6 * own, "µs", speedup, PEER, at_least=REACH[lane])
+        seconds = timed[lane.name].seconds / series / iterations
+        speedup = reference / seconds
+        yield Row(CASE, lane.name, SPEED, 1e6 * seconds, "µs", speedup, PEER, at_least=REACH[lane])
         ours = np.asarray(timed[lane.name].result.log_likelihood, np.float64)[:subset]
         apart = float(np.max(np.abs(ours / likelihoods - 1)))
         yield Row(CASE, lane.name, EQUAL, apart, "", at_most=CLOSE.get(lane))
     yield from (absent(CASE, lane.name, SPEED) for lane in REACH if not lane.installed)
 
 
-def _ours(lane: Lane, x: Floats, start: Params, iterations: int) -> Competitor:
+def _ours(lane: Lane, x: Floats, start: Numbers, iterations: int) -> Competitor:
     data = lane.array(x)
     return Competitor(lane.name, lambda: iterate(lane, data, start, iterations))
 

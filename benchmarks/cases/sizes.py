@@ -1,6 +1,6 @@
 """From 100 to 100,000 series × 100, float32: time a series, and memory beyond the input.
 
-``python -m benchmarks.cases.sizes SERIES ROUNDS`` measures one size, in a process of its own
+``python -m benchmarks.cases.sizes SERIES ROUNDS`` measures one size, in a new process
 since a process remembers only its highest memory.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.lanes import NUMPY32, fit_defaults
 from benchmarks.machine import ROOT
+from benchmarks.ours import NUMPY32, fit_defaults
 from benchmarks.report import Row, absent
 from benchmarks.timing import Competitor, alternate
 

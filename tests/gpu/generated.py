@@ -25,11 +25,11 @@ from tests.gpu import described
 from tests.gpu.faults import STEP, Fault, planted, reading, uploading, widening
 from tests.helpers import mixture
 from xem.backends.space import Space
-from xem.engine import compile as compiling
 from xem.engine import step
-from xem.engine.compile import Compiler, _Form
+from xem.engine.compile import inductor
+from xem.engine.compile.inductor import Signature, TorchCompiler
 
-FUNCTIONS = (step._maximised, step._swept, step._settled)
+FUNCTIONS = (step.m_step, step.e_step_of_raw, step.decide)
 """Those of one iteration over one tile."""
 
 
@@ -97,47 +97,50 @@ def data_of(case: Case) -> torch.Tensor:
     return torch.as_tensor(x, dtype=getattr(torch, case.dtype))
 
 
-def forms(case: Case) -> dict[str, _Form]:
+def signatures(case: Case) -> dict[str, Signature]:
     """Return what the functions of an iteration are compiled for in a fit, moved to the device."""
-    known: dict[str, _Form] = {}
+    known: dict[str, Signature] = {}
 
-    def program(_: Compiler, function: Any, static: Any, rows: Any, tile: Any) -> Any:
-        form = _Form.of(function, static, rows, tile, free=True)
+    def program(_: TorchCompiler, function: Any, static: Any, rows: Any, tile: Any) -> Any:
+        signature = Signature.of(function, static, rows, tile)
         if function in FUNCTIONS:
-            known[function.__name__] = form
-        return compiling._uncompiled(form, turns=True)
+            known[function.__name__] = signature
+        return inductor.uncompiled(signature)
 
-    with patch.object(Compiler, "program", program):
+    with (
+        patch.object(TorchCompiler, "program", program),
+        patch.object(TorchCompiler, "session", lambda compiler: compiler),
+    ):
         options = {"init": "random_from_data", "max_iter": 2, "seed": 0, "compile": True}
         xem.fit(mixture(case.kind, case.k), data_of(case), **options)
     missing = {function.__name__ for function in FUNCTIONS} - set(known)
     if missing:
         msg = f"a fit of {case.name} compiles no {sorted(missing)}"
         raise LookupError(msg)
-    return {name: on_device(form) for name, form in known.items()}
+    return {name: on_device(signature) for name, signature in known.items()}
 
 
-def on_device(form: _Form) -> _Form:
-    """Return a form whose arrays are on the device."""
+def on_device(signature: Signature) -> Signature:
+    """Return a signature whose arrays are on the device."""
     place = torch.device("cuda", 0)
-    moved = (replace(s, device=place) if isinstance(s, Space) else s for s in form.static)
-    return form._replace(static=tuple(moved))
+    moved = (replace(s, device=place) if isinstance(s, Space) else s for s in signature.static)
+    return signature._replace(static=tuple(moved))
 
 
-def asked(form: _Form) -> Asked:
+def asked(signature: Signature) -> Asked:
     """Return what a function's program asks, as the package compiles it."""
-    opened: dict[str, str] = {}
+    names: dict[str, str] = {}
 
-    def opening(env: Any, name: str, hint: int) -> Any:
-        size = real(env, name, hint)
-        opened[name] = str(size.node.expr)
-        return size
+    def opening(mode: Any, hints: dict[str, int]) -> dict[str, Any]:
+        sizes = real(mode, hints)
+        names.update((name, str(size.node.expr)) for name, size in sizes.items())
+        return sizes
 
-    real = compiling._open
-    with described.writing() as written, patch.object(compiling, "_open", opening):
-        compiling._by_inductor(form, torch.device("cuda", 0), compiling._HINTS)
+    real = inductor.open_sizes
+    with described.writing() as written, patch.object(inductor, "open_sizes", opening):
+        inductor.by_inductor(signature, torch.device("cuda", 0), inductor._HINTS)
     (only,) = written
-    return Reader(only, opened["columns"]).asked
+    return Reader(only, names["columns"]).asked
 
 
 # Reading what was written
@@ -253,11 +256,11 @@ FAULTS: dict[str, tuple[Case, Fault]] = {
 }
 
 
-def faulty(form: _Form, fault: Fault) -> dict[str, Any]:
+def faulty(signature: Signature, fault: Fault) -> dict[str, Any]:
     """Return what a sweep with a fault asks, or the error that compiling it is."""
     with planted(fault):
         try:
-            return asdict(asked(form))
+            return asdict(asked(signature))
         except Exception as error:  # which one is what a test asserts
             return {"error": type(error).__name__}
 
@@ -265,13 +268,15 @@ def faulty(form: _Form, fault: Fault) -> dict[str, Any]:
 def report() -> dict[str, Any]:
     """Return all there is to know."""
     start = time.perf_counter()
-    known = {case: forms(case) for case in {*CASES, *(case for case, _ in FAULTS.values())}}
+    known = {case: signatures(case) for case in {*CASES, *(case for case, _ in FAULTS.values())}}
     described.describe()
     cases = {
-        case.name: {name: asdict(asked(form)) for name, form in known[case].items()}
+        case.name: {name: asdict(asked(signature)) for name, signature in known[case].items()}
         for case in CASES
     }
-    faults = {name: faulty(known[case]["_swept"], fault) for name, (case, fault) in FAULTS.items()}
+    faults = {
+        name: faulty(known[case]["e_step_of_raw"], fault) for name, (case, fault) in FAULTS.items()
+    }
     return {"cases": cases, "faults": faults, "seconds": time.perf_counter() - start}
 
 

@@ -109,7 +109,7 @@ def test_launches_do_not_depend_on_the_number_of_components(generated: dict[str,
 
 @pytest.mark.parametrize("case", SCALAR)
 def test_one_kernel_passes_over_numbers(generated: dict[str, Any], case: str) -> None:
-    assert len(generated["cases"][case]["_swept"]["doubles"]) == 1
+    assert len(generated["cases"][case]["e_step_of_raw"]["doubles"]) == 1
 
 
 @over(*FUSED, *FULL)
@@ -156,7 +156,7 @@ def test_float64_is_seen_where_it_is(generated: dict[str, Any], case: str) -> No
 
 
 def test_float64_is_seen_in_loops(generated: dict[str, Any]) -> None:
-    looped = generated["cases"]["normal-8-float64"]["_swept"]["looped"].values()
+    looped = generated["cases"]["normal-8-float64"]["e_step_of_raw"]["looped"].values()
     assert any(code.startswith("fma") for codes in looped for code in codes)
 
 
@@ -168,7 +168,7 @@ def faulty(generated: dict[str, Any], name: str) -> Any:
 
 
 def test_a_loop_over_components_is_caught(generated: dict[str, Any]) -> None:
-    sound = generated["cases"]["full-4-2-float32"]["_swept"]
+    sound = generated["cases"]["full-4-2-float32"]["e_step_of_raw"]
     short, long = (
         sum(len(faulty(generated, name)[what]) for what in ("kernels", "calls"))
         for name in ("loop", "longer loop")

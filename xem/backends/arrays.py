@@ -11,7 +11,6 @@ from array_api_compat import device
 
 from xem.backends.base import Array
 from xem.backends.choice import array_namespace, backend_of, is_array
-from xem.backends.memory import allocate, is_traced
 
 
 class Floats(NamedTuple):
@@ -61,12 +60,17 @@ def is_differentiated(*arrays: Array) -> bool:
     """Whether a derivative may be asked of what is made of any of some arrays.
 
     A fragile operation, such as a square root of 0, must then have a finite derivative where
-    its result is not selected: 0 times infinity is NaN. Nobody asks one of our compiled programs.
+    its result is not selected: 0 times infinity is NaN.
     """
-    for a in arrays:
+    for a in arrays:  # noqa: SIM110 (a generator takes longer than the answer)
         if not isinstance(a, np.ndarray) and backend_of(a).is_differentiated(a):
-            return not is_traced()
+            return True
     return False
+
+
+def is_traced(x: Array) -> bool:
+    """Whether operations on an array are recorded for a compiler, which makes loops of them."""
+    return not isinstance(x, np.ndarray) and backend_of(x).is_traced(x)
 
 
 # To the host
@@ -162,9 +166,7 @@ def aligned(mask: Array, like: Array) -> Array:
 def samples_last(x: Array) -> Array:
     """Return an array whose last axis is contiguous in NumPy, so that its layout adds no order."""
     if isinstance(x, np.ndarray) and x.strides[-1] != x.itemsize:
-        out = allocate(x.shape, x)
-        np.copyto(out, x)
-        return out
+        return np.array(x, order="C")
     return x
 
 
@@ -184,6 +186,7 @@ __all__ = [
     "is_array",
     "is_differentiated",
     "is_launched",
+    "is_traced",
     "moveaxis",
     "operand",
     "plain",

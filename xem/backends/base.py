@@ -38,6 +38,8 @@ class Backend:
     New shapes cost allocations.
     """
 
+    library: ModuleType | None = None
+    """The module whose functions write their results to arrays, if there is one."""
     joins_casts = False
     """Whether casting several arrays at once takes less time than casting each."""
 
@@ -85,6 +87,14 @@ class Backend:
         """Whether an array records what is made of it, or a library transforms it."""
         return False
 
+    def keeps_values(self, x: Array) -> bool:
+        """Whether what is made of an array may be needed for a derivative."""
+        return self.is_differentiated(x)
+
+    def is_traced(self, x: Array) -> bool:
+        """Whether operations are recorded for a compiler, which makes loops of them."""
+        return False
+
     def detached(self, x: Array) -> Array:
         """Return the same numbers, of which no derivative is known."""
         return x
@@ -96,10 +106,6 @@ class Backend:
     def take(self, x: Array, index: Array, axis: int) -> Array:
         """Return the entries along an axis at indices from 0 on."""
         return self.xp.take(x, index, axis=axis)
-
-    def overwrite(self, target: Array, name: str, *args: Array) -> Array:
-        """Return ``xp.name(*args)``, written over ``target`` where that is allowed."""
-        return getattr(self.xp, name)(*args)
 
     def reuses_memory(self, x: Array) -> bool:
         """Whether large arrays are worth keeping, because fresh memory is slow."""

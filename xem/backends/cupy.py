@@ -26,6 +26,7 @@ class CupyBackend(Backend):
         import cupy
 
         self._cupy: Any = cupy
+        self.library = cupy
         self._constants = Constants()
 
     def widest_float(self, device: Any) -> Any:
@@ -43,10 +44,6 @@ class CupyBackend(Backend):
     def is_launched(self, x: Array) -> bool:
         """Return True."""
         return True
-
-    def overwrite(self, target: Array, name: str, *args: Array) -> Array:
-        """Return ``xp.name(*args)``, written over ``target``."""
-        return getattr(self.xp, name)(*args, out=target)
 
     def constant(self, name: Any, like: Array, make: Callable[[], Array]) -> Array:
         """Return a kept array of the stream."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,25 @@ import numpy as np
 
 from xem.backends.base import Array, Backend, Function
 from xem.backends.constants import Constants
+
+
+class _Program(threading.local):
+    """Whether JAX records a program of which nobody asks a derivative."""
+
+    recorded = False
+
+
+_program = _Program()
+
+
+@contextmanager
+def undifferentiated() -> Iterator[None]:
+    """Let JAX record a program without what derivatives need: they look like any other."""
+    before, _program.recorded = _program.recorded, True
+    try:
+        yield
+    finally:
+        _program.recorded = before
 
 
 class JaxBackend(Backend):
@@ -47,6 +67,10 @@ class JaxBackend(Backend):
 
     def is_differentiated(self, x: Array) -> bool:
         """Whether a transformation records what is made of the array: it may be a derivative."""
+        return isinstance(x, self._jax.core.Tracer) and not _program.recorded
+
+    def is_traced(self, x: Array) -> bool:
+        """Whether a transformation records what is made of the array."""
         return isinstance(x, self._jax.core.Tracer)
 
     def detached(self, x: Array) -> Array:

@@ -18,8 +18,8 @@ from xem.backends.arrays import (
     is_differentiated,
     moveaxis,
 )
-from xem.backends.memory import allocate
 from xem.backends.space import Space
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 
 _SMALL_MATRIX = 4
 _SMALL_PRODUCT = 1 << 12
@@ -27,14 +27,14 @@ _LONG, _FEW, _BLOCK = 1024, 64, 64
 """BLAS is a fifth faster on products of few rows and long sums if they are made in blocks."""
 
 
-def matmul(x: Array, y: Array) -> Array:
+def matmul(x: Array, y: Array, work: Workspace = NEW_ARRAYS) -> Array:
     """Return the matrix products of stacks of matrices; one product for each problem."""
     if not isinstance(x, np.ndarray):
         return array_namespace(x).matmul(x, y)
     m, (k, n) = x.shape[-2], y.shape[-2:]
     if x.shape[:-2] != y.shape[:-2] or m * n < _SMALL_PRODUCT:
         return np.matmul(x, y)
-    out = allocate((*x.shape[:-1], n), x)
+    out = work.empty((*x.shape[:-1], n), x)
     if k < _LONG or m > _FEW:
         return np.matmul(x, y, out=out)
     for j in range(0, n, _BLOCK):

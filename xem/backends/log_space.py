@@ -17,17 +17,14 @@ from xem.backends.arrays import (
     is_differentiated,
     is_launched,
 )
-from xem.backends.memory import compute, is_traced, overwrite
 from xem.backends.space import Space
 from xem.backends.sums import total, vecdot
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 
 _FOLDS = 2
 _SHORTEST = 32
-_LOWEST = {32: -115, 64: -1000}
-"""Lower powers of 2 are nothing beside 1, and make numbers that processors are slow with."""
 _EXPONENTS = 1000
 """So many times may numbers of 64 bits be doubled."""
-_LOG2_E = math.log2(math.e)
 _CACHED = 1 << 16
 """So many numbers stay in a cache while several operations are made one after the other."""
 
@@ -72,59 +69,128 @@ def logsumexp(log_terms: Array, left: Array | None = None) -> Array:
     It is -inf where all are -inf. ``left`` ``(..., K)`` multiplies the terms.
     """
     xp = array_namespace(log_terms)
-    top = _top(log_terms, left)
+    top = _top([log_terms], left)
     shift = xp.where(xp.isinf(top), 0.0, top)
-    terms = _terms(log_terms - shift, left)
+    terms = _times(log_terms - shift, left)
     return (xp.log(xp.sum(terms, axis=-2, keepdims=True)) + shift)[..., 0, :]
 
 
 def posterior(log_joint: Array, left: Array | None) -> Array:
     """Return the terms of `logsumexp`, divided by their sum."""
-    terms = _terms(log_joint - _top(log_joint, left), left)
+    terms = _times(log_joint - _top([log_joint], left), left)
     return terms / array_namespace(terms).sum(terms, axis=-2, keepdims=True)
 
 
-def _top(log_terms: Array, left: Array | None) -> Array:
+def responsibilities(
+    log_joint: list[Array],
+    weights: Array | None,
+    left: Array | None = None,
+    work: Workspace = NEW_ARRAYS,
+) -> tuple[list[Array], Array, Array]:
+    """Normalise log joint densities over the components.
+
+    Each exponential is taken once, after the largest term is taken off.
+
+    Parameters
+    ----------
+    log_joint : list of arrays (..., k, n)
+        Log of component weight times component density, of all components in one block or, for
+        a compiler, one after the other, so that no operation goes across an axis of components.
+        ``work`` may overwrite them.
+    weights : array (..., n) or None
+        Observation weights.
+    left : array (..., K) or None
+        What `log_of_share` left to multiply by, with one block of all components.
+    work : Workspace
+        Where the results go.
+
+    Returns
+    -------
+    responsibilities : list of arrays (..., k, n)
+        Posterior probabilities of the components, times the observation weights.
+    log_likelihood : array (...)
+        Weighted sum over the observations of the log of the summed joint densities.
+    log_map : array (...)
+        Weighted sum of the log of the largest posterior probability.
+    """
+    xp, top = array_namespace(log_joint[0]), _top(log_joint, left)
+    n_components = len(log_joint) * log_joint[0].shape[-2]
+    terms = _terms(log_joint, top, left, weights, work)
+    norm = reduce(add, [xp.sum(block, axis=-2, keepdims=True) for block in terms])
+    log_map = -total_log(norm[..., 0, :], weights, n_components, work)
+    top = top[..., 0, :]
+    log_likelihood = (total(top) if weights is None else vecdot(top, weights)) - log_map
+    if weights is None and is_launched(norm):  # one launch instead of two
+        shares = [work.compute("divide", block, norm, out=block) for block in terms]
+        return shares, log_likelihood, log_map
+    share = work.compute("reciprocal", norm, out=norm)
+    if weights is not None:
+        share = work.compute("multiply", share, weights[..., None, :], out=share)
+    shares = [work.compute("multiply", block, share, out=block) for block in terms]
+    return shares, log_likelihood, log_map
+
+
+def _top(log_terms: list[Array], left: Array | None) -> Array:
     """Return the largest term ``(..., 1, n)`` of those of which anything is left."""
-    xp = array_namespace(log_terms)
+    xp = array_namespace(log_terms[0])
     if left is not None:
-        log_terms = xp.where(left[..., None] == 0, -math.inf, log_terms)
-    return xp.max(log_terms, axis=-2, keepdims=True)
+        log_terms = [xp.where(left[..., None] == 0, -math.inf, log_terms[0])]
+    return reduce(xp.maximum, [xp.max(block, axis=-2, keepdims=True) for block in log_terms])
 
 
-def _terms(away: Array, left: Array | None) -> Array:
-    """Return the exponentials of logarithms, which may be overwritten, times what is left."""
-    if left is None:
-        return overwrite(away, "exp", away)
+def _terms(
+    log_joint: list[Array], top: Array, left: Array | None, weights: Array | None, work: Workspace
+) -> list[Array]:
+    """Return the joint densities in units of the largest.
+
+    There is 0 where a responsibility would be a denormal number: processors are many times
+    slower with those; devices that start kernels are not.
+    """
+    xp, n_components = array_namespace(top), len(log_joint) * log_joint[0].shape[-2]
+    if n_components == 1 or is_launched(top):
+        lowest = None
+    else:  # weights cost a loop a logarithm, and are seldom light
+        lowest = _lowest_log(top, None if work.unrolls else weights, n_components)
+    if len(log_joint) == 2:  # one of two terms is 1, and one exponential enough
+        away = log_joint[0] - log_joint[1]
+        less = _exp(-xp.abs(away), lowest, work)
+        one = xp.ones_like(less)
+        return [xp.where(away > 0, one, less), xp.where(away > 0, less, one)]
+    found = []
+    for block in log_joint:
+        away = work.compute("subtract", block, top, out=block)
+        found.append(_exp(away, lowest, work) if left is None else _times(away, left))
+    return found
+
+
+def _times(away: Array, left: Array | None) -> Array:
+    """Return the exponentials of logarithms, times what is left."""
     xp = array_namespace(away)
+    if left is None:
+        return xp.exp(away)
     highest = math.floor(math.log(floats_of(away).max))
     return xp.exp(xp.clip(away, None, highest)) * left[..., None]
 
 
-def _normal_terms(away: Array, left: Array | None, weights: Array | None) -> Array:
-    """Return `_terms`, with 0 where a responsibility would be a denormal number.
-
-    Processors are many times slower with those; devices that start kernels are not. What is
-    left out is nothing beside the largest term, which is 1.
-    """
-    if away.shape[-2] == 1 or is_launched(away):
-        return _terms(away, left)
-    lowest = _lowest_log(away, weights)
-    if isinstance(away, np.ndarray) and left is None:
+def _exp(away: Array, lowest: Any, work: Workspace) -> Array:
+    """Return the exponentials of logarithms, and 0 up to the lowest if that is not None."""
+    if lowest is None:
+        return work.compute("exp", away, out=away)
+    if isinstance(away, np.ndarray) and not isinstance(lowest, np.ndarray):
         return _exp_above(away, lowest)
-    return _terms(array_namespace(away).where(away < lowest, -math.inf, away), left)
+    away = array_namespace(away).where(away < lowest, -math.inf, away)
+    return work.compute("exp", away, out=away)
 
 
-def _lowest_log(away: Array, weights: Array | None) -> Any:
-    """Return the log of the least term ``(..., K, n)`` that counts, ``(..., 1, n)`` or one for all.
+def _lowest_log(like: Array, weights: Array | None, n_components: int) -> Any:
+    """Return the log of the least term that counts, one for all or ``(..., 1, n)``.
 
     The difference of two numbers as large as that is normal or 0, also when it is divided by the
     sum of K terms and multiplied by the weight of the observation. However light it is, terms
     count that are larger than the square of the rounding of 1.
     """
-    xp, k = array_namespace(away), away.shape[-2]
-    info = floats_of(away)
-    least = math.log(2 * k * info.smallest_normal / info.eps)
+    xp, info = array_namespace(like), floats_of(like)
+    least = math.log(2 * n_components * info.smallest_normal / info.eps)
     if weights is None:
         return least
     light = (weights > 0) & (weights < 1)
@@ -134,16 +200,12 @@ def _lowest_log(away: Array, weights: Array | None) -> Any:
     return xp.clip(lowest, None, 2 * math.log(info.eps))[..., None, :]
 
 
-def _exp_above(away: np.ndarray[Any, Any], lowest: Any) -> np.ndarray[Any, Any]:
+def _exp_above(away: np.ndarray[Any, Any], lowest: float) -> np.ndarray[Any, Any]:
     """Return the exponentials of logarithms, which are overwritten, and 0 up to the lowest.
 
     To raise all to the lowest and take its exponential off is faster than to select. It changes
     none that is larger by the rounding of 1, and is left out where all are.
     """
-    if isinstance(lowest, np.ndarray):
-        np.maximum(away, lowest, out=away)
-        np.subtract(np.exp(away, out=away), np.exp(lowest), out=away)
-        return away
     flat, row = away.reshape(-1), _filled(lowest, away.dtype)
     least, high = np.exp(row[:1]), lowest + math.log(4 / floats_of(away).eps)
     for start in range(0, flat.size, _CACHED):
@@ -162,27 +224,27 @@ def _filled(value: float, dtype: Any) -> np.ndarray[Any, Any]:
     return np.full(_CACHED, value, dtype)
 
 
-def total_log(x: Array, weights: Array | None, bound: int) -> Array:
+def total_log(x: Array, weights: Array | None, bound: int, work: Workspace = NEW_ARRAYS) -> Array:
     """Return the weighted sum of ``log(x)`` over the last axis, for x in [1, bound].
 
-    Without weights, the logarithm is taken of products of up to 4 observations, if so many can
-    be multiplied without overflow: a multiplication is far cheaper than a logarithm, but not
-    than the launch of a kernel.
+    A multiplication is far cheaper than a logarithm, though not than the launch of a kernel.
+    Without weights, the logarithm is taken of products of up to 4 observations, if so many
+    cannot overflow; for a compiler, to whom products are one more sum of a loop, of all.
     """
-    xp = array_namespace(x)
     if weights is not None:
-        return vecdot(compute("log", x), weights)
+        return vecdot(work.compute("log", x), weights)
+    if work.unrolls:
+        return _log_of_product(x, bound)
     tail: Any = 0.0
-    as_is = is_traced() or is_launched(x)
-    for _ in range(0 if as_is else _folds(floats_of(x).bits, bound)):
+    for _ in range(0 if is_launched(x) else _folds(floats_of(x).bits, bound)):
         n = x.shape[-1]
         if n < _SHORTEST:
             break
         if n % 2:
-            tail = tail + xp.log(x[..., -1])
+            tail = tail + array_namespace(x).log(x[..., -1])
         half = n // 2
-        x = compute("multiply", x[..., :half], x[..., half : 2 * half])
-    return total(compute("log", x)) + tail
+        x = work.compute("multiply", x[..., :half], x[..., half : 2 * half])
+    return total(work.compute("log", x)) + tail
 
 
 @lru_cache(maxsize=256)
@@ -194,102 +256,13 @@ def _folds(bits: int, bound: int) -> int:
     return min(_FOLDS, int(math.log2(exponent / math.log2(bound))))
 
 
-def responsibilities(
-    log_joint: Array, weights: Array | None, left: Array | None = None
-) -> tuple[Array, Array, Array]:
-    """Normalise log joint densities over the components.
-
-    Each exponential is taken once, after the largest term is taken off.
-
-    Parameters
-    ----------
-    log_joint : array (..., K, n)
-        Log of component weight times component density. May be overwritten.
-    weights : array (..., n) or None
-        Observation weights.
-    left : array (..., K) or None
-        What `log_of_share` left to multiply by.
-
-    Returns
-    -------
-    responsibilities : array (..., K, n)
-        Posterior probabilities of the components, times the observation weights.
-    log_likelihood : array (...)
-        Weighted sum over the observations of the log of the summed joint densities.
-    log_map : array (...)
-        Weighted sum of the log of the largest posterior probability.
-    """
-    xp, top = array_namespace(log_joint), _top(log_joint, left)
-    terms = _normal_terms(overwrite(log_joint, "subtract", log_joint, top), left, weights)
-    norm = xp.sum(terms, axis=-2, keepdims=True)
-    top, flat = top[..., 0, :], norm[..., 0, :]
-    log_map = -total_log(flat, weights, log_joint.shape[-2])
-    peak = total(top) if weights is None else vecdot(top, weights)
-    if weights is None and is_launched(terms):
-        return (
-            overwrite(terms, "divide", terms, norm),
-            peak - log_map,
-            log_map,
-        )
-    share = overwrite(norm, "reciprocal", norm)
-    if weights is not None:
-        share = overwrite(share, "multiply", share, weights[..., None, :])
-    return (
-        overwrite(terms, "multiply", terms, share),
-        peak - log_map,
-        log_map,
-    )
-
-
-def shares(log_joint: list[Array], weights: Array | None) -> tuple[list[Array], Array, Array]:
-    """Do what `responsibilities` does for components in a list, ``(..., n)`` each.
-
-    A compiler makes one loop of it, since no operation goes across an axis of components.
-    """
-    xp = array_namespace(log_joint[0])
-    top = reduce(xp.maximum, log_joint)
-    if len(log_joint) == 2:  # one of two terms is 1
-        away = log_joint[0] - log_joint[1]
-        less = _exp(-xp.abs(away))
-        norm = 1 + less
-        share = 1 / norm
-        pair = share, less * share
-        shared = [xp.where(away > 0, *pair), xp.where(away > 0, *pair[::-1])]
-    else:
-        terms = [_exp(own - top) for own in log_joint]
-        norm = reduce(add, terms)
-        share = 1 / norm
-        shared = [term * share for term in terms]
-    if weights is not None:
-        shared = [weights * own for own in shared]
-        top = weights * top
-    log_norm = _summed_log(norm, weights, len(log_joint))
-    return shared, total(top) + log_norm, -log_norm
-
-
-def _summed_log(x: Array, weights: Array | None, bound: int) -> Array:
-    """Return the weighted sum of ``log(x)`` over the last axis, for x in [1, bound].
-
-    The product of all x is one more sum of the loop, and can be had where it cannot overflow.
-    """
-    xp = array_namespace(x)
+def _log_of_product(x: Array, bound: int) -> Array:
+    """Return the sum of ``log(x)`` over the last axis: of the product where it cannot overflow."""
+    xp, wide = array_namespace(x), Space.of(x).accumulator
     longest = int(_EXPONENTS / math.log2(bound)) if bound > 1 else 0
-    if weights is None and x.shape[-1] <= longest:
-        wide = Space.of(x).accumulator
-        if xp.finfo(wide).bits == 64:
-            return xp.astype(xp.log(xp.prod(xp.astype(x, wide), axis=-1)), x.dtype)
-    return total(xp.log(x) if weights is None else weights * xp.log(x))
-
-
-def _exp(x: Array) -> Array:
-    """Return the exponential of numbers up to 0, to the absolute rounding of 1.
-
-    In powers of 2, which are faster. What would be so near 0 that processors are slow with it
-    is 0.
-    """
-    xp = array_namespace(x)
-    lowest = float(_LOWEST[floats_of(x).bits])
-    return xp.exp2(xp.clip(x * _LOG2_E, lowest, None)) - 2.0**lowest
+    if xp.finfo(wide).bits < 64 or x.shape[-1] > longest:
+        return total(xp.log(x))
+    return xp.astype(xp.log(xp.prod(xp.astype(x, wide), axis=-1)), x.dtype)
 
 
 def power_of_two(x: Array) -> Array:

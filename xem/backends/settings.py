@@ -11,7 +11,6 @@ import numpy as np
 from xem.backends.arrays import is_differentiated
 from xem.backends.base import Array
 from xem.backends.choice import backend_of, is_array
-from xem.backends.memory import keeping
 from xem.backends.tree import leaves
 
 
@@ -33,7 +32,6 @@ def computing(x: Array, *, inputs: Any = None) -> Iterator[bool]:
     differentiated = is_differentiated(*filter(is_array, leaves((inputs,))))
     with (
         np.errstate(all="ignore"),
-        keeping(x, differentiated=differentiated),
         backend_of(x).computing(x, differentiated=differentiated),
     ):
         yield differentiated

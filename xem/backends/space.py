@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from array_api_compat import device
 
+from xem.backends.arrays import is_traced
 from xem.backends.base import Array, Backend
 from xem.backends.choice import backend_of, backend_of_namespace
-from xem.backends.memory import is_traced
 from xem.backends.tree import leaves, tree_map
 
 T = TypeVar("T")
@@ -159,22 +159,24 @@ class Space:
 
     def to_accumulator(self, tree: T) -> T:
         """Return a tree of arrays of this space in the accumulating dtype."""
-        return self._cast(tree, self.accumulator)
+        found: T = self._cast(tree, self.accumulator)
+        return found
 
     def to_working(self, tree: T) -> T:
         """Return a tree of arrays of this space in the working dtype."""
-        return self._cast(tree, self.dtype)
+        found: T = self._cast(tree, self.dtype)
+        return found
 
-    def _cast(self, tree: T, dtype: Any) -> T:
+    def _cast(self, tree: Any, dtype: Any) -> Any:
         """Cast the arrays of a tree: in one piece where each operation is a launch."""
-        xp, arrays = self.xp, leaves(tree)
-        for a in arrays:
-            if a.dtype != dtype:
-                break
-        else:
+        xp = self.xp
+        if not isinstance(tree, tuple):
+            return tree if tree is None or tree.dtype == dtype else xp.astype(tree, dtype)
+        if self.dtype == self.accumulator:  # the only floats of a computation
             return tree
+        arrays = leaves(tree)
         alike = len(arrays) >= _WORTH_JOINING and len({a.dtype for a in arrays}) == 1
-        if not alike or is_traced() or not self._backend.joins_casts:
+        if not alike or not self._backend.joins_casts or is_traced(arrays[0]):
             return tree_map(lambda a: xp.astype(a, dtype, copy=False), tree)
         flat = xp.astype(xp.concat([xp.reshape(a, (-1,)) for a in arrays]), dtype)
         stops = np.cumsum([math.prod(a.shape) for a in arrays]).tolist()

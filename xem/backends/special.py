@@ -23,8 +23,8 @@ from xem.backends.arrays import (
     floats_of,
     is_differentiated,
     is_launched,
+    is_traced,
 )
-from xem.backends.memory import is_traced
 from xem.backends.series import Function, polynomial
 from xem.backends.space import Space
 
@@ -156,7 +156,7 @@ def _applied(x: Array, body: Function, name: str | None, at_zero: float | None =
 
     ``at_zero`` is the value at 0 of a function of positive numbers.
     """
-    native = None if name is None or is_traced() else _native(x, name)
+    native = None if name is None or is_traced(x) else _native(x, name)
     with np.errstate(all="ignore"):
         if native is None:
             whole = body if at_zero is None else _of_positive(body, at_zero)
@@ -184,7 +184,7 @@ def _of_positive(body: Function, at_zero: float) -> Function:
 def _by_blocks(function: Function, x: Array) -> Array:
     """Return a function of numbers, made for blocks of them whose operations stay in a cache."""
     size, block = math.prod(x.shape), backend_of(x).block()
-    if size <= block or is_traced() or is_launched(x) or is_differentiated(x):
+    if size <= block or is_traced(x) or is_launched(x) or is_differentiated(x):
         return function(x)
     xp, n = array_namespace(x), int(block)
     flat = xp.reshape(x, (-1,))

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import Array, array_namespace, floats_of, is_launched
+from xem.backends.arrays import Array, array_namespace, floats_of, is_launched, is_traced
 from xem.backends.linalg import matmul, transposed
-from xem.backends.memory import is_traced
 from xem.backends.space import Space
 
 _SUMMED = 4096
@@ -60,9 +59,9 @@ def vecdot(x: Array, y: Array) -> Array:
 
 def _adds_in_order(x: Array) -> bool:
     """Whether long sums lose digits or make threads: devices and wide dtypes do not need blocks."""
-    if is_traced():
-        return False
-    return isinstance(x, np.ndarray) or not (floats_of(x).bits > 32 or is_launched(x))
+    if isinstance(x, np.ndarray):
+        return True
+    return not (floats_of(x).bits > 32 or is_launched(x) or is_traced(x))
 
 
 def _over_blocks(function: Callable[..., Array], *arrays: Array) -> Array:
@@ -87,7 +86,7 @@ def cross_sums(x: Array, y: Array) -> Array:
     Those of float32 are made in blocks, as `total` is.
     """
     n = x.shape[-1]
-    if is_traced() or floats_of(x).bits > 32:
+    if floats_of(x).bits > 32 or is_traced(x):
         return matmul(x, transposed(y))
     if n <= _MULTIPLIED:
         return _cross_sums_of_block(x, y)

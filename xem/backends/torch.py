@@ -30,6 +30,7 @@ class TorchBackend(Backend):
         import torch
 
         self._torch: Any = torch
+        self.library = torch
         self._constants = Constants()
         self._widest: dict[Any, Any] = {}
 
@@ -71,6 +72,15 @@ class TorchBackend(Backend):
         """Whether a gradient is recorded, or ``torch.func`` or forward mode are at work."""
         return (self._torch.is_grad_enabled() and x.requires_grad) or self._is_transformed()
 
+    def keeps_values(self, x: Array) -> bool:
+        """Whether gradients are enabled, or functions transformed, whatever the array."""
+        return self._torch.is_grad_enabled() or self._is_transformed()
+
+    def is_traced(self, x: Array) -> bool:
+        """Whether the operations of this thread are recorded."""
+        modes = self._torch._C
+        return modes._get_dispatch_mode(modes._TorchDispatchModeKey.PROXY) is not None
+
     def _is_transformed(self) -> bool:
         torch = self._torch
         forward = torch.autograd.forward_ad._current_level >= 0
@@ -88,12 +98,6 @@ class TorchBackend(Backend):
         """Return the entries at indices; the standard's function looks for negative ones."""
         return x.index_select(axis, index)
 
-    def overwrite(self, target: Array, name: str, *args: Array) -> Array:
-        """Return the result in ``target``, unless a derivative needs the old values."""
-        if self._torch.is_grad_enabled() or self._is_transformed():
-            return super().overwrite(target, name, *args)
-        return getattr(self._torch, name)(*args, out=target)
-
     def reuses_memory(self, x: Array) -> bool:
         """Whether memory is the host's: the allocators of other devices keep theirs."""
         return not self.is_launched(x)
@@ -101,8 +105,7 @@ class TorchBackend(Backend):
     def constant(self, name: Any, like: Array, make: Callable[[], Array]) -> Array:
         """Return a kept tensor: of one stream, or of one mode of tensors without values."""
         torch = self._torch
-        recorder = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY)
-        if recorder is not None or torch._C._functorch.peek_interpreter_stack() is not None:
+        if self.is_traced(like) or torch._C._functorch.peek_interpreter_stack() is not None:
             return make()
         beside: Any = getattr(like, "fake_mode", None)
         if beside is None and like.device.type == "cuda":
@@ -141,7 +144,7 @@ class TorchBackend(Backend):
     def inverse_factor(self, lower: Array, identity: Array) -> Array:
         """Return the inverses; NaN stays NaN."""
         linalg = self._torch.linalg
-        if any(isinstance(size, self._torch.SymInt) for size in lower.shape):
+        if self.is_traced(lower):
             # the triangular solver cannot be recorded for an open number of problems
             return linalg.solve_ex(lower, identity.expand(lower.shape))[0]
         return linalg.solve_triangular(lower, identity, upper=False)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from xem.backends.arrays import Array, array_namespace, constant, gathered
-from xem.backends.memory import allocate, overwrite
 from xem.backends.space import Space
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 
 
-def products(x: Array) -> Array:
+def products(x: Array, work: Workspace = NEW_ARRAYS) -> Array:
     """Return the upper triangle of ``x xᵀ`` row by row, then x, then 1: ``(..., p, n)``.
 
     ``p = d (d + 1) / 2 + d + 1`` for x ``(..., d, n)``.
@@ -21,9 +21,9 @@ def products(x: Array) -> Array:
         xp = array_namespace(x)
         rows, columns = (_sent((name, d), i, x) for name, i in _triangle(d))
         upper = gathered(x, rows, x.ndim - 2)
-        upper = overwrite(upper, "multiply", upper, gathered(x, columns, x.ndim - 2))
+        upper = work.compute("multiply", upper, gathered(x, columns, x.ndim - 2), out=upper)
         return xp.concat([upper, x, xp.ones_like(x[..., :1, :])], axis=-2)
-    out = allocate((*x.shape[:-2], n_products(d), n), x)
+    out = work.empty((*x.shape[:-2], n_products(d), n), x)
     start = 0
     for i in range(d):
         stop = start + d - i
@@ -34,14 +34,14 @@ def products(x: Array) -> Array:
     return out
 
 
-def axis_products(x: Array) -> Array:
+def axis_products(x: Array, work: Workspace = NEW_ARRAYS) -> Array:
     """Return the squares of x, then x, then 1: ``(..., 2 d + 1, n)`` for x ``(..., d, n)``."""
     d, n = x.shape[-2], x.shape[-1]
     if not isinstance(x, np.ndarray):
         return array_namespace(x).concat(
             [x * x, x, array_namespace(x).ones_like(x[..., :1, :])], axis=-2
         )
-    out = allocate((*x.shape[:-2], 2 * d + 1, n), x)
+    out = work.empty((*x.shape[:-2], 2 * d + 1, n), x)
     np.multiply(x, x, out=out[..., :d, :])
     out[..., d:-1, :] = x
     out[..., -1, :] = 1

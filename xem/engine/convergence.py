@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, aligned, array_namespace, operand
+from xem.backends.arrays import Array, aligned, array_namespace
 from xem.backends.tree import tree_map
 from xem.families.given import Context, Given
 from xem.models.mixture import Mixture
-from xem.status import NEEDS_EXACT, RUNNING, Status
+from xem.status import NEEDS_EXACT, RUNNING, Status, codes
 
 
 class State(NamedTuple):
@@ -45,19 +45,21 @@ def check_convergence(
     nothing is selected as long as all move.
     """
     xp = array_namespace(new.objective)
-    running, status = old.status == RUNNING, old.status
+    conditions: dict[int, Array] = {}
+    running = old.status == RUNNING
     if limit is not None:
         running = running & (old.n_iter < limit)
     if loses_precision is not None:
-        status = _mark(status, running & loses_precision, NEEDS_EXACT)
+        conditions[NEEDS_EXACT] = running & loses_precision
         running = running & ~loses_precision
     moves = running & sound(model, new, context)
     all_move = peek and bool(moves.all())
     if not all_move:
-        status = _mark(status, running & ~moves, Status.DEGENERATE)
+        conditions[Status.DEGENERATE] = running & ~moves
     if context.least_rise is not None:
         rise = rise if model.monotone else xp.abs(rise)
-        status = _mark(status, moves & (rise < context.least_rise), Status.CONVERGED)
+        conditions[Status.CONVERGED] = moves & (rise < context.least_rise)
+    status = codes(conditions, old.status)
     if all_move:
         return new._replace(status=status)
     kept = tree_map(lambda after, before: xp.where(aligned(moves, after), after, before), new, old)
@@ -73,13 +75,12 @@ def sound(model: Mixture, state: State, context: Context) -> Array:
 
 def final_status(model: Mixture, state: State, context: Context, last: Status) -> State:
     """Return the state with final statuses: ``last`` where running, the floor where it holds."""
-    xp = array_namespace(state.status)
-    status = _mark(state.status, state.status < 0, last)
+    conditions = {int(last): state.status < 0}
     if model.floored:
-        fitted = (status != int(Status.DEGENERATE)) & xp.isfinite(state.objective)
-        held = fitted & model.at_bound(state.params, Given(context, 0))
-        status = _mark(status, held, Status.ON_FLOOR)
-    return state._replace(status=status)
+        finite = array_namespace(state.objective).isfinite(state.objective)
+        conditions[Status.ON_FLOOR] = finite & model.at_bound(state.params, Given(context, 0))
+        conditions[Status.DEGENERATE] = state.status == int(Status.DEGENERATE)
+    return state._replace(status=codes(conditions, state.status))
 
 
 def gain_of_floor(model: Mixture, state: State, context: Context) -> Array:
@@ -95,7 +96,3 @@ def hopeless(state: State, status: Array) -> State:
     floats = (state.params, state.sums, state.objective)
     nan = tree_map(lambda leaf: xp.full_like(leaf, float("nan")), floats)
     return State(*nan, xp.zeros_like(status), status)
-
-
-def _mark(status: Array, where: Array, code: int) -> Array:
-    return array_namespace(status).where(where, operand(int(code), status), status)

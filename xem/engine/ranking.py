@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xem.backends.arrays import Array, array_namespace, floats_of
-from xem.status import Status
+from xem.status import ranks
 
 _SLACK = 64
 
@@ -29,9 +29,7 @@ def best(status: Array, value: Array, epsilon: float, apart: float = 0.0) -> Arr
     -------
     integer array (...)
     """
-    xp, rank = array_namespace(value), array_namespace(status).zeros_like(status)
-    for code in Status:
-        rank = xp.where(status == int(code), code.rank, rank)
+    xp, rank = array_namespace(value), ranks(status)
     first = rank == xp.min(rank, axis=0)
     worst = -floats_of(value).max / 2
     height = xp.where(first & xp.isfinite(value), value, worst)

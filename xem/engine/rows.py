@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, array_namespace, device, take_rows
+import numpy as np
+
+from xem.backends.arrays import Array, array_namespace, device, take_rows, to_numpy
+from xem.backends.space import Space
 from xem.backends.tree import tree_map
 
 
@@ -50,6 +53,18 @@ def ordered(parts: list[Rows], n_checks: int) -> Rows:
 
 def _prolonged(rows: Rows, n_checks: int) -> Rows:
     return rows._replace(trace=rows.trace + rows.trace[-1:] * (n_checks - len(rows.trace)))
+
+
+def counted(mask: Array) -> Array:
+    """Return how many of some rows are True, in the accumulating dtype."""
+    xp = array_namespace(mask)
+    return xp.sum(xp.astype(mask, Space.of(mask).accumulator))
+
+
+def read(figures: list[list[Array]], space: Space) -> np.ndarray[Any, Any]:
+    """Return figures of several sets of rows on the host, in one small copy."""
+    flat = [number for row in figures for number in row]
+    return to_numpy(space.xp.stack(flat)).reshape(len(figures), -1)
 
 
 def split(rows: Rows, n_kept: int, status: int) -> tuple[Rows | None, Rows | None]:

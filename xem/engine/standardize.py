@@ -1,36 +1,38 @@
-"""What is known of each problem before its fit: centre, scale, weight, and whether it has one."""
+"""How each problem is standardised before its fit, and whether it allows one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
 from functools import reduce
-from typing import Any, NamedTuple
+from operator import or_
+from typing import NamedTuple
 
 from xem.backends.arrays import Array, aligned, floats_of
 from xem.backends.log_space import power_of_two, root
 from xem.backends.space import Space
 from xem.backends.sums import total, vecdot
+from xem.engine.sources import RawTile, floating, per_event
 from xem.engine.step import standardised
-from xem.engine.summary import Summary, merged, n_distinct, summary
-from xem.engine.tiles import RawTile, add, floating, per_event, weighed
+from xem.engine.summary import Summary, n_distinct, summarize
+from xem.engine.tiles import add, weighed
 from xem.families.columns import Columns
 from xem.families.given import Context, Origin
 from xem.models.mixture import Mixture
-from xem.status import RUNNING, Status
+from xem.status import RUNNING, Status, codes
 
 _REST = 11
 """So many bits float64 lacks to hold integers of 64 bits."""
 
-_LATER = (None,) * len(Context._field_defaults)
-"""What a context has that does not follow from a summary."""
+_OF_COLUMNS = ("centre", "scale", "variance", "metric", "mean", "low", "high", "resolution")
+"""What a context has for each column."""
 
 Tiles = Callable[[], Iterable[RawTile]]
 """Gives the tiles of some problems, anew for each pass over them."""
 
 
-class Survey(NamedTuple):
-    """What a look at the data of each problem gives."""
+class Standardization(NamedTuple):
+    """What follows from the summary of each problem."""
 
     context: Context
     status: Array
@@ -39,39 +41,36 @@ class Survey(NamedTuple):
     """Whether a weight is negative or not finite."""
 
 
-def survey(model: Mixture, tiles: Tiles, space: Space) -> Survey:
+def standardization(model: Mixture, tiles: Tiles, space: Space) -> Standardization:
     """Return the context of each problem, and the status of those that allow no fit.
 
-    A hopeless problem has centre 0 and scale 1.
+    These have centre 0 and scale 1.
     """
-    origin, unit = _origin(model, tiles, space), _weight_unit(tiles, space)
+    first, origin, unit = next(iter(tiles())), None, None
+    is_integral = space.xp.isdtype(first.x.dtype, "integral")
+    if is_integral and model.standardization == "location-scale":
+        origin = _origin(tiles, space)
+    if first.weights is not None and first.weights.dtype != space.dtype:
+        unit = _weight_unit(tiles, space)
 
-    def seen() -> Iterable[RawTile]:
-        return (floating(tile, origin, unit, space) for tile in tiles())
+    def floats() -> Iterable[RawTile]:
+        for tile in tiles():
+            yield floating(tile, origin, unit, space)
 
-    whole = _summarised(model, seen, space)
-    weight = whole.weight if unit is None else whole.weight * unit
-    status = _judge(model, whole, weight, space)
-    context = _context(model, whole, status == RUNNING, space)
+    summary = summarize(model, floats(), space)
+    weight = summary.weight if unit is None else summary.weight * unit
+    running = space.full(summary.not_finite.shape, RUNNING, space.xp.int32)
+    status = codes(_conditions(model, summary, weight, space), running)
+    context = _context(model, summary, status == RUNNING, space)
     context = context._replace(total_weight=weight, origin=origin, weight_unit=unit)
-    context = context._replace(carrier=_carrier(model, context, seen, space))
-    return Survey(context, status, whole.bad_weight)
+    if model.has_carrier:
+        context = context._replace(carrier=_carrier(model, context, floats, space))
+    return Standardization(context, status, summary.bad_weight)
 
 
-def _summarised(model: Mixture, tiles: Tiles, space: Space) -> Summary:
-    """Return the summary of all tiles."""
-    first, *rest = tiles()
-    whole = summary(model, first, space)
-    for tile in rest:
-        whole = merged(whole, summary(model, tile, space, whole.distinct), space)
-    return whole
-
-
-def _carrier(model: Mixture, context: Context, tiles: Tiles, space: Space) -> Array | None:
+def _carrier(model: Mixture, context: Context, tiles: Tiles, space: Space) -> Array:
     """Return the sum of `Family.log_carrier` over the standardised observations, ``(...)``."""
     sums = []
-    if not model.has_carrier:
-        return None
     for raw in tiles():
         x, weights = standardised(model, raw, context, space)
         x = space.to_accumulator(x)
@@ -81,33 +80,28 @@ def _carrier(model: Mixture, context: Context, tiles: Tiles, space: Space) -> Ar
     return add(sums)
 
 
-def _weight_unit(tiles: Tiles, space: Space) -> Array | None:
+def _weight_unit(tiles: Tiles, space: Space) -> Array:
     """Return what weights that the working dtype does not hold are divided by: of each problem.
 
     It is a power of two near the largest, NaN where a weight is none: then all of them become so.
     """
     xp = space.xp
 
-    def largest(weights: Array) -> Array:
+    def largest(tile: RawTile) -> Array:
+        weights: Array = tile.weights
         return xp.max(xp.where(weights >= 0, weights, math.nan), axis=-1)
 
-    first = next(iter(tiles())).weights
-    if first is None or first.dtype == space.dtype:
-        return None
-    most = reduce(xp.maximum, (largest(tile.weights) for tile in tiles()))
+    most = reduce(xp.maximum, map(largest, tiles()))
     return xp.where(xp.isfinite(most), power_of_two(most), math.nan)
 
 
-def _origin(model: Mixture, tiles: Tiles, space: Space) -> Origin | None:
+def _origin(tiles: Tiles, space: Space) -> Origin:
     """Return from where integers are counted that the working dtype does not hold.
 
     It is about the middle of a problem's values, a number that floats hold, or 0 where they hold
     all of the values.
     """
-    first = next(iter(tiles())).x
-    if model.standardization != "location-scale" or not space.xp.isdtype(first.dtype, "integral"):
-        return None
-    xp, zero = space.xp, space.in_order(first)[1]
+    xp, zero = space.xp, space.in_order(next(iter(tiles())).x)[1]
     least, most = (int(getattr(xp.iinfo(space.widest_integer), end)) for end in ("min", "max"))
 
     def range_of(tile: RawTile) -> tuple[Array, Array]:
@@ -128,83 +122,103 @@ def _origin(model: Mixture, tiles: Tiles, space: Space) -> Origin | None:
     return Origin(place, space.number(place, zero))
 
 
-def _judge(model: Mixture, whole: Summary, weight: Array, space: Space) -> Array:
-    """Return the status of each problem that allows no fit, the gravest last."""
-    xp = space.xp
-    status = space.full(whole.not_finite.shape, RUNNING, xp.int32)
-
-    def mark(where: Array, code: Status) -> Array:
-        return xp.where(where, int(code), status)
-
-    def of_columns(reduce_: Callable[..., Array], columns: Array) -> Array:
-        return reduce_(columns, axis=-1) if model.event_rank else columns
-
-    status = mark(n_distinct(whole.distinct, space) < model.n_distinct, Status.TOO_FEW)
-    flat, nothing = whole.low == whole.high, (whole.low == 0) & (whole.high == 0)
-    for own in model.columns:
-        if own.spread:
-            constant = of_columns(xp.all, own.of(flat))
-            status = mark(constant, Status.CONSTANT)
-            status = mark(constant & (weight <= 1), Status.TOO_FEW)
-        if own.needs_scale:
-            status = mark(of_columns(xp.any, own.of(nothing)), Status.CONSTANT)
-    status = mark(of_columns(xp.any, whole.low > whole.high), Status.TOO_FEW)
-    status = mark(whole.unsupported, Status.OUT_OF_SUPPORT)
-    return mark(whole.not_finite, Status.NOT_FINITE)
+def _conditions(model: Mixture, summary: Summary, weight: Array, space: Space) -> dict[int, Array]:
+    """Return where each status holds that allows no fit."""
+    xp, low, high = space.xp, summary.low, summary.high
+    if not model.event_rank:
+        low, high = low[..., None], high[..., None]
+    flat, zero = low == high, (low == 0) & (high == 0)
+    equal = [xp.all(group.of(flat), axis=-1) for group in model.columns if group.spread]
+    useless = [xp.any(group.of(zero), axis=-1) for group in model.columns if group.needs_scale]
+    few = n_distinct(summary.distinct, space) < model.n_distinct
+    few = few | xp.any(low > high, axis=-1)
+    if equal:
+        few = reduce(or_, equal, few)
+        useless.append(reduce(or_, equal) & ~(weight <= 1))
+    conditions: dict[int, Array] = {
+        Status.NOT_FINITE: summary.not_finite,
+        Status.OUT_OF_SUPPORT: summary.unsupported,
+        Status.TOO_FEW: few,
+    }
+    return conditions | ({Status.CONSTANT: reduce(or_, useless)} if useless else {})
 
 
-def _context(model: Mixture, whole: Summary, sound: Array, space: Space) -> Context:
+def _context(model: Mixture, summary: Summary, sound: Array, space: Space) -> Context:
     """Return the context; that of problems which are not sound says nothing of their data."""
-    xp, keep = space.xp, aligned(sound, whole.low)
-    moments = (whole.centre, whole.variance, whole.low, whole.high)
-    found: Any = [xp.where(keep, value, 0.0) for value in moments]
-    unit = xp.where(keep, whole.unit, 1.0)
-    parts = [_standard(own, space, *map(own.of, (*found, unit))) for own in model.columns]
-    columns: Any = parts[0]
-    if len(parts) > 1:
-        columns = [xp.concat(each, axis=-1) for each in zip(*parts, strict=True)]
-    (centre, scale, *rest), epsilon = columns, xp.full_like(whole.weight, space.epsilon)
-    return Context._make([centre, scale, whole.weight, *rest, epsilon, *_LATER])
+    xp, keep = space.xp, aligned(sound, summary.low)
+    moments = (summary.centre, summary.variance, summary.low, summary.high)
+    found = [xp.where(keep, value, 0.0) for value in moments]
+    found.append(xp.where(keep, summary.unit, 1.0))
+    parts = [
+        _of_columns(group, summary.weight, space, *map(group.of, found)) for group in model.columns
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    joined = {
+        name: xp.concat([getattr(part, name) for part in parts], axis=-1) for name in _OF_COLUMNS
+    }
+    return parts[0]._replace(**joined)
 
 
-def _standard(
-    own: Columns,
+def _of_columns(
+    columns: Columns,
+    weight: Array,
     space: Space,
     centre: Array,
     variance: Array,
     low: Array,
     high: Array,
     unit: Array,
-) -> tuple[Array, ...]:
-    """Return what a `Context` has of columns that one family describes, in its order."""
+) -> Context:
+    """Return the context of columns that one family describes."""
     xp, sums = space.xp, space.to_accumulator
-    affine, scaled = own.standardization == "location-scale", own.standardization != "none"
+    is_centred = columns.standardization == "location-scale"
     largest = xp.maximum(xp.abs(low), xp.abs(high))
     deviation = space.to_working(root(variance)) * unit
-    if own.several:
+    if columns.several:
         deviation = _with_mean_spread(deviation, space)
-    spread = deviation if affine else largest
-    widest = largest
-    if own.isotropic:
-        widest = xp.broadcast_to(xp.max(largest, axis=-1, keepdims=True), largest.shape)
-        spread = xp.broadcast_to(_common(variance, unit, space), unit.shape)
-    spread = xp.maximum(spread, _least_scale(widest))
-    spread = xp.clip(spread, own.least_spread, None)
-    scale = power_of_two(spread) if scaled else xp.ones_like(unit)
+    scale = xp.ones_like(unit)
+    if columns.standardization != "none":
+        scale = _scale(columns, variance, unit, largest, deviation, space)
     variance = variance * sums(unit / scale) ** 2
-    ends = sums(low / scale), sums(high / scale)
-    if affine:
-        offset = sums(centre / scale)
-        ends = ends[0] - offset, ends[1] - offset
-    return (
-        sums(centre if affine else xp.zeros_like(centre)),
-        sums(scale),
-        variance,
-        xp.where(variance > 0, variance, sums(deviation / scale) ** 2),
-        xp.zeros_like(variance) if affine else sums(centre / scale),
-        *ends,
-        sums(largest / scale) * space.epsilon,
+    low, high, mean = sums(low / scale), sums(high / scale), sums(centre / scale)
+    if is_centred:
+        low, high, mean = low - mean, high - mean, xp.zeros_like(variance)
+    return Context(
+        centre=sums(centre if is_centred else xp.zeros_like(centre)),
+        scale=sums(scale),
+        total_weight=weight,
+        variance=variance,
+        metric=xp.where(variance > 0, variance, sums(deviation / scale) ** 2),
+        mean=mean,
+        low=low,
+        high=high,
+        resolution=sums(largest / scale) * space.epsilon,
+        epsilon=xp.full_like(weight, space.epsilon),
     )
+
+
+def _scale(
+    columns: Columns,
+    variance: Array,
+    unit: Array,
+    largest: Array,
+    deviation: Array,
+    space: Space,
+) -> Array:
+    """Return the powers of two that columns are divided by.
+
+    No number is too large for that: what has some spread is not that much larger than it, but
+    the offset of a constant column is.
+    """
+    xp, spread = space.xp, largest
+    if columns.standardization == "location-scale":
+        spread = deviation
+    if columns.isotropic:
+        spread = xp.broadcast_to(_common(variance, unit, space), unit.shape)
+        largest = xp.broadcast_to(xp.max(largest, axis=-1, keepdims=True), unit.shape)
+    spread = xp.maximum(spread, largest * (64 / floats_of(largest).max))
+    return power_of_two(xp.clip(spread, columns.least_spread, None))
 
 
 def _common(variance: Array, unit: Array, space: Space) -> Array:
@@ -213,14 +227,6 @@ def _common(variance: Array, unit: Array, space: Space) -> Array:
     widest = xp.max(unit, axis=-1, keepdims=True)
     mean = xp.mean(variance * space.to_accumulator(unit / widest) ** 2, axis=-1, keepdims=True)
     return space.to_working(root(mean)) * widest
-
-
-def _least_scale(largest: Array) -> Array:
-    """Return by what the largest numbers can be divided: the offset of a constant column is large.
-
-    What has some spread is not that much larger than it.
-    """
-    return largest * (64 / floats_of(largest).max)
 
 
 def _with_mean_spread(deviation: Array, space: Space) -> Array:

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import reduce
 from operator import and_
 from typing import Any, NamedTuple
 
 from xem.backends.arrays import Array, aligned, array_namespace, detached
-from xem.backends.memory import compute, overwrite
 from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
+from xem.backends.workspace import workspace_for
+from xem.engine import pieces
 from xem.engine.compile import PLAIN, Plain, repeated
 from xem.engine.convergence import State, check_convergence, sound
-from xem.engine.tiles import Observations, RawTile, floating, per_event, weighed
+from xem.engine.sources import RawTile, floating, per_event
+from xem.engine.tiles import Observations, weighed
 from xem.families.given import Context, Given, Origin, Tile
 from xem.models.mixture import Mixture
-from xem.status import NEEDS_EXACT, RUNNING, Status
+from xem.status import NEEDS_EXACT, RUNNING, Status, codes
 
 
 def standardised(model: Mixture, raw: RawTile, context: Context, space: Space) -> Tile:
     """Return a tile in standardised units, filled where nothing is observed."""
-    working = space.to_working
     raw = floating(raw, context.origin, context.weight_unit, space)
-    factor = (1 / working(context.scale))[..., None]  # a power of 2
-    x = compute("multiply", raw.x, factor)
-    x = overwrite(x, "subtract", x, working(context.centre)[..., None] * factor)
+    return moved_to((context.centre, context.scale), model, raw, space)
+
+
+def moved_to(frame: tuple[Array, Array], model: Mixture, raw: RawTile, space: Space) -> Tile:
+    """Return a tile of floats less the centre and divided by the scale of their problems."""
+    centre, scale = space.to_working(frame[0]), space.to_working(frame[1])
+    factor = (1 / scale)[..., None]  # a power of 2
+    work = workspace_for(raw.x)
+    x = work.compute("multiply", raw.x, factor)
+    x = work.compute("subtract", x, centre[..., None] * factor, out=x)
     return Tile(x if raw.valid is None else model.filled(x, per_event(raw.valid, x)), raw.weights)
 
 
@@ -66,26 +73,32 @@ def likelihood_in_data_units(objective: Array, context: Context) -> Array:
     return value if context.carrier is None else value + context.carrier
 
 
-class Prepared(NamedTuple):
+class Coefficients(NamedTuple):
     """What an E-step needs of the parameters."""
 
-    coefficients: Any
+    rounded: Any
     """In the working dtype."""
     full: Any
     """In the accumulating dtype; None where that is the same."""
 
 
-def prepared(model: Mixture, params: Any, space: Space, *, level: Array | None = None) -> Prepared:
+def prepared(
+    model: Mixture, params: Any, space: Space, *, level: Array | None = None
+) -> Coefficients:
     """Return what an E-step needs of the parameters, at a level of the log densities."""
-    full = model.at_level(space.to_accumulator(params), level)
+    full = model.precompute(space.to_accumulator(params), None if level is None else -level)
     if space.dtype == space.accumulator or model.in_accumulator:
-        return Prepared(full, None)
-    return Prepared(space.to_working(full), full)
+        return Coefficients(full, None)
+    return Coefficients(space.to_working(full), full)
 
 
-def unrounded(model: Mixture, own: Prepared, sums: Any, log_likelihood: Array) -> Array:
-    """Return a log likelihood with what the rounding of ``own`` has taken from it."""
-    lost = None if own.full is None else model.lost_by_rounding(own.full, own.coefficients, sums)
+def with_rounding(
+    model: Mixture, coefficients: Coefficients, sums: Any, log_likelihood: Array
+) -> Array:
+    """Return a log likelihood with what the rounding of coefficients has taken from it."""
+    if coefficients.full is None:
+        return log_likelihood
+    lost = model.lost_by_rounding(coefficients.full, coefficients.rounded, sums)
     return log_likelihood if lost is None else log_likelihood + lost
 
 
@@ -96,7 +109,7 @@ def with_density(model: Mixture, params: Any, event: tuple[int, ...], space: Spa
     those of NaN are not: 0 times NaN is NaN.
     """
     xp, lead = space.xp, tuple(params.weights.shape[:-1])
-    coefficients = leaves(prepared(model, tree_map(detached, params), space).coefficients)
+    coefficients = leaves(prepared(model, tree_map(detached, params), space).rounded)
     axes = [
         tuple(range(len(lead), leaf.ndim)) for leaf in coefficients
     ]  # the log of 0 is as it must be
@@ -118,27 +131,33 @@ def expectation(
     space: Space,
     call: Plain = PLAIN,
 ) -> tuple[Any, Array]:
-    """Return the sums over all tiles and the log likelihood beyond the level of ``coefficients``.
+    """Return the sums over all tiles and the log likelihood beyond the level of coefficients.
 
     Both are in the accumulating dtype. The observations are standardised, or as they came where
     ``call`` compiles.
     """
 
-    def of(tile: Tile) -> Any:
-        return weighed(space.to_accumulator(model.e_step(coefficients, tile)), context)
+    def of(tile: Any) -> Any:
+        if not call.compiles:
+            work = observations.workspaces.take(tile.x)
+            found = space.to_accumulator(model.e_step(coefficients, tile, work))
+            observations.workspaces.give(work)
+            return found
+        axis, frame = call.axis_of_rows, (context.centre, context.scale)
+        n = tile.x.shape[0] // context.total_weight.shape[axis]
+        rows = pieces.repeated((coefficients, frame), n, axis)
+        return pieces.summed(call(e_step_of_raw, (model, space), rows, (tile,)), n, axis)
 
-    def of_raw(raw: RawTile) -> Any:
-        return call(_swept, (model, space), (coefficients, context), (raw,))
-
-    each: Callable[[Any], Any] = of_raw if call.compiles else of
-    sums, log_likelihood = observations.sum(each)
+    sums, log_likelihood = weighed(observations.sum(of), context)
     return sums, log_likelihood
 
 
-def _swept(model: Mixture, space: Space, coefficients: Any, context: Context, raw: RawTile) -> Any:
+def e_step_of_raw(
+    model: Mixture, space: Space, coefficients: Any, frame: tuple[Array, Array], raw: RawTile
+) -> Any:
     """Return the sums over a tile as it came, and its log likelihood beyond the level."""
-    tile = standardised(model, raw, context, space)
-    return weighed(space.to_accumulator(model.e_step(coefficients, tile)), context)
+    tile, work = moved_to(frame, model, raw, space), workspace_for(raw.x)
+    return space.to_accumulator(model.e_step(coefficients, tile, work))
 
 
 def begun(
@@ -159,37 +178,42 @@ def begun(
     if before is not None:
         before = xp.where(xp.isfinite(before), before, 0.0)
         level = before / context.total_weight
-    own = prepared(model, params, space, level=level)
-    laid = call.rows_last((own.coefficients, context))
-    found = expectation(model, laid[0], observations, laid[1], space, call)
+    coefficients = prepared(model, params, space, level=level)
+    rounded, inside = call.rows_last((coefficients.rounded, context))
+    found = expectation(model, rounded, observations, inside, space, call)
     sums, excess = call.rows_first(found)
-    excess = unrounded(model, own, sums, excess)
-    value = excess if before is None else before + excess
-    value = objective_of(model, params, value, context, space)
-    status = space.full(value.shape, RUNNING, xp.int32)
-    loses_precision = model.loses_precision(params, own.coefficients, Given(context, 0), space)
-    if loses_precision is not None:
-        status = xp.where(loses_precision, NEEDS_EXACT, status)
-    state = State(params, sums, value, xp.zeros_like(status), status)
-    lost = ~sound(model, state, context) & (status == RUNNING)
-    return state._replace(status=xp.where(lost, int(Status.DEGENERATE), status))
+    value = objective_of(model, params, coefficients, sums, excess, context, space)
+    value = value if before is None else before + value
+    running = space.full(value.shape, RUNNING, xp.int32)
+    state = State(params, sums, value, xp.zeros_like(running), running)
+    conditions: dict[int, Array] = {Status.DEGENERATE: ~sound(model, state, context)}
+    inexact = model.loses_precision(params, coefficients.rounded, Given(context, 0), space)
+    if inexact is not None:
+        conditions[NEEDS_EXACT] = inexact
+    return state._replace(status=codes(conditions, running))
 
 
 def objective_of(
-    model: Mixture, params: Any, log_likelihood: Array, context: Context, space: Space
+    model: Mixture,
+    params: Any,
+    coefficients: Coefficients,
+    sums: Any,
+    log_likelihood: Array,
+    context: Context,
+    space: Space,
 ) -> Array:
-    """Return what rises: the log likelihood and, with a prior, its log density."""
+    """Return what rises: the log likelihood, unrounded, and with a prior its log density."""
+    value = with_rounding(model, coefficients, sums, log_likelihood)
     if context.prior is None:
-        return log_likelihood
-    return log_likelihood + model.log_prior(space.to_accumulator(params), context.prior)
+        return value
+    return value + model.log_prior(space.to_accumulator(params), context.prior)
 
 
 def maximisation(model: Mixture, params: Any, sums: Any, context: Context, space: Space) -> Any:
     """Return new parameters in the working dtype, computed in the accumulating one."""
     given = Given(context, 0, context.prior)
-    return space.to_working(
-        model.m_step(space.to_accumulator(params), context.total_weight, sums, given)
-    )
+    new = model.m_step(space.to_accumulator(params), context.total_weight, sums, given)
+    return space.to_working(new)
 
 
 def iteration(
@@ -207,11 +231,11 @@ def iteration(
     In the fast form of the step, a problem that needs the exact one waits, `NEEDS_EXACT`. None
     makes more than ``limit`` iterations.
     """
-    params, own = call(_maximised, (model, space), (state, context))
-    sums, excess = expectation(model, own.coefficients, observations, context, space, call)
-    rows = (state, params, own, sums, excess, context)
-    settled: State = call(_settled, (model, space, limit), rows)
-    return settled
+    params, coefficients = call(m_step, (model, space), (state, context))
+    sums, excess = expectation(model, coefficients.rounded, observations, context, space, call)
+    rows = (state, params, coefficients, sums, excess, context)
+    following: State = call(decide, (model, space, limit), rows)
+    return following
 
 
 def iterations(
@@ -220,41 +244,36 @@ def iterations(
     """Return the state after some iterations over one tile as it came, in one compiled loop."""
     tile = standardised(model, raw, context, space)
     observations = Observations(lambda _: tile, 1, 1)
-
-    def once(state: State) -> State:
-        return iteration(model, state, observations, context, space)
-
-    return repeated(once, steps, state)
+    return repeated(
+        lambda state: iteration(model, state, observations, context, space), steps, state
+    )
 
 
-def _maximised(
+def m_step(
     model: Mixture, space: Space, state: State, context: Context
-) -> tuple[Any, Prepared]:
+) -> tuple[Any, Coefficients]:
     """Return new parameters, and what an E-step needs of them: its level is the objective."""
     params = maximisation(model, state.params, state.sums, context, space)
     level = state.objective / context.total_weight
     return params, prepared(model, params, space, level=level)
 
 
-def _settled(
+def decide(
     model: Mixture,
     space: Space,
     limit: int | None,
     state: State,
     params: Any,
-    own: Prepared,
+    coefficients: Coefficients,
     sums: Any,
     excess: Array,
     context: Context,
 ) -> State:
     """Return the state after an E-step."""
-    excess = unrounded(model, own, sums, excess)
-    rise = objective_of(model, params, excess, context, space)
+    rise = objective_of(model, params, coefficients, sums, excess, context, space)
     after = State(params, sums, state.objective + rise, state.n_iter + 1, state.status)
-    loses_precision = model.loses_precision(params, own.coefficients, Given(context, 0), space)
-    return check_convergence(
-        model, state, after, rise, context, loses_precision, limit, peek=space.on_host
-    )
+    inexact = model.loses_precision(params, coefficients.rounded, Given(context, 0), space)
+    return check_convergence(model, state, after, rise, context, inexact, limit, peek=space.on_host)
 
 
 def following(model: Mixture, state: State, context: Context, space: Space) -> State:

@@ -1,18 +1,16 @@
-"""What a look at the observations of each problem gives: one record, and how two of them merge."""
+"""Summaries of the observations of each problem: one record, and how two of them merge."""
 
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from xem.backends.arrays import Array, aligned, array_namespace
 from xem.backends.log_space import power_of_two
 from xem.backends.space import Space
 from xem.backends.sums import total, vecdot
-from xem.engine.tiles import RawTile, per_event
+from xem.engine.sources import RawTile, per_event
 from xem.models.mixture import Mixture
 
 Found = tuple[Array, Array]
@@ -56,6 +54,15 @@ class Summary(NamedTuple):
         return self.square / array_namespace(weight).where(weight > 0, weight, 1.0)
 
 
+def summarize(model: Mixture, tiles: Iterable[RawTile], space: Space) -> Summary:
+    """Return the summary of the observations of some tiles."""
+    first, *others = tiles
+    whole = summary(model, first, space)
+    for tile in others:
+        whole = merged(whole, summary(model, tile, space, whole.distinct), space)
+    return whole
+
+
 def summary(model: Mixture, tile: RawTile, space: Space, seen: Sequence[Found] = ()) -> Summary:
     """Return the summary of the observations of a tile.
 
@@ -92,7 +99,7 @@ def summary(model: Mixture, tile: RawTile, space: Space, seen: Sequence[Found] =
         not_finite,
         nothing if inside is None else xp.any(valid & ~inside, axis=samples),
         nothing if tile.weights is None else _bad_weight(tile.weights),
-        _looked_through(vectors, tile.valid, seen, model.n_distinct, space),
+        _distinct(vectors, tile.valid, seen, model.n_distinct, space),
     )
 
 
@@ -134,7 +141,7 @@ def merged(a: Summary, b: Summary, space: Space) -> Summary:
         a.not_finite | b.not_finite,
         a.unsupported | b.unsupported,
         a.bad_weight | b.bad_weight,
-        _together(a.distinct, b.distinct, space),
+        _joined(a.distinct, b.distinct, space),
     )
 
 
@@ -145,7 +152,10 @@ def _unit(low: Array, high: Array) -> Array:
 
 def n_distinct(found: Sequence[Found], space: Space) -> Array:
     """Return how many distinct observations each problem has, of as many as were looked for."""
-    return reduce(operator.add, (space.xp.astype(there, space.xp.int32) for _, there in found))
+    count: Array = 0
+    for _, there in found:
+        count = count + space.xp.astype(there, space.xp.int32)
+    return count
 
 
 def _mass(tile: RawTile, like: Array, space: Space) -> Array:
@@ -176,7 +186,7 @@ def _weighted(tile: RawTile, values: Array) -> Array:
     )
 
 
-def _looked_through(
+def _distinct(
     x: Array, valid: Array | None, seen: Sequence[Found], wanted: int, space: Space
 ) -> tuple[Found, ...]:
     """Return distinct observations with those that vectors ``(..., d, n)`` add, up to so many.
@@ -205,12 +215,12 @@ def _looked_through(
     return tuple(found)
 
 
-def _together(a: Sequence[Found], b: Sequence[Found], space: Space) -> tuple[Found, ...]:
+def _joined(a: Sequence[Found], b: Sequence[Found], space: Space) -> tuple[Found, ...]:
     """Return the distinct observations of two lists, up to as many as each has."""
     xp = space.xp
     x = xp.stack([value for value, _ in b], axis=-1)
     there = xp.stack([there for _, there in b], axis=-1)
-    return _looked_through(x, there, a, len(a), space)
+    return _distinct(x, there, a, len(a), space)
 
 
-__all__ = ["Summary", "merged", "n_distinct", "summary"]
+__all__ = ["Summary", "merged", "n_distinct", "summarize", "summary"]

@@ -18,6 +18,7 @@ from xem.backends.arrays import Array, aligned, array_namespace, plain
 from xem.backends.space import Space
 from xem.backends.sums import total
 from xem.backends.tree import tree_map
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.columns import Columns
 from xem.families.fields import Field
 from xem.families.given import Given
@@ -166,18 +167,23 @@ class Family(ABC):
     # what a family is
 
     @abstractmethod
-    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
+    def log_prob(
+        self, coefficients: Any, x: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[Array, Any]:
         """Return log densities ``(*lead, n)``, and what `sums` can use again.
 
         The densities are less the `log_carrier`, with what `precompute` was to add to them, in a
-        new array.
+        new array. ``work`` has memory for large arrays, which a family can do without.
         """
 
     @abstractmethod
-    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> Any:
+    def sums(
+        self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
+    ) -> Any:
         """Return a tree of sums over the observations, as `m_step` needs them.
 
-        ``responsibilities`` ``(*lead, n)`` may be overwritten. ``kept`` is what `log_prob` kept.
+        ``responsibilities`` ``(*lead, n)`` may be overwritten by ``work``, whose memory the sums
+        must not be in. ``kept`` is what `log_prob` kept.
         """
 
     @abstractmethod

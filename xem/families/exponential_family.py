@@ -11,9 +11,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from xem.backends.arrays import Array, array_namespace, floats_of
 from xem.backends.linalg import matmul
-from xem.backends.memory import overwrite
 from xem.backends.space import Space
 from xem.backends.sums import cross_sums, total
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family
 from xem.families.fields import Field
 from xem.families.given import Given
@@ -133,22 +133,28 @@ class ExponentialFamily(Family):
         own, coordinate = coefficients
         return Terms(own[..., k : k + 1, :], coordinate)
 
-    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
+    def statistics_in(self, work: Workspace, x: Array) -> Array:
+        """Return the `statistics`, in memory of a pass where the family fills an array."""
+        return self.statistics(x)
+
+    def log_prob(
+        self, coefficients: Any, x: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[Array, Any]:
         """Return the log densities less the carrier, and T: ``(*lead, p, n)``, or its rows."""
         own, coordinate = coefficients
         p = own.shape[-1] - 1
         x = Space.of(x).to_accumulator(x) if self._is_exact else x
-        x = x if coordinate is None else matmul(coordinate, x)
+        x = x if coordinate is None else matmul(coordinate, x, work)
         if self._is_exact:
             return self._term_by_term(own, self.statistics(x)[..., :p, :])
         if isinstance(coefficients, Terms):
             rows = self.rows(x)
             terms = [own[..., i, None] * row for i, row in enumerate(rows)]
             return reduce(add, terms) + own[..., -1:], rows
-        kept = self.statistics(x)
+        kept = self.statistics_in(work, x)
         n = kept.shape[-2]
-        logs = matmul(own[..., :n], kept[..., 0, :, :])
-        logs = overwrite(logs, "add", logs, own[..., p:]) if n == p else logs
+        logs = matmul(own[..., :n], kept[..., 0, :, :], work)
+        logs = work.compute("add", logs, own[..., p:], out=logs) if n == p else logs
         return logs, kept[..., :p, :]
 
     @staticmethod
@@ -161,7 +167,9 @@ class ExponentialFamily(Family):
             logs = logs + xp.where(row == 0, 0.0, eta * xp.where(row == 0, 1.0, row))
         return logs, kept
 
-    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> Array:
+    def sums(
+        self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
+    ) -> Array:
         """Return the weighted sums of T, ``(*lead, p)``."""
         if isinstance(coefficients, Terms):
             sums = [total(responsibilities * row) for row in kept]

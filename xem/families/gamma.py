@@ -12,6 +12,7 @@ from xem.backends.arrays import Array, array_namespace, floats_of, operand
 from xem.backends.log_space import cube_root
 from xem.backends.space import Space
 from xem.backends.special import log_gamma
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import checked_number, gain_of, pooled
 from xem.families.exponential_family import ExponentialFamily, Natural
 from xem.families.fields import Field
@@ -99,13 +100,15 @@ class Gamma(ExponentialFamily):
         own = (shape, shape / rate, offset + log_peak(shape))
         return Natural(array_namespace(shape).stack(own, axis=-1))
 
-    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Array]:
+    def log_prob(
+        self, coefficients: Any, x: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[Array, Array]:
         """Return the log densities less the carrier; in the exact form, by ``z = x / mean - 1``.
 
         They are ``c (log(1 + z) - z)`` below the peak: narrow components keep their digits.
         """
         if not self._is_exact:
-            return super().log_prob(coefficients, x)
+            return super().log_prob(coefficients, x, work)
         shape, mean, peak = (coefficients.coefficients[..., i, None] for i in range(3))
         x = Space.of(x).to_accumulator(x)
         return peak + shape * log_less_excess(x, mean), self.statistics(x)

@@ -22,10 +22,10 @@ from xem.backends.linalg import (
     with_eigenvalues,
 )
 from xem.backends.log_space import root
-from xem.backends.memory import compute
 from xem.backends.space import Space
 from xem.backends.sums import cross_sums
 from xem.backends.triangles import axis_products, n_products, packed, products, unpacked
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import checked_floor, gain_of
 from xem.families.covariances import COVARIANCES, Covariance, Moments, outer
 from xem.families.exponential_family import ExponentialFamily
@@ -193,8 +193,12 @@ class MultivariateNormal(ExponentialFamily):
 
     def statistics(self, x: Array) -> Array:
         """Return products or squares of x, then x; or x, then the sum of the squares; then 1."""
+        return self.statistics_in(NEW_ARRAYS, x)
+
+    def statistics_in(self, work: Workspace, x: Array) -> Array:
+        """Return the `statistics`, in memory of a pass."""
         if not self._in_common:
-            return axis_products(x) if self.structure.is_diagonal else products(x)
+            return axis_products(x, work) if self.structure.is_diagonal else products(x, work)
         xp = array_namespace(x)
         square = xp.sum(x * x, axis=-2, keepdims=True)
         return xp.concat([x, square, xp.ones_like(square)], axis=-2)
@@ -245,30 +249,34 @@ class MultivariateNormal(ExponentialFamily):
         n_terms = n_components * self._n_kept(n_components, *event)
         return not (self._is_exact or self._in_common) and n_terms <= _MOST_TERMS
 
-    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
+    def log_prob(
+        self, coefficients: Any, x: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[Array, Any]:
         """Return the log densities ``(*lead, n)``, and statistics or whitened observations."""
         if not self._is_exact:
-            return super().log_prob(coefficients, x)
-        found: tuple[Array, Array] = coefficients.log_prob(x)
+            return super().log_prob(coefficients, x, work)
+        found: tuple[Array, Array] = coefficients.log_prob(x, work)
         return found
 
     def scaled_log_prob(self, coefficients: Whitened, x: Array, shrink: Array) -> Array:
         """Return ``shrink²`` times the log densities, ``(*lead, n)``."""
         return coefficients.scaled_log_prob(x, shrink)
 
-    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> Any:
+    def sums(
+        self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
+    ) -> Any:
         """Return the weighted sums of the statistics, or of whitened observations.
 
         Products of coordinates that all components have in common are summed once for all.
         """
         if self._is_exact:
-            return coefficients.sums(kept, responsibilities)
+            return coefficients.sums(kept, responsibilities, work)
         if not self._in_common:
-            return super().sums(coefficients, kept, responsibilities)
+            return super().sums(coefficients, kept, responsibilities, work)
         y = kept[..., :-1, :]
-        own = super().sums(coefficients, y, responsibilities)
+        own = super().sums(coefficients, y, responsibilities, work)
         mass = array_namespace(kept).sum(responsibilities, axis=-2, keepdims=True)
-        return CommonSums(own, cross_sums(compute("multiply", y, mass[..., None, :]), y))
+        return CommonSums(own, cross_sums(work.compute("multiply", y, mass[..., None, :]), y))
 
     def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Any) -> Array:
         """Return what the rounding of the coefficients takes from the log likelihood."""

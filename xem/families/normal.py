@@ -10,8 +10,8 @@ import numpy as np
 
 from xem.backends.arrays import Array, array_namespace
 from xem.backends.log_space import root
-from xem.backends.memory import compute, overwrite
 from xem.backends.sums import vecdot
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import DIFFERENCE, pooled
 from xem.families.covariances import COVARIANCES, Moments
 from xem.families.fields import Field
@@ -92,13 +92,15 @@ class Normal(LocationScale):
         peak = offset - xp.log(params.scale) - _LOG_SQRT_2PI
         return NormalCoefficients(params.loc, _SQRT_HALF / params.scale, peak)
 
-    def log_prob(self, coefficients: NormalCoefficients, x: Array) -> tuple[Array, Array]:
+    def log_prob(
+        self, coefficients: NormalCoefficients, x: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[Array, Array]:
         """Return ``offset - log scale - log √2π - u²``, ``(*lead, n)``, and ``u``."""
         loc, factor, peak = coefficients
-        u = compute("subtract", x, loc[..., None])
-        u = overwrite(u, "multiply", u, factor[..., None])
-        squares = compute("multiply", u, u)
-        return overwrite(squares, "subtract", peak[..., None], squares), u
+        u = work.compute("subtract", x, loc[..., None])
+        u = work.compute("multiply", u, factor[..., None], out=u)
+        squares = work.compute("multiply", u, u)
+        return work.compute("subtract", peak[..., None], squares, out=squares), u
 
     def scaled_log_prob(self, coefficients: NormalCoefficients, x: Array, shrink: Array) -> Array:
         """Return ``shrink² (offset - log scale - log √2π - u²)``, ``(*lead, n)``."""
@@ -107,11 +109,15 @@ class Normal(LocationScale):
         return peak[..., None] * shrink * shrink - u * u
 
     def sums(
-        self, coefficients: NormalCoefficients, kept: Array, responsibilities: Array
+        self,
+        coefficients: NormalCoefficients,
+        kept: Array,
+        responsibilities: Array,
+        work: Workspace = NEW_ARRAYS,
     ) -> NormalSums:
         """Return the weighted sums of ``u`` and ``u²``, ``(*lead)``."""
         u = vecdot(responsibilities, kept)
-        weighted = overwrite(responsibilities, "multiply", responsibilities, kept)
+        weighted = work.compute("multiply", responsibilities, kept, out=responsibilities)
         return NormalSums(u, vecdot(weighted, kept))
 
     def moments(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xem.backends.arrays import Array, array_namespace, plain
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family
 from xem.families.given import Given
 
@@ -55,11 +56,15 @@ class PointMass(Family):
         """Return what is added."""
         return offset
 
-    def log_prob(self, coefficients: Array, x: Array) -> tuple[Array, None]:
+    def log_prob(
+        self, coefficients: Array, x: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[Array, None]:
         """Return 0 at the value, else minus infinity, with what is added."""
         return array_namespace(x).where(x == self.value, coefficients[..., None], -math.inf), None
 
-    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> tuple[()]:
+    def sums(
+        self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[()]:
         """Return nothing."""
         return ()
 

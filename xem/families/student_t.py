@@ -11,8 +11,8 @@ import numpy as np
 
 from xem.backends.arrays import Array, array_namespace, floats_of, operand
 from xem.backends.log_space import root
-from xem.backends.memory import compute, overwrite
 from xem.backends.sums import total, vecdot
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import checked_number, params_type, pooled
 from xem.families.fields import Field
 from xem.families.gamma_functions import (
@@ -102,10 +102,12 @@ class StudentT(LocationScale):
         peak = offset + log_half_step(df / 2) - 0.5 * xp.log(df * math.pi) - xp.log(scale)
         return StudentTCoefficients(params.loc, 1 / (scale * xp.sqrt(df)), (df + 1) / 2, peak)
 
-    def log_prob(self, coefficients: StudentTCoefficients, x: Array) -> tuple[Array, Any]:
+    def log_prob(
+        self, coefficients: StudentTCoefficients, x: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[Array, Any]:
         """Return ``peak - power log(1 + v²)``, and v, ``1 + v²`` and its logarithm."""
         loc, factor, power, peak = (own[..., None] for own in coefficients)
-        xp, away = array_namespace(x), compute("subtract", x, loc)
+        xp, away = array_namespace(x), work.compute("subtract", x, loc)
         if self._is_exact:
             most = floats_of(x).max ** 0.5 / 2  # the square of more may overflow
             far = xp.abs(away * factor) > most
@@ -114,20 +116,23 @@ class StudentT(LocationScale):
             square = v * v
             logs = xp.where(far, 2 * size, xp.log1p(square))
         else:
-            v = overwrite(away, "multiply", away, factor)
-            square = compute("multiply", v, v)
-            logs = compute("log1p", square)
-        less = compute("multiply", power, logs)
-        whole = overwrite(square, "add", square, operand(1.0, square))
-        return overwrite(less, "subtract", peak, less), (v, whole, logs)
+            v = work.compute("multiply", away, factor, out=away)
+            square = work.compute("multiply", v, v)
+            logs = work.compute("log1p", square)
+        less = work.compute("multiply", power, logs)
+        whole = work.compute("add", square, operand(1.0, square), out=square)
+        return work.compute("subtract", peak, less, out=less), (v, whole, logs)
 
-    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> StudentTSums:
+    def sums(
+        self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
+    ) -> StudentTSums:
         """Return the weighted sums of w, w v, w v² and log w."""
         v, whole, logs = kept
         log_w = -vecdot(responsibilities, logs)
-        share = overwrite(responsibilities, "divide", responsibilities, whole)
+        share = work.compute("divide", responsibilities, whole, out=responsibilities)
         w, wv = total(share), vecdot(share, v)
-        return StudentTSums(w, wv, vecdot(overwrite(share, "multiply", share, v), v), log_w)
+        weighted = work.compute("multiply", share, v, out=share)
+        return StudentTSums(w, wv, vecdot(weighted, v), log_w)
 
     def m_step(self, params: Any, count: Array, sums: StudentTSums, given: Given) -> Any:
         """Return weighted means and scales, and the degrees of freedom by Newton's steps."""

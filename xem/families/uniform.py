@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xem.backends.arrays import Array, array_namespace, floats_of
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family
 from xem.families.fields import Field
 from xem.families.given import Given
@@ -46,7 +47,9 @@ class Uniform(Family):
         width = high - low
         return low, high, offset - xp.log(xp.where(width > 0, width, 1.0))
 
-    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, None]:
+    def log_prob(
+        self, coefficients: Any, x: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[Array, None]:
         """Return ``-log(high - low)`` within the range, else minus infinity.
 
         The rounding of the observations, in their own dtype, may move the ends.
@@ -57,7 +60,9 @@ class Uniform(Family):
         inside = (x >= low - slack) & (x <= high + slack)
         return xp.where(inside, height, -math.inf), None
 
-    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> tuple[()]:
+    def sums(
+        self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[()]:
         """Return nothing."""
         return ()
 

@@ -18,8 +18,8 @@ from xem.backends.linalg import (
     matmul,
     transposed,
 )
-from xem.backends.memory import compute, overwrite
 from xem.backends.sums import cross_sums, total, vecdot
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import DIFFERENCE
 from xem.families.covariances import outer
 
@@ -36,34 +36,33 @@ class Whitened(NamedTuple):
     inverse: Array
     """L⁻¹."""
 
-    def log_prob(self, x: Array) -> tuple[Array, Array]:
+    def log_prob(self, x: Array, work: Workspace) -> tuple[Array, Array]:
         """Return the log densities ``(..., K, n)``, and y, ``(..., K, d, n)``."""
-        y = self._turned(compute("subtract", x, self.loc[..., None]))
-        return _below(self.coefficients, y), y
+        y = self._turned(work.compute("subtract", x, self.loc[..., None]), work)
+        return _below(self.coefficients, y, work), y
 
     def scaled_log_prob(self, x: Array, shrink: Array) -> Array:
         """Return ``shrink²`` times the log densities, from ``shrink x``."""
-        away = compute("multiply", self.loc[..., None], shrink[..., None, :])
-        y = self._turned(overwrite(away, "subtract", x, away))
-        return _below(self.coefficients * shrink * shrink, y)
+        y = self._turned(x - self.loc[..., None] * shrink[..., None, :], NEW_ARRAYS)
+        return _below(self.coefficients * shrink * shrink, y, NEW_ARRAYS)
 
     def reach(self, loc: Array) -> Array:
         """Return how far from the origin means lie, at the most, in these coordinates."""
         xp = array_namespace(loc)
         return xp.max(applied(xp.abs(self.inverse), xp.abs(loc)), axis=-1)
 
-    def sums(self, kept: Array, responsibilities: Array) -> WhitenedSums:
+    def sums(self, kept: Array, responsibilities: Array, work: Workspace) -> WhitenedSums:
         """Return the weighted sums of y, and of y yᵀ or y²."""
-        weighted = compute("multiply", kept, responsibilities[..., None, :])
+        weighted = work.compute("multiply", kept, responsibilities[..., None, :])
         is_diagonal = self.inverse.ndim == self.loc.ndim
         products = vecdot(weighted, kept) if is_diagonal else cross_sums(weighted, kept)
         return WhitenedSums(total(weighted), products)
 
-    def _turned(self, away: Array) -> Array:
+    def _turned(self, away: Array, work: Workspace) -> Array:
         """Return y from what observations are away from the means, which may be overwritten."""
         if self.inverse.ndim == self.loc.ndim:
-            return overwrite(away, "multiply", away, self.inverse[..., None])
-        return matmul(self.inverse, away)
+            return work.compute("multiply", away, self.inverse[..., None], out=away)
+        return matmul(self.inverse, away, work)
 
 
 class WhitenedSums(NamedTuple):
@@ -117,9 +116,9 @@ def _in_data(mean: Array, scatter: Array, covariance: Array) -> tuple[Array, Arr
     return applied(factor, mean), matmul(matmul(factor, scatter), transposed(factor))
 
 
-def _below(peak: Array, y: Array) -> Array:
+def _below(peak: Array, y: Array, work: Workspace) -> Array:
     """Return ``peak - ½ Σ y²``, ``(..., K, n)``."""
-    return peak - 0.5 * array_namespace(y).sum(compute("multiply", y, y), axis=-2)
+    return peak - 0.5 * array_namespace(y).sum(work.compute("multiply", y, y), axis=-2)
 
 
 def whitening(covariance: Array, *, is_diagonal: bool) -> tuple[Array, Array]:

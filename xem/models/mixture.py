@@ -20,11 +20,11 @@ from xem.backends.arrays import (
     moveaxis,
     operand,
 )
-from xem.backends.log_space import log_of_share, logsumexp, posterior, responsibilities, shares
-from xem.backends.memory import is_traced
+from xem.backends.log_space import log_of_share, logsumexp, posterior, responsibilities
 from xem.backends.space import Space
 from xem.backends.sums import total
-from xem.backends.tree import named_leaves, tree_map
+from xem.backends.tree import leaves, named_leaves, tree_map
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family
 from xem.families.categorical import Categorical, drawn_categories
 from xem.families.columns import packed
@@ -72,24 +72,10 @@ class Mixture(Parametrized):
 
     # the E-step
 
-    def precompute(self, params: MixtureParams, offset: Array) -> MixtureCoefficients:
+    def precompute(self, params: MixtureParams, offset: Array | None = None) -> MixtureCoefficients:
         """Return what a pass over the observations needs of the parameters."""
-        log_weights, left = log_of_share(params.weights)
-        return self._with_logs(params, log_weights + offset[..., None], left)
-
-    def at_level(self, params: MixtureParams, level: Array | None) -> MixtureCoefficients:
-        """Return what a pass needs, such that it gives log densities less a level ``(*lead)``.
-
-        What is left is small, and so is its rounding: the log likelihood that the pass gives is
-        what exceeds the level.
-        """
-        log_weights, left = log_of_share(params.weights)
-        logs = log_weights if level is None else log_weights - level[..., None]
-        return self._with_logs(params, logs, left)
-
-    def _with_logs(
-        self, params: MixtureParams, logs: Array, left: Array | None
-    ) -> MixtureCoefficients:
+        logs, left = log_of_share(params.weights)
+        logs = logs if offset is None else logs + offset[..., None]
         own = self.each(
             lambda f, _, p, log: f.precompute(p, log), params.components, self._cut(logs)
         )
@@ -99,16 +85,18 @@ class Mixture(Parametrized):
         """Return observations with an axis for the components."""
         return x[(..., None, *(slice(None),) * (self.event_rank + 1))]
 
-    def joint(self, coefficients: MixtureCoefficients, x: Array) -> tuple[Array, Any]:
+    def joint(
+        self, coefficients: MixtureCoefficients, x: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[Array, Any]:
         """Return the log joint densities ``(*lead, K, n)``, and what the components keep.
 
         Those of one family are less its `log_carrier`.
         """
-        x = self.beside(x)
+        x, components = self.beside(x), coefficients.components
         if not self.is_in_blocks:
-            own: tuple[Array, Any] = self.component.log_prob(coefficients.components, x)
+            own: tuple[Array, Any] = self.component.log_prob(components, x, work)
             return own
-        pairs = self.each(lambda f, _, own: _within_support(f, own, x), coefficients.components)
+        pairs = self.each(lambda f, _, own: _within_support(f, own, x, work), components)
         return self._joined([log for log, _ in pairs], -2), tuple(kept for _, kept in pairs)
 
     def log_carrier(self, x: Array) -> Array | None:
@@ -118,55 +106,62 @@ class Mixture(Parametrized):
         carrier: Array = self.component.log_carrier(self.beside(x))
         return carrier[..., 0, :]
 
-    def log_prob(self, coefficients: MixtureCoefficients, x: Array) -> tuple[Array, Any]:
+    def log_prob(
+        self, coefficients: MixtureCoefficients, x: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[Array, Any]:
         """Return log densities ``(*lead, n)``, and the posterior probabilities beside the rest."""
-        joint, kept = self.joint(coefficients, x)
+        joint, kept = self.joint(coefficients, x, work)
         left = coefficients.left
         return logsumexp(joint, left), (posterior(joint, left), kept)
 
-    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> MixtureSums:
+    def sums(
+        self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
+    ) -> MixtureSums:
         """Return the summed responsibilities of the components, and their sums."""
         share, own = kept
-        share = share * responsibilities[..., None, :]
-        return MixtureSums(total(share), self._component_sums(coefficients, own, share), None)
+        share = work.compute("multiply", share, responsibilities[..., None, :], out=share)
+        counts = total(share)
+        return MixtureSums(counts, self._sums(coefficients.components, own, share, work), None)
 
-    def _component_sums(self, coefficients: MixtureCoefficients, kept: Any, share: Array) -> Any:
+    def _sums(self, components: Any, kept: Any, share: Array, work: Workspace) -> Any:
         return self.each(
-            lambda f, _, own, mine, part: f.sums(own, mine, part),
-            coefficients.components,
+            lambda f, _, own, mine, part: f.sums(own, mine, part, work),
+            components,
             kept,
             self._cut(share, 1),
         )
 
-    def e_step(self, coefficients: MixtureCoefficients, tile: Tile) -> tuple[MixtureSums, Array]:
-        """Return the sums over a tile, and its weighted log likelihood ``(...)``."""
-        if is_traced() and self.is_elementwise(1, _event(tile, self.event_rank)):
-            return self._one_by_one(coefficients.components, tile)
-        joint, kept = self.joint(coefficients, tile.x)
-        share, log_likelihood, log_map = responsibilities(joint, tile.weights, coefficients.left)
-        counts = total(share)
-        own = self._component_sums(coefficients, kept, share)
-        return MixtureSums(counts, own, log_map), log_likelihood
+    def e_step(
+        self, coefficients: MixtureCoefficients, tile: Tile, work: Workspace = NEW_ARRAYS
+    ) -> tuple[MixtureSums, Array]:
+        """Return the sums over a tile, and its weighted log likelihood ``(...)``.
 
-    def _one_by_one(self, coefficients: Any, tile: Tile) -> tuple[MixtureSums, Array]:
-        """Do what `e_step` does with one component after the other: for a compiler to fuse."""
-        xp, family, x = array_namespace(tile.x), self.component, self.beside(tile.x)
-        each = [family.unrolled(coefficients, k) for k in range(self.n_components)]
-        logs, kept = zip(*(family.log_prob(own, x) for own in each), strict=True)
-        shared, log_likelihood, log_map = shares([log[..., 0, :] for log in logs], tile.weights)
-        sums = [
-            family.sums(own, mine, share[..., None, :])
-            for own, mine, share in zip(each, kept, shared, strict=True)
+        All components are one block, or each is, so that a compiler can fuse what it does.
+        """
+        blocks = [coefficients]
+        if work.unrolls and self.is_elementwise(1, _event(tile, self.event_rank)):
+            blocks = self._unrolled(coefficients)
+        joint, kept = [], []
+        for block in blocks:
+            logs, own = self.joint(block, tile.x, work)
+            joint.append(logs)
+            kept.append(own)
+        shares, log_likelihood, log_map = responsibilities(
+            joint, tile.weights, coefficients.left, work
+        )
+        parts = []
+        for block, own, share in zip(blocks, kept, shares, strict=True):
+            counts = total(share)  # the sums may write over it
+            parts.append((counts, self._sums(block.components, own, share, work)))
+        counts, sums = _joined(parts, log_likelihood.ndim)
+        return MixtureSums(counts, sums, log_map), log_likelihood
+
+    def _unrolled(self, coefficients: MixtureCoefficients) -> list[MixtureCoefficients]:
+        """Return the coefficients of one component after the other."""
+        each = [
+            self.component.unrolled(coefficients.components, k) for k in range(self.n_components)
         ]
-        axis = tile.x.ndim - 1 - self.event_rank
-
-        def joined(*parts: Array) -> Array:
-            """Return what each component gives side by side: in memory, one after the other."""
-            return moveaxis(xp.stack(parts, axis=0), 0, axis)
-
-        counts = joined(*(total(share) for share in shared))
-        first = [tree_map(lambda a: xp.squeeze(a, axis=axis), own) for own in sums]
-        return MixtureSums(counts, tree_map(joined, *first), log_map), log_likelihood
+        return [MixtureCoefficients(own, None) for own in each]
 
     def sums_from_labels(
         self, coefficients: MixtureCoefficients, x: Array, assigned: Array, centres: Array
@@ -595,17 +590,28 @@ def _shares(mass: Array) -> Array:
     return xp.where(there, mass / xp.where(there, whole, 1.0), float("nan"))
 
 
-def _within_support(family: Family, coefficients: Any, x: Array) -> tuple[Array, Any]:
+def _within_support(
+    family: Family, coefficients: Any, x: Array, work: Workspace
+) -> tuple[Array, Any]:
     """Return log densities with the carrier, minus infinity where the family can have none."""
     xp, inside = array_namespace(x), family.support(x)
     if inside is not None:
         x = family.filled(x, inside)
         inside = xp.all(inside, axis=-2) if family.event_rank else inside
-    logs, kept = family.log_prob(coefficients, x)
+    logs, kept = family.log_prob(coefficients, x, work)
     if family.has_carrier:
         wide = Space.of(x).to_accumulator(x) if family.in_accumulator else x
         logs = logs + family.log_carrier(wide)
     return logs if inside is None else xp.where(inside, logs, -math.inf), kept
+
+
+def _joined(parts: list[Any], axis: int) -> Any:
+    """Return trees with one component each as one tree: in memory, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    xp = array_namespace(leaves(parts[0])[0])
+    turned = (tree_map(lambda a: moveaxis(a, axis, 0), part) for part in parts)
+    return tree_map(lambda *own: moveaxis(xp.concat(own, axis=0), 0, axis), *turned)
 
 
 def _event(tile: Tile, rank: int) -> tuple[int, ...]:

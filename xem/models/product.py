@@ -15,6 +15,7 @@ from xem.backends.arrays import Array, aligned, array_namespace
 from xem.backends.space import Space
 from xem.backends.sums import total
 from xem.backends.tree import named_leaves, tree_map
+from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family
 from xem.families.composite import combined
 from xem.families.given import Given
@@ -174,18 +175,22 @@ class Product(SideBySide):
         offsets = [offset] + [nothing] * (len(self.names) - 1)
         return self.each(lambda f, own, more: f.precompute(own, more), params, offsets)
 
-    def log_prob(self, coefficients: Any, x: Array) -> tuple[Array, Any]:
+    def log_prob(
+        self, coefficients: Any, x: Array, work: Workspace = NEW_ARRAYS
+    ) -> tuple[Array, Any]:
         """Return the sum of the log densities ``(*lead, n)``, and what the families keep."""
         parts = zip(self.families, coefficients, self.cut(x, 1), strict=True)
-        pairs = [family.log_prob(own, part) for family, own, part in parts]
+        pairs = [family.log_prob(own, part, work) for family, own, part in parts]
         return reduce(add, (logs for logs, _ in pairs)), tuple(kept for _, kept in pairs)
 
-    def sums(self, coefficients: Any, kept: Any, responsibilities: Array) -> Any:
+    def sums(
+        self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
+    ) -> Any:
         """Return the sums of each family."""
         *others, _ = self.names
         mine = [responsibilities + 0.0 for _ in others]  # each may overwrite its own
         return self.each(
-            lambda f, *own: f.sums(*own), coefficients, kept, [*mine, responsibilities]
+            lambda f, *own: f.sums(*own, work), coefficients, kept, [*mine, responsibilities]
         )
 
     def sums_from_labels(

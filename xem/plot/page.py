@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from xem.backends.arrays import is_array, to_numpy
-from xem.inputs import whole
+from xem.options import whole
 from xem.plot import panel, views
 from xem.plot.panel import FAINT, INK
 from xem.result import Fit

@@ -6,7 +6,6 @@ likelihood *before* its M-step. So the fit stops one M-step after `xem.fit` does
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -17,11 +16,11 @@ from xem.backends.arrays import Array, array_namespace, to_numpy
 from xem.backends.space import Space
 from xem.backends.tree import tree_map
 from xem.em import fit_ahead
-from xem.engine.ranking import best
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
 from xem.result import Fit
-from xem.status import Status
+from xem.selection import best_of
+from xem.status import Status, ranks
 
 
 class Plan(NamedTuple):
@@ -57,9 +56,7 @@ class Outcome(NamedTuple):
 def iterate(model: Mixture, x: Array, weights: Array | None, plan: Plan) -> Outcome:
     """Fit a mixture as scikit-learn counts iterations."""
     made, params = _fitted(model, x, weights, plan)
-    xp, lost = array_namespace(made.status), made.status < 0
-    for code in Status:
-        lost = lost | (made.status == int(code)) if code.rank else lost
+    xp, lost = array_namespace(made.status), ranks(made.status) > 0
     if plan.max_iter == 0:
         bound = xp.full_like(made.objective, -np.inf)
         none = made.history[:0, ...]
@@ -119,29 +116,9 @@ def _fitted(
     made, params = run(max(plan.max_iter - 1, 0))
     if not plan.stacked:
         return made, params
-    pick = _best(made)
-    return made._each(pick), tree_map(lambda leaf: pick(leaf, 0), params)
+    return best_of(made), best_of(replace(made, params=params)).params
 
 
 def _repeated(a: Array | None, count: int) -> Array | None:
     """Return an array with an axis of starts before all others."""
     return a if a is None else array_namespace(a).broadcast_to(a, (count, *a.shape))
-
-
-def _best(made: Fit) -> Callable[[Array, int], Array]:
-    """Return what picks, of the fits along the first axis, the best of each problem.
-
-    It takes an array, and how many of its axes come before those of the fits.
-    """
-    (n_init, *batch), space = made.batch, Space.of(made.objective)
-    xp, count = space.xp, math.prod(batch)
-    start = xp.reshape(best(made.status, made.objective - made.floor_gain, space.epsilon), (count,))
-    where = start * count + xp.astype(space.arange(count), start.dtype)
-
-    def pick(leaf: Array, lead: int) -> Array:
-        before, after = leaf.shape[:lead], leaf.shape[lead + 1 + len(batch) :]
-        flat = space.xp.reshape(leaf, (*before, n_init * count, *after))
-        taken = space.xp.take(flat, where, axis=lead)
-        return space.xp.reshape(taken, (*before, *batch, *after))
-
-    return pick

@@ -12,7 +12,7 @@ from xem.em import fit
 from xem.families.multivariate import MultivariateNormal
 from xem.models.mixture import Mixture
 from xem.result import Fit
-from xem.selection import best_of
+from xem.selection import best_by
 from xem.sklearn._base import drawn
 from xem.sklearn.wrapped import FittedEstimator
 from xem.status import Status
@@ -141,7 +141,7 @@ class BestMixture(FittedEstimator):
             "log_likelihood": np.asarray([float(own.log_likelihood) for own in fits]),
             "status": np.asarray([code.name for code in status]),
         }
-        self.best_index_ = int(best_of(fits, self.criterion))
+        self.best_index_ = int(best_by(fits, self.criterion))
         best = status[self.best_index_]
         if best.rank:
             msg = f"No candidate has a fit; the best ended as {best.name}. "

@@ -1,1 +1,1 @@
-"""Where the iteration begins."""
+"""Where the iteration begins: `start.STARTS` are the starts by name."""

@@ -8,8 +8,9 @@ from xem.backends.arrays import Array, aligned, array_namespace
 from xem.backends.linalg import first_of
 from xem.backends.space import Space
 from xem.backends.sums import cross_sums, total, vecdot
-from xem.engine.starts.distances import clusters_last, squared_distances
-from xem.engine.starts.seeding import drawn_at, one_of, to_means, weights_of
+from xem.engine.starts.distances import as_observations, squared_distances, weights_of
+from xem.engine.starts.lloyd import to_means
+from xem.engine.starts.seeding import at_positions, drawn_at
 from xem.engine.tiles import Observations
 from xem.families.given import Tile
 
@@ -58,22 +59,22 @@ def _exchanged(
     """Return centres after the best exchange, and whether it saves anything, bool ``(rows,)``."""
     xp, tile, n_trials = array_namespace(centres), observations.whole(), draws.shape[-1]
     weights = weights_of(tile)
-    squares = squared_distances(tile, clusters_last(centres))
+    squares = squared_distances(tile, as_observations(centres))
     nearest = xp.min(squares, axis=-2)
     hard = first_of(squares == nearest[:, None, :])
     second = xp.min(xp.where(hard, math.inf, squares), axis=-2)
-    several = drawn_at(observations, [nearest * weights], draws)
-    away = squared_distances(tile, several)
+    trials = drawn_at(observations, nearest * weights, draws)
+    away = squared_distances(tile, trials)
     with_all = xp.minimum(nearest[:, None, :], away)
-    without_own = xp.minimum(second[:, None, :], away)
+    without_nearest = xp.minimum(second[:, None, :], away)
     stay = vecdot(with_all, xp.broadcast_to(weights[:, None, :], with_all.shape))
     mass = xp.astype(hard, weights.dtype) * weights[:, None, :]
-    cost = stay[:, None, :] + cross_sums(mass, without_own - with_all)
+    cost = stay[:, None, :] + cross_sums(mass, without_nearest - with_all)
     cost = xp.reshape(cost, (cost.shape[0], -1))
     least = xp.min(cost, axis=-1)
     equal = cost <= (1 + _SLACK * Space.of(centres).epsilon) * least[:, None]
-    best = xp.argmax(xp.astype(equal, xp.int32), axis=-1)
-    chosen = one_of(several, best % n_trials)[:, None, ...]
-    place = Space.of(centres).arange(centres.shape[1]) == (best // n_trials)[:, None]
+    best = xp.argmax(xp.astype(equal, xp.int32), axis=-1, keepdims=True)
+    chosen = as_observations(at_positions(trials, best % n_trials))
+    place = Space.of(centres).arange(centres.shape[1]) == best // n_trials
     found = xp.where(aligned(place, centres), chosen, centres)
     return found, least < (1 - _LEAST) * total(nearest * weights)

@@ -1,0 +1,109 @@
+"""The iterations of a tile between two checks."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from xem.backends.arrays import Array, aligned
+from xem.backends.tree import tree_map
+from xem.engine.active import TileTask
+from xem.engine.begin import at_start, with_e_step, with_prior
+from xem.engine.compile import PLAIN, Plain
+from xem.engine.plan import Plan
+from xem.engine.rows import Rows
+from xem.engine.step import (
+    expectation,
+    iteration,
+    iterations,
+    maximisation,
+    prepared,
+    standardize,
+    unstandardize,
+)
+from xem.engine.tiles import Observations
+from xem.families.given import Given, Tile, about_origin
+from xem.status import RUNNING
+
+
+def iterate(plan: Plan, steps: int, task: TileTask) -> Rows:
+    """Return rows after some iterations."""
+    if task.exact or not plan.call.compiles:
+        observations = plan.observe(task, exact=task.exact)
+        return _iterated(plan, task, observations, steps, None, PLAIN)
+    raw = plan.observe_raw(task)
+    if not (plan.call.compiles_loops and raw.is_one):
+        return _iterated(plan, task, raw, steps, None, plan.call.session())
+    times = plan.space.full((), steps, plan.space.xp.int32)
+    rows = (task.rows.state, task.rows.context, times)
+    state = plan.call(iterations, (plan.model, plan.space), rows, (raw.whole(),))
+    return task.rows._replace(state=state)
+
+
+def _iterated(
+    plan: Plan,
+    task: TileTask,
+    observations: Observations[Any],
+    steps: int,
+    limit: int | None,
+    call: Plain,
+) -> Rows:
+    """Make some iterations, of each row no more than up to a limit."""
+    model, space = plan.model_of(task), plan.space
+    state, context = call.rows_last((task.rows.state, task.rows.context))
+    for _ in range(steps):
+        state = iteration(model, state, observations, context, space, limit=limit, call=call)
+        if space.on_host:
+            going = state.status == RUNNING
+            if not (going if limit is None else going & (state.n_iter < limit)).any():
+                break
+    return task.rows._replace(state=call.rows_first(state))
+
+
+def resume(plan: Plan, done: int, task: TileTask) -> Rows:
+    """Return rows that need it in the exact form, as many iterations on as the others.
+
+    They have made no fewer than before the last check but one: a row may have gone over to
+    the exact form since, and then to the origin.
+    """
+    rows = _about_origin(plan, done, task)
+    task = task._replace(rows=rows)
+    observations = plan.observe(task, exact=True)
+    task = task._replace(rows=with_e_step(plan, rows, observations, exact=True))
+    steps = min(done, 2 * plan.options.check_every)
+    return _iterated(plan, task, observations, steps, done, PLAIN)
+
+
+def _about_origin(plan: Plan, done: int, task: TileTask) -> Rows:
+    """Return rows that are not centred where that costs digits; a start is made anew there.
+
+    It may cost the parameters of a row digits, or those of its next M-step.
+    """
+    model, space, rows = plan.model, plan.space, task.rows
+    moves = _loses_digits(plan, rows, plan.observe(task, exact=True))
+    if moves is None:
+        return rows
+    centred = plan.observe(task, exact=False)
+    moved = with_prior(plan, rows._replace(context=about_origin(rows.context, moves)), centred)
+    if done == 0:
+        return at_start(plan, moved, plan.observe(task._replace(rows=moved), exact=False))
+    before = rows.state.params
+    params = unstandardize(model, space.to_accumulator(before), rows.context)
+    params = space.to_working(standardize(model, params, moved.context))
+    params = tree_map(lambda a, b: space.xp.where(aligned(moves, a), a, b), params, before)
+    return moved._replace(state=rows.state._replace(params=params))
+
+
+def _loses_digits(plan: Plan, rows: Rows, observations: Observations[Tile]) -> Array | None:
+    """Return which rows lose precision in the exact form, now or after the next M-step."""
+    model, space, context, found = plan.model.exact, plan.space, rows.context, list[Array]()
+    params = rows.state.params
+    for last in (False, True):
+        coefficients = prepared(model, params, space).rounded
+        loses_precision = model.loses_precision(params, coefficients, Given(context, 0), space)
+        found += [] if loses_precision is None else [loses_precision]
+        if not last:
+            sums, _ = expectation(model, coefficients, observations, context, space)
+            params = maximisation(model, params, sums, context, space)
+    return reduce(or_, found) if found else None

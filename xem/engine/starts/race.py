@@ -1,0 +1,97 @@
+"""Short runs of EM, of which the best go on (Biernacki, Celeux and Govaert 2003)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from xem.backends.arrays import Array, to_numpy
+from xem.backends.space import Space
+from xem.engine import rows
+from xem.engine.convergence import State, final_status, gain_of_floor
+from xem.engine.ranking import best
+from xem.engine.starts.clustering import Clustering
+from xem.engine.step import begun, expectation, maximisation, prepared
+from xem.status import RUNNING, Status
+
+APART = 1e-6
+"""Runs are equally good where they differ by so many nats an observation: many lead to one place,
+and rounding must not choose among those."""
+
+
+def race(
+    problem: Clustering, params: Any, count: int, stages: tuple[tuple[int, int], ...]
+) -> tuple[Any, Array]:
+    """Return the parameters of the best of the runs of each problem, and which of them it was.
+
+    Each problem has so many rows, one after the other. In each stage, its runs make so many
+    iterations, and so many of them go on.
+    """
+    space = problem.space
+    place = space.xp.tile(space.arange(count), (problem.context.total_weight.shape[0] // count,))
+    for steps, most in stages:
+        state, kept = run(problem, params, steps), min(most, count)
+        chosen = _promising(problem, state, count, kept)
+        problem, count = problem.taken(chosen), kept
+        params, place = rows.take((state.params, place), chosen)
+    return params, place
+
+
+def run(problem: Clustering, params: Any, steps: int) -> State:
+    """Return the states of runs after some iterations, without the sums of components.
+
+    Runs that end where the fast form of the step does not go are made in the exact one.
+    """
+    state = _run(problem, params, steps, exact=False)
+
+    def exactly(waiting: Array) -> State:
+        return _run(problem.taken(waiting), rows.take(params, waiting), steps, exact=True)
+
+    made: State = redone(state.status != RUNNING, state, exactly, problem.space)
+    return made
+
+
+def _run(problem: Clustering, params: Any, steps: int, *, exact: bool) -> State:
+    """Return the states after some iterations, which are judged after the last one alone."""
+    model, context, space = problem.model, problem.context, problem.space
+    seen = problem.observations
+    if exact:
+        model, seen = model.exact, problem.for_exact(seen)
+    for _ in range(steps):
+        coefficients = prepared(model, params, space).rounded
+        sums, _ = expectation(model, coefficients, seen, context, space)
+        params = maximisation(model, params, sums, context, space)
+    state = begun(model, params, seen, context, space)
+    return state._replace(sums=state.sums._replace(components=None))
+
+
+def _promising(problem: Clustering, state: State, count: int, kept: int) -> Array:
+    """Return which runs go on: so many of each ``count``, the best first."""
+    model, context, xp = problem.model, problem.context, problem.space.xp
+    ended = final_status(model, state, context, Status.MAX_ITER)
+    value = ended.objective - gain_of_floor(model, ended, context)
+    value = xp.reshape(value / context.total_weight, (-1, count))
+    return best_first(xp.reshape(ended.status, (-1, count)), value, kept, problem.space, APART)
+
+
+def best_first(status: Array, value: Array, kept: int, space: Space, apart: float = 0.0) -> Array:
+    """Return the positions, row after row, of the best of ``(rows, count)`` in their order."""
+    xp, (n_rows, count) = space.xp, value.shape
+    status, value = xp.permute_dims(status, (1, 0)), xp.permute_dims(value, (1, 0))
+    number, found = space.arange(count), list[Array]()
+    for _ in range(kept):
+        first = xp.astype(best(status, value, space.epsilon, apart), number.dtype)
+        found.append(first)
+        status = xp.where(number[:, None] == first, int(Status.TOO_FEW), status)
+    order = xp.stack(found, axis=1)
+    return xp.reshape(order + space.arange(n_rows)[:, None] * count, (-1,))
+
+
+def redone(mask: Array, tree: Any, redo: Callable[[Array], Any], space: Space) -> Any:
+    """Return a tree in which the rows of a mask are what a function of their index returns."""
+    xp, count = space.xp, int(to_numpy(space.xp.sum(space.xp.astype(mask, space.index_dtype))))
+    if not count:
+        return tree
+    order = xp.argsort(xp.astype(~mask, xp.int8), stable=True)
+    parts = [redo(order[:count]), rows.take(tree, order[count:])]
+    return rows.take(rows.join(parts), xp.argsort(order))

@@ -1,0 +1,35 @@
+"""Data, parameters and priors as callers give them, checked."""
+
+from xem.inputs.arrays import check_beside, check_kind
+from xem.inputs.data import Data, check_lengths, read_lengths
+from xem.inputs.parameters import (
+    as_start,
+    check_model,
+    check_params,
+    flattened,
+    full_parameters,
+    is_complete,
+    normalized,
+    start,
+)
+from xem.inputs.priors import prior
+from xem.inputs.sources import Problems, problems
+
+__all__ = [
+    "Data",
+    "Problems",
+    "as_start",
+    "check_beside",
+    "check_kind",
+    "check_lengths",
+    "check_model",
+    "check_params",
+    "flattened",
+    "full_parameters",
+    "is_complete",
+    "normalized",
+    "prior",
+    "problems",
+    "read_lengths",
+    "start",
+]
