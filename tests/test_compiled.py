@@ -24,8 +24,8 @@ from tests.reference import bumps, two_groups
 from tests.test_laws import OF_ALL
 from tests.vectors import clouds
 from xem import Status
-from xem.backends.arrays import Space, traced
 from xem.backends.log_space import responsibilities
+from xem.backends.space import Space
 from xem.backends.tree import leaves
 from xem.backends.workspace import UNROLLED
 from xem.engine.compile import TorchBridge, signature, torch_compiler, xla
@@ -577,11 +577,11 @@ def test_jax_compiles_each_shape(lane, compilations):
 @pytest.mark.usefixtures("compilations")
 @on_lanes(lambda lane: lane in (HOST, TORCH, JAX))
 def test_a_fit_that_cannot_be_compiled_is_eager(lane, monkeypatch, caplog):
-    def broken() -> None:
+    def broken(*_: Any) -> None:
         raise RuntimeError("no compiler\nof C++")
 
-    for module in (signature, xla):
-        monkeypatch.setattr(module, "traced", broken)
+    monkeypatch.setattr(signature, "builder", broken)
+    monkeypatch.setattr(xla, "undifferentiated", broken)
     x = lane.asarray(two_groups(6, 60))
     with caplog.at_level(logging.WARNING, logger="xem"):
         check(lane, TWO, x)
@@ -705,8 +705,7 @@ def one_by_one(logs: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray
 def test_shares(k, n, dtype, weighted):
     logs = joint(k, n, dtype)
     mass = np.random.default_rng(0).uniform(0, 2, (3, n)).astype(dtype) if weighted else None
-    with traced():
-        found, log_likelihood, log_map = one_by_one(logs, mass)
+    found, log_likelihood, log_map = one_by_one(logs, mass)
     exact = logs.astype(np.longdouble)
     one = np.ones((3, n)) if mass is None else mass.astype(np.longdouble)
     peak = exact.max(axis=1)

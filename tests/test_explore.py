@@ -27,7 +27,7 @@ def seen(lane: Lane, x: np.ndarray, weights: np.ndarray | None = None, breadth: 
         return Tile(array[..., columns], None if mass is None else mass[..., columns])
 
     strata = lane.asarray(np.random.default_rng(0).random(SIZE))
-    space = xem.backends.arrays.Space.of(array)
+    space = xem.backends.space.Space.of(array)
     tile = sampled(
         Observations(make, x.shape[-1], breadth), strata, space, numbers=x.ndim == 2
     ).whole()

@@ -32,7 +32,7 @@ from tests.families import Exponential
 from tests.lanes import JaxLane, Lane, StrictLane, on_lanes
 from tests.reference import column
 from xem import Status
-from xem.backends.arrays import Space
+from xem.backends.space import Space
 from xem.frames import fit_groups
 from xem.frames.groups import Groups, coded, names
 from xem.ragged import Ragged

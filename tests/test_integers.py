@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from tests.lanes import JaxLane, Lane, StrictLane, on_lanes
-from xem.backends.arrays import Space
+from xem.backends.space import Space
 from xem.engine.compile import TorchBridge
 from xem.ragged import Ragged
 from xem.single_step import m_step

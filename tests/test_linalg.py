@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.lanes import JaxLane, Lane, lane_params
-from xem.backends import linalg
+from xem.backends import linalg, triangles
 
 SIZES = (1, 2, 4, 5, 17)
 RTOL = {"float64": 1e-12, "float32": 2e-4}
@@ -126,24 +126,24 @@ def test_eigh(lane, d):
 @each_size
 def test_packed_and_unpacked(lane, d):
     stack = spread(d, 2, 3)
-    packed = quietly(lane, linalg.packed, stack)
+    packed = quietly(lane, triangles.packed, stack)
     rows, columns = np.triu_indices(d)
     assert_array_equal(packed, quietly(lane, lambda a: a, stack)[..., rows, columns])
-    back = lane.to_numpy(linalg.unpacked(lane.asarray(packed), d))
+    back = lane.to_numpy(triangles.unpacked(lane.asarray(packed), d))
     assert_array_equal(back, quietly(lane, lambda a: a, stack))
 
 
 @each_size
 def test_products(lane, d):
     x = np.random.default_rng(1).normal(size=(3, d, 7))
-    found = quietly(lane, linalg.products, x)
-    assert found.shape == (3, linalg.n_products(d), 7)
+    found = quietly(lane, triangles.products, x)
+    assert found.shape == (3, triangles.n_products(d), 7)
     rows, columns = np.triu_indices(d + 1)
     x = quietly(lane, lambda a: a, x)
     z = np.concatenate([x, np.ones_like(x[:, :1])], axis=1)
     assert_array_equal(found, z[:, rows] * z[:, columns])
     assert_array_equal(
-        quietly(lane, linalg.axis_products, x),
+        quietly(lane, triangles.axis_products, x),
         np.concatenate([x * x, x, np.ones_like(x[:, :1])], axis=1),
     )
 

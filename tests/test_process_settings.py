@@ -13,7 +13,7 @@ import torch
 
 import xem
 from tests.lanes import Lane, TorchLane, on_lanes
-from xem.backends.arrays import Space
+from xem.backends.space import Space
 from xem.engine.compile import TorchBridge
 from xem.sklearn import GaussianMixture
 

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
 from tests.lanes import Lane, without_jax
-from xem.backends.arrays import computing
+from xem.backends.settings import computing
 from xem.engine.starts.distances import assigned, near_vectors
 from xem.engine.starts.start import STARTS
 from xem.families.given import Tile

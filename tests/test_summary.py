@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import xem
-from xem.backends.arrays import Space, computing
+from xem.backends.settings import computing
+from xem.backends.space import Space
 from xem.engine.sources import RawTile
 from xem.engine.summary import Summary, merged, n_distinct, summary
 from xem.models.mixture import as_mixture

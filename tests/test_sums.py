@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 import xem
 from tests.lanes import Lane, NumpyLane, TorchLane, on_lanes
-from xem.backends.linalg import cross_sums, total, vecdot
+from xem.backends.sums import cross_sums, total, vecdot
 
 single = on_lanes(lambda lane: lane.dtype_name == "float32" and lane.has_float64)
 single_fits = on_lanes(

@@ -11,16 +11,16 @@ import numpy as np
 
 from xem.backends.arrays import (
     Array,
-    Space,
     aligned,
     array_namespace,
-    computing,
     floats_of,
     is_differentiated,
     moveaxis,
     take_rows,
     to_numpy,
 )
+from xem.backends.settings import computing
+from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
 from xem.engine.sources import from_origin
 from xem.engine.step import counted_from, with_density
@@ -170,10 +170,11 @@ class Distribution:
         self._check_data(data)
         first = leaves(data.arrays)[0]
         inside = None if lengths is None else self._inside(first, data.lead[1], lengths)
-        with computing(first, inputs=(data.arrays, self.params) if differentiable else None):
+        inputs = (data.arrays, self.params) if differentiable else None
+        with computing(first, inputs=inputs) as differentiated:
             xp, x = data.space.xp, data.whole
             x = xp.broadcast_to(x, (*self.batch, data.lead[1], *self.event))
-            if inside is not None and is_differentiated():
+            if inside is not None and differentiated:
                 x = xp.where(aligned(inside, x), x, 0.0)
             value = self._tiled(function, x, data.space)
             return value if inside is None else xp.where(aligned(inside, value), value, fill)
@@ -211,7 +212,7 @@ class Distribution:
         if xp.isdtype(x.dtype, "integral") and not space.holds(x.dtype):
             return function(*self._counted(params, x, space))
         x = space.to_working(x)
-        if not is_differentiated():
+        if not is_differentiated(x, *leaves(params)):
             return function(params, x)
         params, sound = with_density(self.mixture, space.to_working(params), self.event, space)
         value = function(params, xp.where(aligned(sound, x), x, 0.0))

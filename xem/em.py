@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xem import inputs
-from xem.backends.arrays import computing
+from xem.backends.settings import computing
 from xem.backends.tree import tree_map
 from xem.engine.compile import PLAIN, TorchBridge, compiler
 from xem.engine.loop import Check, Ended, run

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, to_numpy
+from xem.backends.arrays import Array, to_numpy
+from xem.backends.space import Space
 from xem.backends.tree import named_leaves
 from xem.families.base import Family
 from xem.result import Fit

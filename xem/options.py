@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import Space, plain, whole_seed
+from xem.backends.arrays import plain, whole_seed
+from xem.backends.space import Space
 from xem.engine.starts.start import EXPLORE, STARTS
 from xem.engine.workers import cores
 from xem.models.mixture import Mixture

@@ -7,14 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace as common_namespace
 
-from xem.backends.arrays import (
-    Array,
-    array_namespace,
-    computing,
-    device,
-    to_numpy,
-)
+from xem.backends.arrays import Array, array_namespace, device, to_numpy
+from xem.backends.settings import computing
 from xem.backends.tree import tree_map
 from xem.distribution import Distribution
 from xem.status import Status
@@ -200,7 +196,7 @@ def concat(fits: Sequence[Fit]) -> Fit:
         If the fits do not go together.
     """
     _check_fits(fits)
-    xp = array_namespace(*(fit.status for fit in fits))
+    xp = common_namespace(*(fit.status for fit in fits))
     longest = max(fit.history.shape[0] for fit in fits)
     fits = [replace(fit, history=_prolonged(fit.history, longest)) for fit in fits]
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, to_numpy
+from xem.backends.arrays import Array, to_numpy
+from xem.backends.space import Space
 from xem.backends.tree import tree_map
 from xem.engine.ranking import best
 from xem.models.mixture import Mixture

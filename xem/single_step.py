@@ -5,15 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from xem import inputs
-from xem.backends.arrays import (
-    Array,
-    Space,
-    aligned,
-    array_namespace,
-    computing,
-    is_differentiated,
-    moveaxis,
-)
+from xem.backends.arrays import Array, aligned, array_namespace, moveaxis
+from xem.backends.settings import computing
+from xem.backends.space import Space
 from xem.backends.tree import fill_none, leaves, tree_map
 from xem.engine.sources import RawTile, Source, per_event
 from xem.engine.standardize import standardization
@@ -89,7 +83,9 @@ def em_step(
         raise ValueError(msg)
     here = _Place.of(model, x, weights, lengths)
     model, space = model.bound(here.shape), here.space
-    with computing(here.anchor, inputs=(params, here.source.x, weights, prior)):
+    arrays = (params, here.source.x, weights, prior)
+    with computing(here.anchor, inputs=arrays) as differentiated:
+        here = here._replace(differentiated=differentiated)
         full = inputs.full_parameters(model, params, here.batch, here.event, space)
         full = inputs.normalized(full)
         context, observations, known = here.about_origin(model)
@@ -101,7 +97,7 @@ def em_step(
             )
             context = context._replace(prior=before)
         old = space.to_working(standardize(model, full, context))
-        if is_differentiated():
+        if differentiated:
             old, sound = with_density(model, old, here.event, space)
             known = known & sound
         exact = model.exact
@@ -155,20 +151,22 @@ def m_step(
     inputs.check_beside(
         "responsibilities", responsibilities, here.anchor, (*here.batch, here.n, n_components)
     )
-    with computing(here.anchor, inputs=(responsibilities, here.source.x, weights)):
+    arrays = (responsibilities, here.source.x, weights)
+    with computing(here.anchor, inputs=arrays) as differentiated:
+        here = here._replace(differentiated=differentiated)
         xp, (context, observations, known) = space.xp, here.about_origin(model)
         exact = model.exact
         mean = xp.expand_dims(space.to_working(context.mean), axis=len(here.batch))
         means = xp.broadcast_to(mean, (*here.batch, n_components, *here.event))
         shares = moveaxis(space.to_working(responsibilities), -1, -2)
-        if is_differentiated():
+        if differentiated:
             known = known & xp.all(xp.isfinite(shares), axis=(-2, -1))
             shares = xp.where(known[..., None, None], shares, 1 / n_components)
 
         def moved(means: Array) -> tuple[Any, Array]:
             """Return the M-step on sums in coordinates about some means."""
             first, sound = model.around(means, Given(context, 0)), known
-            if is_differentiated():
+            if differentiated:
                 first, dense = with_density(model, first, here.event, space)
                 sound = known & dense
             coefficients = prepared(exact, first, space).rounded
@@ -207,6 +205,8 @@ class _Place(NamedTuple):
     batch: tuple[int, ...]
     n: int
     shape: Any
+    differentiated: bool = False
+    """Whether a derivative may be asked by any of the caller's arrays."""
 
     @classmethod
     def of(cls, model: Mixture, x: Any, weights: Array | None, lengths: Array | None) -> _Place:
@@ -260,7 +260,7 @@ class _Place(NamedTuple):
     def _raw(self) -> tuple[RawTile, Array | None]:
         """Return the observations as they came; with derivatives, what `_finite` makes of them."""
         raw = self.source.raw(None, slice(0, self.n))
-        return self._finite(raw) if is_differentiated() else (raw, None)
+        return self._finite(raw) if self.differentiated else (raw, None)
 
     def _finite(self, raw: RawTile) -> tuple[RawTile, Array]:
         """Return observations, 0 and of weight 1 where a problem has some that are not finite."""

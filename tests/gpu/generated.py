@@ -24,7 +24,7 @@ import xem
 from tests.gpu import described
 from tests.gpu.faults import STEP, Fault, planted, reading, uploading, widening
 from tests.helpers import mixture
-from xem.backends.arrays import Space
+from xem.backends.space import Space
 from xem.engine import step
 from xem.engine.compile import inductor
 from xem.engine.compile.signature import Signature

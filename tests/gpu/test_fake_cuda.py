@@ -241,7 +241,7 @@ def test_an_operation_without_a_kernel_is_caught() -> None:
 
 @pytest.mark.usefixtures("rounding")
 def test_a_coarse_product_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xem.backends.arrays._torch_switches", list)
+    monkeypatch.setattr("xem.backends.torch.switches", list)
     assert step("full", torch.float32).coarse
 
 

@@ -19,7 +19,7 @@ import xem
 from tests.gpu.faults import STEP, planted
 from tests.gpu.programs import KINDS, K, data_of, params_of
 from tests.helpers import mixture
-from xem.backends.arrays import Space
+from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
 
 strict = importlib.import_module("array_api_strict")

@@ -14,7 +14,7 @@ import xem
 from tests.gpu.programs import CORE, KINDS, K, data_of, params_of
 from tests.helpers import mixture
 from tests.lanes import JaxLane
-from xem.backends.tree import leaves
+from xem.backends.tree import leaves, tree_map
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,9 @@ def test_a_hidden_read_is_caught(read: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_upcast_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = importlib.import_module("xem.backends.arrays").Space
-    monkeypatch.setattr(space, "working", lambda _, values: values * np.float64(1))
+    space = importlib.import_module("xem.backends.space").Space
+    monkeypatch.setattr(
+        space, "to_working", lambda _, tree: tree_map(lambda a: a * np.float64(1), tree)
+    )
     with pytest.raises(AssertionError):
         test_a_step_compiles("normal")

@@ -10,16 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import (
-    Array,
-    Space,
-    array_namespace,
-    detached,
-    floats_of,
-    is_differentiated,
-    is_launched,
-)
-from xem.backends.linalg import total, vecdot
+from xem.backends.arrays import detached, floats_of, is_differentiated, is_launched
+from xem.backends.base import Array
+from xem.backends.choice import array_namespace
+from xem.backends.space import Space
+from xem.backends.sums import total, vecdot
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 
 _FOLDS = 2
@@ -33,7 +28,7 @@ _CACHED = 1 << 16
 def root(x: Array) -> Array:
     """Return the square roots of numbers, with derivatives of 0 at 0, where they are infinite."""
     xp = array_namespace(x)
-    if not is_differentiated():
+    if not is_differentiated(x):
         return xp.sqrt(x)
     positive = x > 0
     return xp.where(positive, xp.sqrt(xp.where(positive, x, 1.0)), 0 * x)
@@ -46,7 +41,7 @@ def log_of_share(share: Array) -> tuple[Array, Array | None]:
     derivative. Others leave 1.
     """
     xp = array_namespace(share)
-    if not is_differentiated():
+    if not is_differentiated(share):
         return xp.log(share), None
     there = share != 0
     return xp.log(xp.where(there, share, 1.0)), xp.where(there, 1.0, share)

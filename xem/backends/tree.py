@@ -33,17 +33,15 @@ def fill_none(tree: Any, other: Any, choose: Callable[[Any, Any], Any] = lambda 
 
 def leaves(tree: Any) -> list[Any]:
     """Return the arrays of a tree, leaving out the fields that hold None."""
+    if not isinstance(tree, tuple):
+        return [] if tree is None else [tree]
     found: list[Any] = []
-    _gather((tree,), found)
-    return found
-
-
-def _gather(branches: tuple[Any, ...], found: list[Any]) -> None:
-    for branch in branches:
+    for branch in tree:
         if isinstance(branch, tuple):
-            _gather(branch, found)
+            found += leaves(branch)
         elif branch is not None:
             found.append(branch)
+    return found
 
 
 def builder(tree: Any) -> Callable[[Iterator[Any]], Any]:
@@ -78,15 +76,17 @@ def replaced(tree: Any, values: Mapping[str, Any]) -> Any:
     """Return a tree with other values of some dotted names."""
     if not values:
         return tree
-    own: dict[str, dict[str, Any]] = {}
+    inside: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         first, _, rest = name.partition(".")
-        own.setdefault(first, {})[rest] = value
+        inside.setdefault(first, {})[rest] = value
+
+    def part(name: str, branch: Any) -> Any:
+        new = inside.get(name, {})
+        return new[""] if "" in new else replaced(branch, new)
+
     names = tree._fields if hasattr(tree, "_fields") else map(str, range(len(tree)))
-    parts = [
-        leaf if name not in own else own[name][""] if "" in own[name] else replaced(leaf, own[name])
-        for name, leaf in zip(names, tree, strict=True)
-    ]
+    parts = [part(name, branch) for name, branch in zip(names, tree, strict=True)]
     return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
 
 

@@ -7,9 +7,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_cupy_array, is_torch_array
 
-from xem.backends.arrays import Array, array_namespace, is_differentiated, is_traced
+from xem.backends.base import Array
+from xem.backends.choice import array_namespace, backend_of
 
 _WORTH_KEEPING = 1 << 17
 """Arrays of fewer bytes come from the heap, which is fast."""
@@ -111,21 +111,14 @@ UNROLLED = Unrolled()
 
 def workspace_for(x: Array) -> Workspace:
     """Return a workspace for steps on arrays like ``x``."""
-    if isinstance(x, np.ndarray):
-        return Arena(np)
-    if is_differentiated():
+    backend = backend_of(x)
+    if backend.keeps_values(x):
         return NEW_ARRAYS
-    if is_traced(x):
+    if backend.is_traced(x):
         return UNROLLED
-    if is_torch_array(x):
-        import torch
-
-        return Arena(torch) if x.device.type == "cpu" else Overwriting(torch)
-    if is_cupy_array(x):
-        import cupy
-
-        return Overwriting(cupy)
-    return NEW_ARRAYS
+    if backend.library is None:
+        return NEW_ARRAYS
+    return (Arena if backend.reuses_memory(x) else Overwriting)(backend.library)
 
 
 class Workspaces:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from xem._words import known_names, listed
-from xem.backends.arrays import first_line
+from xem.backends.space import first_line
 from xem.cli.formats import READERS, by_suffix, codec_of, decompressed, of_content
 from xem.cli.formats.base import Format, Source, TableError
 from xem.cli.formats.csv import CSV

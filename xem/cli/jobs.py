@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from xem._carried import families_of_columns
-from xem.backends.arrays import Space
+from xem.backends.space import Space
 from xem.cli.fitted import Fitted
 from xem.cli.formats.base import TableError
 from xem.cli.inputs import STREAM, Input

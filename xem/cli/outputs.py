@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.csv
 
-from xem.backends.arrays import first_line
+from xem.backends.space import first_line
 from xem.cli.formats import WITHOUT_TYPES, WRITERS, by_suffix, unknown_format
 from xem.cli.formats.base import TableError
 from xem.cli.inputs import STREAM, Input

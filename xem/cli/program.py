@@ -178,7 +178,7 @@ def fit(
 ) -> None:
     """Fit a mixture to every group of rows; write one row for each group and component."""
     with _reporting():
-        from xem.backends.arrays import named_space
+        from xem.backends.space import named_space
         from xem.cli import jobs, outputs, report
 
         counts = _counts(components)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, Space
+from xem.backends.arrays import Array
+from xem.backends.space import Space
 from xem.engine import rows as rows_
 from xem.engine.rows import Rows
 from xem.engine.sources import Source

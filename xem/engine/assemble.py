@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from xem.backends.arrays import Array, Space, array_namespace
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.space import Space
 from xem.backends.tree import fill_none, tree_map
 from xem.engine.convergence import gain_of_floor
 from xem.engine.rows import Rows

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, take_rows, to_numpy
+from xem.backends.arrays import Array, take_rows, to_numpy
+from xem.backends.space import Space
 from xem.engine import rows as rows_
 from xem.engine.active import ActiveSet, TileTask, recorded, replaced
 from xem.engine.compile import PLAIN, Plain

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from xem.backends.arrays import Space
+from xem.backends.space import Space
 from xem.backends.workspace import Workspaces
 from xem.engine import pieces
 from xem.engine.active import TileTask, Tiling

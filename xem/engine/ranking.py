@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from xem.backends.arrays import Array, Space, array_namespace, floats_of
+from xem.backends.arrays import Array, array_namespace, floats_of
+from xem.backends.space import Space
 from xem.status import ranks
 
 _SLACK = 64

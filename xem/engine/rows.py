@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, array_namespace, device, take_rows, to_numpy
+from xem.backends.arrays import Array, array_namespace, device, take_rows, to_numpy
+from xem.backends.space import Space
 from xem.backends.tree import tree_map
 
 
@@ -34,7 +35,7 @@ def join(parts: list[Any]) -> Any:
     """Return the rows of several trees, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    return tree_map(lambda *leaves: array_namespace(*leaves).concat(leaves, axis=0), *parts)
+    return tree_map(lambda *leaves: array_namespace(leaves[0]).concat(leaves, axis=0), *parts)
 
 
 def ordered(parts: list[Rows], n_checks: int) -> Rows:

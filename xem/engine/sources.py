@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, Space, array_namespace, moveaxis, samples_last, take_rows
+from xem.backends.arrays import Array, array_namespace, moveaxis, samples_last, take_rows
+from xem.backends.space import Space
 from xem.backends.tree import leaves
 from xem.families.given import Origin
 
@@ -108,7 +109,7 @@ class Source:
 def side_by_side(arrays: list[Array], lead: int) -> Array:
     """Return one array of vectors, of several with so many axes before those of an observation."""
     wide = [a if a.ndim > lead else a[..., None] for a in arrays]
-    return array_namespace(*wide).concat(wide, axis=-1)
+    return array_namespace(wide[0]).concat(wide, axis=-1)
 
 
 def floating(raw: RawTile, origin: Origin | None, unit: Array | None, space: Space) -> RawTile:

@@ -8,9 +8,10 @@ from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
-from xem.backends.arrays import Array, Space, aligned, floats_of
-from xem.backends.linalg import total, vecdot
+from xem.backends.arrays import Array, aligned, floats_of
 from xem.backends.log_space import power_of_two, root
+from xem.backends.space import Space
+from xem.backends.sums import total, vecdot
 from xem.engine.sources import RawTile, floating, per_event
 from xem.engine.step import standardised
 from xem.engine.summary import Summary, n_distinct, summarize

@@ -7,7 +7,8 @@ from functools import reduce
 from operator import and_
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, Space, aligned, array_namespace, detached
+from xem.backends.arrays import Array, aligned, array_namespace, detached
+from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
 from xem.backends.workspace import workspace_for
 from xem.engine import pieces

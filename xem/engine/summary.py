@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from xem.backends.arrays import Array, Space, aligned, array_namespace
-from xem.backends.linalg import total, vecdot
+from xem.backends.arrays import Array, aligned, array_namespace
 from xem.backends.log_space import power_of_two
+from xem.backends.space import Space
+from xem.backends.sums import total, vecdot
 from xem.engine.sources import RawTile, per_event
 from xem.models.mixture import Mixture
 

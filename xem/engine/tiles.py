@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Generic, TypeVar
 
-from xem.backends.arrays import Space, aligned, floats_of
+from xem.backends.arrays import aligned
+from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
 from xem.backends.workspace import Workspaces
 from xem.families.given import Context
@@ -144,7 +145,7 @@ class Budget:
     def of(cls, space: Space, memory: int | None, workers: int) -> Budget:
         """Share ``memory`` bytes among the workers; None for the default of the space."""
         each = space.tile_bytes if memory is None else max(memory // workers, 1)
-        return cls(each, floats_of(space).bits // 8, workers)
+        return cls(each, space.bits // 8, workers)
 
     def max_columns(self, numbers: int) -> int:
         """Return how many observations of one problem a tile may hold, at so many numbers each."""

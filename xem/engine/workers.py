@@ -8,7 +8,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import TypeVar
 
-from xem.backends.arrays import Array, computing, single_threaded_products
+from xem.backends.arrays import Array
+from xem.backends.settings import computing, single_threaded_products
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -51,7 +51,7 @@ def iterated(
     Or ``most`` times. ``advance`` returns from all arrays the new state, and how far it has
     moved, ``(...)``. What becomes of a problem depends on no other one.
     """
-    xp, (state, *data) = array_namespace(*arrays), arrays
+    xp, (state, *data) = array_namespace(arrays[0]), arrays
     state, moved = advance(state, *data)
     for _ in range(most - 1):
         active = moved > least
@@ -81,7 +81,7 @@ def with_common_axes(
     sound = xp.isfinite(_loss(fixed, mass, axes, power))[..., None, None]
     one = identity_like(axes[..., 0])
     axes, scatter = xp.where(sound, axes, one), xp.where(sound, scatter, one)
-    if is_differentiated() and scatter.shape[-1] > 1:
+    if scatter.shape[-1] > 1 and is_differentiated(scatter, counts):
         axes = derived(axes, _turned(axes, _newton(scatter, counts, axes, power)))
     values = change(diagonal(matmul(matmul(transposed(axes), scatter), axes)))
     new = matmul(axes * values[..., None, :], transposed(axes))

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, aligned, array_namespace, plain
-from xem.backends.linalg import total
+from xem.backends.arrays import Array, aligned, array_namespace, plain
+from xem.backends.space import Space
+from xem.backends.sums import total
 from xem.backends.tree import tree_map
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.columns import Columns

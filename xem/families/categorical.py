@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, array_namespace, plain
+from xem.backends.arrays import Array, array_namespace, plain
 from xem.backends.log_space import log_or_inf
+from xem.backends.space import Space
 from xem.families.base import params_type
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field

@@ -8,30 +8,22 @@ from typing import Any, Self
 
 import numpy as np
 
-from xem.backends.arrays import (
-    Array,
-    Space,
-    array_namespace,
-    constant,
-    detached,
-)
+from xem.backends.arrays import Array, array_namespace, constant, detached
 from xem.backends.linalg import (
     cholesky,
-    cross_sums,
     definite,
     diagonal,
     from_diagonal,
     identity_like,
     inverse_factor,
     matmul,
-    n_products,
-    packed,
-    products,
     transposed,
-    unpacked,
     with_eigenvalues,
 )
 from xem.backends.log_space import root
+from xem.backends.space import Space
+from xem.backends.sums import cross_sums
+from xem.backends.triangles import n_products, packed, products, unpacked
 from xem.backends.workspace import Workspace
 from xem.families.fields import Field
 from xem.families.matrix import Matrix

@@ -5,16 +5,10 @@ from __future__ import annotations
 import math
 from typing import Self
 
-from xem.backends.arrays import (
-    Array,
-    array_namespace,
-)
-from xem.backends.linalg import (
-    axis_products,
-    diagonal,
-    from_diagonal,
-    vecdot,
-)
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.linalg import diagonal, from_diagonal
+from xem.backends.sums import vecdot
+from xem.backends.triangles import axis_products
 from xem.backends.workspace import Workspace
 from xem.families.fields import Field, is_definite
 from xem.families.matrix import Matrix

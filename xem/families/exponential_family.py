@@ -9,8 +9,10 @@ from functools import reduce
 from operator import add
 from typing import Any, ClassVar, NamedTuple
 
-from xem.backends.arrays import Array, Space, array_namespace, floats_of, operand
-from xem.backends.linalg import cross_sums, matmul, total
+from xem.backends.arrays import Array, array_namespace, floats_of, operand
+from xem.backends.linalg import matmul
+from xem.backends.space import Space
+from xem.backends.sums import cross_sums, total
 from xem.backends.tree import leaves
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family
@@ -109,7 +111,7 @@ class ExponentialFamily(Family):
         ``(*lead, p)``, or with a 1 behind them: here at the ends of the data.
         """
         ends = [given.beside(given.context.low), given.beside(given.context.high)]
-        xp = array_namespace(*ends)
+        xp = array_namespace(ends[0])
         return xp.max(xp.abs(self.statistics(xp.stack(ends, axis=-1))), axis=-1)
 
     @property
@@ -172,7 +174,7 @@ class ExponentialFamily(Family):
         """Return the weighted sums of T, ``(*lead, p)``."""
         if isinstance(coefficients, Terms):
             sums = [total(responsibilities * row) for row in kept]
-            return array_namespace(*sums).stack(sums, axis=-1)
+            return array_namespace(sums[0]).stack(sums, axis=-1)
         return cross_sums(responsibilities, kept[..., 0, :, :])
 
     def m_step(self, params: Any, count: Array, sums: Array, given: Given) -> Any:

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, array_namespace, floats_of, operand
+from xem.backends.arrays import Array, array_namespace, floats_of, operand
 from xem.backends.log_space import cube_root
-from xem.backends.special import log_gamma
+from xem.backends.series import log_gamma
+from xem.backends.space import Space
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import checked_number, gain_of, pooled
 from xem.families.exponential_family import ExponentialFamily, Natural

@@ -7,7 +7,7 @@ import operator
 from functools import reduce
 
 from xem.backends.arrays import Array, array_namespace, floats_of, operand
-from xem.backends.special import digamma, polynomial, trigamma
+from xem.backends.series import digamma, polynomial, trigamma
 from xem.families.base import pooled
 
 _STEPS_OF_SCALE = 8

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, aligned, array_namespace, floats_of
+from xem.backends.arrays import Array, aligned, array_namespace
+from xem.backends.space import Space
 
 _LEAST_DIGITS = {32: 1e-3, 64: 1e-8}
 """The rounding of the observations that a component stands, in its standard deviations."""
@@ -137,7 +138,7 @@ def loses_digits(reach: Array, loc: Array, given: Given, space: Space, rank: int
         None where there are none, if a look costs nothing.
     """
     xp = array_namespace(reach)
-    far = ~(reach <= _LEAST_DIGITS[floats_of(space).bits] / space.epsilon)
+    far = ~(reach <= _LEAST_DIGITS[space.bits] / space.epsilon)
     if isinstance(far, np.ndarray) and not far.any():
         return None
     offset = given.beside(given.context.centre / given.context.scale)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from xem.backends.arrays import Array, Space, array_namespace, floats_of
+from xem.backends.arrays import Array, array_namespace, floats_of
 from xem.backends.log_space import root
+from xem.backends.space import Space
 from xem.families.base import Family, checked_floor, gain_of
 from xem.families.given import Given, loses_digits
 

@@ -12,11 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from xem.backends.arrays import (
-    Array,
-    aligned,
-    array_namespace,
-)
+from xem.backends.arrays import Array, aligned, array_namespace
 from xem.backends.workspace import Workspace
 from xem.families.fields import Field
 

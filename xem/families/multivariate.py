@@ -7,12 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import (
-    Array,
-    Space,
-    array_namespace,
-)
-from xem.backends.linalg import cross_sums
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.space import Space
+from xem.backends.sums import cross_sums
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.covariances import COVARIANCES, Moments
 from xem.families.dense import Dense

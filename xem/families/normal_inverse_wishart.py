@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem.backends.arrays import Array, array_namespace
-from xem.backends.special import log_gamma
+from xem.backends.series import log_gamma
 from xem.backends.tree import fill_none
 from xem.families.covariances import Covariance, Moments
 from xem.families.given import Context

@@ -9,7 +9,7 @@ import numpy as np
 
 from xem.backends.arrays import Array, array_namespace
 from xem.backends.log_space import log_or_inf
-from xem.backends.special import log_gamma
+from xem.backends.series import log_gamma
 from xem.families.exponential_family import ExponentialFamily
 from xem.families.fields import Field
 from xem.families.given import Given

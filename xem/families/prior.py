@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem.backends.arrays import Array, array_namespace
-from xem.backends.special import log_gamma
+from xem.backends.series import log_gamma
 from xem.backends.tree import tree_map
 from xem.families.given import Context, Given
 

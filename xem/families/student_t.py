@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from xem.backends.arrays import Array, array_namespace, floats_of, operand
-from xem.backends.linalg import total, vecdot
 from xem.backends.log_space import root
+from xem.backends.sums import total, vecdot
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import checked_number, params_type, pooled
 from xem.families.fields import Field

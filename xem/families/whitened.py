@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from xem.backends.arrays import Array, array_namespace
-from xem.backends.linalg import total
+from xem.backends.sums import total
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import DIFFERENCE
 from xem.families.matrix import Matrix

@@ -14,7 +14,7 @@ except ModuleNotFoundError as missing:
 
 from xem._carried import check_carried, has_columns
 from xem._words import known_names, quoted
-from xem.backends.arrays import Space
+from xem.backends.space import Space
 from xem.em import fit
 from xem.frames.groups import FITTED, Groups, check_numbers
 from xem.inputs import check_model

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import narwhals as nw
 import numpy as np
 
-from xem.backends.arrays import Space, first_line
+from xem.backends.space import Space, first_line
 from xem.backends.tree import named_leaves
 from xem.ragged import Ragged
 from xem.status import Status

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, array_namespace, check_dense, device, is_array
+from xem.backends.arrays import Array, array_namespace, check_dense, device, is_array
+from xem.backends.space import Space
 
 
 def check_kind(name: str, value: Any) -> ModuleType:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, array_namespace, floats_of, to_numpy
+from xem.backends.arrays import Array, array_namespace, to_numpy
+from xem.backends.space import Space
 from xem.engine.sources import side_by_side
 from xem.families.base import Family
 from xem.inputs.arrays import check_beside, check_kind, described
@@ -105,7 +106,7 @@ def nested(layout: Any, events: Iterator[tuple[int, ...]]) -> Any:
 
 def widest(arrays: Iterable[Array]) -> Space:
     """Return the space, of those of some arrays, that holds the numbers of all."""
-    return max(map(Space.of, arrays), key=lambda space: floats_of(space).bits)
+    return max(map(Space.of, arrays), key=lambda space: space.bits)
 
 
 def check_lengths(lengths: Any, x: Array, batch: tuple[int, ...]) -> None:

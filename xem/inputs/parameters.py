@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import Space, array_namespace, to_numpy
+from xem.backends.arrays import array_namespace, to_numpy
+from xem.backends.space import Space
 from xem.backends.tree import at, named_leaves, replaced, tree_map
 from xem.families.base import Family
 from xem.inputs.arrays import as_parameter

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, is_array, plain, to_numpy
+from xem.backends.arrays import Array, is_array, plain, to_numpy
+from xem.backends.space import Space
 from xem.backends.tree import within
 from xem.families.base import Family
 from xem.families.categorical import Categorical

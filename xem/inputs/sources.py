@@ -9,8 +9,10 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
+from array_api_compat import array_namespace as common_namespace
 
-from xem.backends.arrays import Array, Space, array_namespace
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
 from xem.engine.sources import Source
 from xem.families.base import Family
@@ -150,7 +152,7 @@ def _series_by_name(layout: Any, x: Sequence[Any]) -> list[list[Array]]:
         raise TypeError(msg)
     each = [as_series([a for _, a, _ in named], named[0][2]) for named in zip(*listed, strict=True)]
     for i, arrays in enumerate(zip(*each, strict=True)):
-        array_namespace(*arrays)  # raises where there are several
+        common_namespace(*arrays)  # raises where there are several
         lengths = [a.shape[0] for a in arrays]
         if len(set(lengths)) > 1:
             msg = f"x[{i}] has arrays of lengths {lengths}; expected one length"

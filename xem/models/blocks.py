@@ -12,7 +12,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, array_namespace
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.space import Space
 from xem.backends.tree import within
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family

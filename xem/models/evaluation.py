@@ -7,8 +7,9 @@ from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
-from xem.backends.arrays import Array, Space, array_namespace
+from xem.backends.arrays import Array, array_namespace
 from xem.backends.log_space import log_of_share, logsumexp, magnitude, power_of_two, shrinkage
+from xem.backends.space import Space
 from xem.backends.tree import leaves
 from xem.backends.workspace import NEW_ARRAYS
 from xem.families.base import Family

@@ -11,7 +11,6 @@ import numpy as np
 
 from xem.backends.arrays import (
     Array,
-    Space,
     aligned,
     array_namespace,
     floats_of,
@@ -19,8 +18,9 @@ from xem.backends.arrays import (
     moveaxis,
     operand,
 )
-from xem.backends.linalg import total
 from xem.backends.log_space import log_of_share, logsumexp, posterior, responsibilities
+from xem.backends.space import Space
+from xem.backends.sums import total
 from xem.backends.tree import leaves, named_leaves, tree_map, within
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family
@@ -467,7 +467,7 @@ def as_mixture(model: Family) -> Mixture:
 def _shares(mass: Array) -> Array:
     """Return masses ``(..., K)`` divided by their sum; NaN where that is 0."""
     xp, whole = array_namespace(mass), array_namespace(mass).sum(mass, axis=-1, keepdims=True)
-    if not is_differentiated():
+    if not is_differentiated(mass):
         return mass / whole
     there = whole != 0
     return xp.where(there, mass / xp.where(there, whole, 1.0), float("nan"))

@@ -159,7 +159,7 @@ class SideBySide(Parts):
             own if family.event_rank else own[(..., None, *rest)]
             for family, own in zip(self.families, parts, strict=True)
         ]
-        return array_namespace(*whole).concat(whole, axis=-1 - behind)
+        return array_namespace(whole[0]).concat(whole, axis=-1 - behind)
 
     def given_to_each(self, given: Given) -> list[Given]:
         """Return what the M-step of each family has to go by."""

@@ -16,8 +16,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from xem.backends.arrays import Array, Space, array_namespace, computing, is_array, to_numpy
-from xem.backends.linalg import vecdot
+from xem.backends.arrays import Array, array_namespace, is_array, to_numpy
+from xem.backends.settings import computing
+from xem.backends.space import Space
+from xem.backends.sums import vecdot
 from xem.backends.tree import tree_map
 from xem.distribution import Distribution
 from xem.inputs import check_kind

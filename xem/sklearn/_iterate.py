@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, array_namespace, to_numpy
+from xem.backends.arrays import Array, array_namespace, to_numpy
+from xem.backends.space import Space
 from xem.backends.tree import tree_map
 from xem.em import fit_ahead
 from xem.models.mixture import Mixture

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, is_array, to_numpy
+from xem.backends.arrays import Array, is_array, to_numpy
+from xem.backends.space import Space
 from xem.families.covariances import COVARIANCES
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams

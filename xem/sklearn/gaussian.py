@@ -12,8 +12,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from xem.backends.arrays import Array, array_namespace, computing, to_numpy
+from xem.backends.arrays import Array, array_namespace, to_numpy
 from xem.backends.linalg import cholesky, inverse_factor, matmul, transposed
+from xem.backends.settings import computing
 from xem.backends.tree import fill_none
 from xem.distribution import Distribution
 from xem.em import fit

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, array_namespace, to_numpy
+from xem.backends.arrays import Array, array_namespace, to_numpy
+from xem.backends.space import Space
 from xem.backends.tree import named_leaves, tree_map
 from xem.models.mixture import Alone, Mixture
 from xem.single_step import em_step

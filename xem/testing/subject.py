@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, to_numpy
+from xem.backends.arrays import Array, to_numpy
+from xem.backends.space import Space
 from xem.backends.tree import named_leaves
 from xem.em import fit
 from xem.families.base import Family

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from array_api_compat import is_jax_namespace
 
-from xem.backends.arrays import Space
+from xem.backends.space import Space
 from xem.engine.compile.bridge import TorchBridge
 from xem.engine.compile.plain import PLAIN, Compiler, Plain
 from xem.engine.compile.torch_compiler import TorchCompiler

@@ -15,7 +15,8 @@ from array_api_compat import (
     is_torch_namespace,
 )
 
-from xem.backends.arrays import Array, Space, first_line
+from xem.backends.arrays import Array
+from xem.backends.space import Space, first_line
 from xem.backends.tree import tree_map
 
 T = TypeVar("T")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from xem.backends.arrays import Array, first_line
+from xem.backends.arrays import Array
+from xem.backends.space import first_line
 from xem.backends.tree import leaves
 from xem.engine.compile.plain import logger
 from xem.engine.compile.signature import Signature, rows_last

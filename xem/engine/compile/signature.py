@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, traced
+from xem.backends.arrays import Array
 from xem.backends.tree import builder, leaves, tree_map
 from xem.engine.compile.plain import Function
 
@@ -54,8 +54,7 @@ class Signature(NamedTuple):
 
         def flat(*arrays: Array) -> list[Array]:
             nonlocal build
-            with traced():
-                result = self.run(arrays, _written_rows_last)
+            result = self.run(arrays, _written_rows_last)
             build = builder(result)
             return leaves(result)
 

@@ -11,7 +11,8 @@ from threading import RLock
 from time import perf_counter
 from typing import Any, TypeVar
 
-from xem.backends.arrays import Array, first_line
+from xem.backends.arrays import Array
+from xem.backends.space import first_line
 from xem.backends.tree import leaves, tree_map
 from xem.engine.compile.inductor import HINTS, Program, compiled, uncompiled
 from xem.engine.compile.plain import Compiler, Function, Plain, logger

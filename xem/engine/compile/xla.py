@@ -8,7 +8,9 @@ from functools import cache
 from time import perf_counter
 from typing import Any, TypeVar
 
-from xem.backends.arrays import Array, first_line, traced
+from xem.backends.arrays import Array
+from xem.backends.jax import undifferentiated
+from xem.backends.space import first_line
 from xem.engine.compile.plain import Compiler, Function, logger
 
 T = TypeVar("T")
@@ -59,7 +61,7 @@ def _jitted() -> Callable[..., Any]:
 
     def run(function: Function, static: tuple[Any, ...], arguments: Any) -> Any:
         _seen.compiling = True  # JAX runs this only to see the operations
-        with traced():
+        with undifferentiated():
             return function(*static, *arguments)
 
     program: Callable[..., Any] = jax.jit(run, static_argnums=(0, 1))

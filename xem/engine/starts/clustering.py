@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from xem.backends.arrays import Array, Space, array_namespace
+from xem.backends.arrays import Array, array_namespace
 from xem.backends.linalg import matmul, transposed
+from xem.backends.space import Space
 from xem.backends.tree import fill_none
 from xem.engine import rows
 from xem.engine.starts.distances import assigned

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, array_namespace
-from xem.backends.linalg import first_of, matmul, transposed, vecdot
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.linalg import first_of, matmul, transposed
+from xem.backends.space import Space
+from xem.backends.sums import vecdot
 from xem.engine.tiles import Observations
 from xem.families.given import Tile
 

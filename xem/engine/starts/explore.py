@@ -7,8 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from xem.backends.arrays import Array, Space
-from xem.backends.linalg import first_of, total, vecdot
+from xem.backends.arrays import Array
+from xem.backends.linalg import first_of
+from xem.backends.space import Space
+from xem.backends.sums import total, vecdot
 from xem.engine import rows
 from xem.engine.convergence import State
 from xem.engine.starts.clustering import Clustering, from_labels, hard_labels, taken

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space, aligned, array_namespace, to_numpy
-from xem.backends.linalg import cross_sums, total, vecdot
+from xem.backends.arrays import Array, aligned, array_namespace, to_numpy
+from xem.backends.space import Space
+from xem.backends.sums import cross_sums, total, vecdot
 from xem.engine import rows
 from xem.engine.starts.distances import assigned
 from xem.engine.tiles import Observations

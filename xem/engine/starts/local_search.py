@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
-from xem.backends.arrays import Array, Space, aligned, array_namespace
-from xem.backends.linalg import cross_sums, first_of, total, vecdot
+from xem.backends.arrays import Array, aligned, array_namespace
+from xem.backends.linalg import first_of
+from xem.backends.space import Space
+from xem.backends.sums import cross_sums, total, vecdot
 from xem.engine.starts.distances import as_observations, squared_distances, weights_of
 from xem.engine.starts.lloyd import to_means
 from xem.engine.starts.seeding import at_positions, drawn_at

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from xem.backends.arrays import Array, Space, array_namespace
-from xem.backends.linalg import (
-    cholesky,
-    cross_sums,
-    diagonal,
-    from_diagonal,
-    identity_like,
-    inverse_factor,
-    total,
-)
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.linalg import cholesky, diagonal, from_diagonal, identity_like, inverse_factor
+from xem.backends.space import Space
+from xem.backends.sums import cross_sums, total
 from xem.engine.starts.clustering import Clustering
 from xem.engine.tiles import Observations
 from xem.families.given import Tile

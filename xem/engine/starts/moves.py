@@ -9,8 +9,9 @@ import math
 from typing import Any
 
 from xem.backends.arrays import Array, aligned, array_namespace
-from xem.backends.linalg import first_of, vecdot
+from xem.backends.linalg import first_of
 from xem.backends.log_space import posterior
+from xem.backends.sums import vecdot
 from xem.backends.tree import tree_map
 from xem.engine import rows
 from xem.engine.starts.clustering import Clustering, from_labels

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import accumulate, pairwise
 
-from xem.backends.arrays import Array, Space, array_namespace
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.space import Space
 from xem.engine.starts.distances import weights_of
 from xem.engine.tiles import Observations
 from xem.families.given import Tile

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xem.backends.arrays import Array, Space, to_numpy
+from xem.backends.arrays import Array, to_numpy
+from xem.backends.space import Space
 from xem.engine import rows
 from xem.engine.convergence import State, final_status, gain_of_floor
 from xem.engine.ranking import best_few

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, Space, array_namespace
-from xem.backends.linalg import vecdot
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.space import Space
+from xem.backends.sums import vecdot
 from xem.engine.sources import per_event
 from xem.engine.starts.distances import squared_distances, weights_of
 from xem.engine.tiles import Observations, add
@@ -120,4 +121,4 @@ def at_positions(x: Array, index: Array) -> Array:
 def side_by_side(observations: Observations[Tile], function: Callable[[Tile], Array]) -> Array:
     """Return a function ``(rows, n)`` of each tile, one after the other along the samples."""
     values = list(observations.map(function))
-    return values[0] if len(values) == 1 else array_namespace(*values).concat(values, axis=-1)
+    return values[0] if len(values) == 1 else array_namespace(values[0]).concat(values, axis=-1)

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Array, Space
+from xem.backends.arrays import Array
+from xem.backends.space import Space
 from xem.backends.tree import named_leaves
 from xem.engine.starts.clustering import Clustering, from_labels, hard_labels
 from xem.engine.starts.distances import as_observations, squared_distance

@@ -1,0 +1,239 @@
+"""Where a computation lives: namespace, device, and the dtypes of its numbers and sums."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+from array_api_compat import device
+
+from xem.backends.arrays import is_traced
+from xem.backends.base import Array, Backend
+from xem.backends.choice import backend_of, backend_of_namespace
+from xem.backends.tree import leaves, tree_map
+
+T = TypeVar("T")
+
+MiB = 1 << 20
+
+_WORTH_JOINING = 3
+"""From so many arrays on, to cast them joined takes fewer launches."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where a computation lives.
+
+    Attributes
+    ----------
+    xp : module
+        The array namespace.
+    device : device
+        The device of the data.
+    dtype : dtype
+        The working dtype: that of the observations, float32 or float64.
+    accumulator : dtype
+        The dtype of sums: float64 where the device has it.
+    """
+
+    xp: ModuleType
+    device: Any
+    dtype: Any
+    accumulator: Any
+
+    @classmethod
+    def of(cls, x: Array) -> Space:
+        """Describe where an array lives, and which dtypes its fit will have."""
+        backend, place = backend_of(x), device(x)
+        widest = backend.widest_float(place)
+        single = _is_single(backend.xp, x.dtype)
+        return cls(backend.xp, place, backend.xp.float32 if single else widest, widest)
+
+    @classmethod
+    def at(cls, xp: ModuleType | None = None, place: Any = None, *, single: bool = False) -> Space:
+        """Describe a place that no array is in yet.
+
+        Parameters
+        ----------
+        xp : module, optional
+            The array namespace, such as ``torch``; NumPy by default.
+        place : device or str, optional
+            The device or its name, such as ``"cuda:1"``; the namespace's default otherwise.
+        single : bool
+            Whether to work in float32, also where the device has float64.
+
+        Raises
+        ------
+        ValueError
+            If the namespace cannot compute on that device here.
+        """
+        module = xp or np
+        try:
+            backend = backend_of(module.asarray([0.0]))
+            there = backend.device_named(place) if isinstance(place, str) else place
+            here = cls.of(backend.xp.asarray([0.0], device=there))
+        except Exception as error:
+            device_ = "a device" if place is None else f"device {str(place)!r}"
+            name = getattr(module, "__name__", repr(module))
+            msg = (
+                f"{name} cannot compute on {device_} here: {first_line(error)}; "
+                "choose a device that this machine has"
+            )
+            raise ValueError(msg) from error
+        return replace(here, dtype=here.xp.float32 if single else here.accumulator)
+
+    @cached_property
+    def _backend(self) -> Backend:
+        return backend_of_namespace(self.xp)
+
+    @cached_property
+    def on_host(self) -> bool:
+        """Whether reading a value costs nothing, as with NumPy."""
+        return self._backend.on_host
+
+    @cached_property
+    def bits(self) -> int:
+        """How many bits a number of the working dtype has."""
+        return int(self.xp.finfo(self.dtype).bits)
+
+    @cached_property
+    def epsilon(self) -> float:
+        """The spacing of the working dtype at 1."""
+        return float(self.xp.finfo(self.dtype).eps)
+
+    @property
+    def tile_bytes(self) -> int:
+        """The default budget of one worker's tile: what fits its cache, or fills its device."""
+        on_cpu = str(self.device).lower().partition(":")[0] in ("cpu", "cpu_device")
+        return (8 if on_cpu else 128) * MiB
+
+    @property
+    def keep_fraction(self) -> float:
+        """Problems are gathered anew when fewer than this part of them is still active."""
+        return self._backend.keep_fraction
+
+    def roomy(self, n_rows: int) -> int:
+        """Return with how many rows to go on when so many are needed."""
+        return self._backend.roomy(n_rows)
+
+    def array(self, values: Any, dtype: Any = None) -> Array:
+        """Return ``values`` (of the host, or already here) as an array of this space."""
+        return self.xp.asarray(values, dtype=dtype or self.dtype, device=self.device)
+
+    def holds(self, dtype: Any) -> bool:
+        """Whether the working dtype has the range and the digits of another one."""
+        if self.xp.isdtype(dtype, "integral"):
+            return int(self.xp.iinfo(dtype).bits) <= 1 - math.log2(self.epsilon)
+        if self.xp.isdtype(dtype, "real floating"):
+            return bool(self.xp.finfo(dtype).bits <= self.bits)
+        return True
+
+    def in_order(self, values: Array) -> tuple[Array, int]:
+        """Return integers as the widest signed ones in the same order, and which of them is 0.
+
+        Unsigned ones as wide are moved down by half their range.
+        """
+        xp, wide = self.xp, self.widest_integer
+        least, moved = int(xp.iinfo(wide).min), xp.astype(values, wide, copy=False)
+        unsigned = xp.isdtype(values.dtype, "unsigned integer")
+        if not unsigned or xp.iinfo(values.dtype).bits < xp.iinfo(wide).bits:
+            return moved, 0
+        return moved ^ least, least
+
+    @property
+    def widest_integer(self) -> Any:
+        """The widest signed integers of the device."""
+        return self._backend.widest_integer(self.device)
+
+    def number(self, place: Array, zero: int) -> Array:
+        """Return what integers that are `in_order` stand for, in the accumulating dtype."""
+        if not zero:
+            return self.to_accumulator(place)
+        value = self.to_accumulator(place ^ zero)
+        return self.xp.where(place < 0, value, value - 2.0 * zero)
+
+    def to_accumulator(self, tree: T) -> T:
+        """Return a tree of arrays of this space in the accumulating dtype."""
+        found: T = self._cast(tree, self.accumulator)
+        return found
+
+    def to_working(self, tree: T) -> T:
+        """Return a tree of arrays of this space in the working dtype."""
+        found: T = self._cast(tree, self.dtype)
+        return found
+
+    def _cast(self, tree: Any, dtype: Any) -> Any:
+        """Cast the arrays of a tree: in one piece where each operation is a launch."""
+        xp = self.xp
+        if not isinstance(tree, tuple):
+            return tree if tree is None or tree.dtype == dtype else xp.astype(tree, dtype)
+        if self.dtype == self.accumulator:  # the only floats of a computation
+            return tree
+        arrays = leaves(tree)
+        alike = len(arrays) >= _WORTH_JOINING and len({a.dtype for a in arrays}) == 1
+        if not alike or not self._backend.joins_casts or is_traced(arrays[0]):
+            return tree_map(lambda a: xp.astype(a, dtype, copy=False), tree)
+        flat = xp.astype(xp.concat([xp.reshape(a, (-1,)) for a in arrays]), dtype)
+        stops = np.cumsum([math.prod(a.shape) for a in arrays]).tolist()
+        parts = iter([flat[i:j] for i, j in zip([0, *stops], stops, strict=False)])
+        return tree_map(lambda a: xp.reshape(next(parts), a.shape), tree)
+
+    def full(self, shape: tuple[int, ...], value: float, dtype: Any = None) -> Array:
+        """Return an array filled with one value."""
+        return self.xp.full(shape, value, dtype=dtype or self.dtype, device=self.device)
+
+    def indices(self, values: np.ndarray[Any, Any]) -> Array:
+        """Return integers of the host as an array of this space, to index by."""
+        return self.xp.asarray(values, dtype=self.index_dtype, device=self.device)
+
+    def arange(self, stop: int) -> Array:
+        """Return the indices 0 … stop - 1, in the namespace's dtype for indices."""
+        return self.xp.arange(stop, dtype=self.index_dtype, device=self.device)
+
+    @property
+    def index_dtype(self) -> Any:
+        """The namespace's dtype for indices."""
+        return self._backend.index_dtype(self.device)
+
+
+_BACKENDS = {"numpy": "numpy", "torch": "torch", "cupy": "cupy", "jax": "jax.numpy"}
+
+
+def named_space(backend: str, place: str | None, dtype: str) -> Space:
+    """Return a space by the names of its backend, device and dtype.
+
+    JAX is switched to float64 for the rest of the process if that is the dtype.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend, or it is not installed, or has no such device here.
+    """
+    if backend not in _BACKENDS:
+        msg = f"there is no backend {backend!r}; choose one of {', '.join(_BACKENDS)}"
+        raise ValueError(msg)
+    try:
+        xp = importlib.import_module(_BACKENDS[backend])
+    except ImportError as error:
+        msg = f"backend {backend} cannot be loaded: {first_line(error)}; install {backend} first"
+        raise ValueError(msg) from error
+    if backend == "jax" and dtype == "float64":
+        importlib.import_module("jax").config.update("jax_enable_x64", True)
+    return Space.at(xp, place, single=dtype == "float32")
+
+
+def first_line(error: Exception) -> str:
+    """Say what happened in one line: an OSError without its number and path."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
+
+
+@lru_cache(maxsize=256)
+def _is_single(xp: ModuleType, dtype: Any) -> bool:
+    """Whether numbers of a dtype are floating and have no more digits than float32."""
+    return bool(xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits <= 32)
