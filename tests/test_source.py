@@ -106,7 +106,7 @@ def methods(cls):
     for name, thing in vars(cls).items():
         function = getattr(thing, "fget", None) or getattr(thing, "__func__", thing)
         if not name.startswith("_") and inspect.isfunction(function):
-            yield f"{cls.__module__}.{cls.__qualname__}.{name}", function
+            yield f"{cls.__module__}.{cls.__qualname__}.{name}", getattr(cls, name)
 
 
 PUBLIC = dict(public_objects())

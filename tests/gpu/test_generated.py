@@ -30,7 +30,7 @@ NOW = {
     "normal-8-float64": 4,
     "full-4-2-float32": 19,
     "full-32-16-float32": 29,
-    "full-32-16-float64": 29,
+    "full-32-16-float64": 28,
 }
 """Those that it takes."""
 
