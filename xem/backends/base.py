@@ -40,8 +40,8 @@ class Backend:
 
     library: ModuleType | None = None
     """The module whose functions write their results to arrays, if there is one."""
-    joins_casts = False
-    """Whether casting several arrays at once takes less time than casting each."""
+    joins = False
+    """Whether to join several arrays for an operation takes less time than one for each."""
 
     def __init__(self, xp: ModuleType) -> None:
         self.xp = xp

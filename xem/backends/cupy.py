@@ -19,7 +19,7 @@ from xem.backends.held import HeldSettings, Switch, held_full
 class CupyBackend(Backend):
     """Arrays of CuPy, on devices of CUDA."""
 
-    joins_casts = True
+    joins = True
 
     def __init__(self, xp: ModuleType) -> None:
         super().__init__(xp)

@@ -242,8 +242,10 @@ def total_log(x: Array, weights: Array | None, bound: int, work: Workspace = NEW
         return vecdot(work.compute("log", x), weights)
     if work.unrolls:
         return _log_of_product(x, bound)
+    if is_launched(x):
+        return total(work.compute("log", x))
     tail: Any = 0.0
-    for _ in range(0 if is_launched(x) else _folds(floats_of(x).bits, bound)):
+    for _ in range(_folds(floats_of(x).bits, bound)):
         n = x.shape[-1]
         if n < _SHORTEST:
             break

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import accumulate, pairwise
 from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 from array_api_compat import device
 
-from xem.backends.arrays import is_traced
+from xem.backends.arrays import aligned, is_traced
 from xem.backends.base import Array, Backend
-from xem.backends.choice import backend_of, backend_of_namespace
-from xem.backends.tree import leaves, tree_map
+from xem.backends.choice import array_namespace, backend_of, backend_of_namespace
+from xem.backends.tree import builder, leaves
 
 T = TypeVar("T")
 
 MiB = 1 << 20
-
-_WORTH_JOINING = 3
-"""From so many arrays on, to cast them joined takes fewer launches."""
 
 
 @dataclass(frozen=True)
@@ -174,14 +173,7 @@ class Space:
             return tree if tree is None or tree.dtype == dtype else xp.astype(tree, dtype)
         if self.dtype == self.accumulator:  # the only floats of a computation
             return tree
-        arrays = leaves(tree)
-        alike = len(arrays) >= _WORTH_JOINING and len({a.dtype for a in arrays}) == 1
-        if not alike or not self._backend.joins_casts or is_traced(arrays[0]):
-            return tree_map(lambda a: xp.astype(a, dtype, copy=False), tree)
-        flat = xp.astype(xp.concat([xp.reshape(a, (-1,)) for a in arrays]), dtype)
-        stops = np.cumsum([math.prod(a.shape) for a in arrays]).tolist()
-        parts = iter([flat[i:j] for i, j in zip([0, *stops], stops, strict=False)])
-        return tree_map(lambda a: xp.reshape(next(parts), a.shape), tree)
+        return _joined_by_dtype(lambda a: xp.astype(a, dtype), 0, tree, spared=dtype)
 
     def full(self, shape: tuple[int, ...], value: float, dtype: Any = None) -> Array:
         """Return an array filled with one value."""
@@ -237,3 +229,54 @@ def first_line(error: Exception) -> str:
 def _is_single(xp: ModuleType, dtype: Any) -> bool:
     """Whether numbers of a dtype are floating and have no more digits than float32."""
     return bool(xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits <= 32)
+
+
+def select(where: Array, tree: T, other: T) -> T:
+    """Return the rows of a tree where a mask ``(rows,)`` is true, and another's elsewhere."""
+    xp = array_namespace(where)
+
+    def of(a: Array, b: Array) -> Array:
+        return xp.where(aligned(where, a), a, b)
+
+    found: T = _joined_by_dtype(of, 1, tree, other)
+    return found
+
+
+def _joined_by_dtype(
+    function: Callable[..., Array], n_axes: int, *trees: Any, spared: Any = None
+) -> Any:
+    """Return a function of the arrays of trees, number by number, as a tree.
+
+    Arrays of one dtype are joined behind so many axes where each operation is a launch and this
+    takes fewer; those of a ``spared`` dtype stay as they are.
+    """
+    arrays = list(zip(*map(leaves, trees), strict=True))
+    first = arrays[0][0]
+    found: list[Array | None] = [each[0] if each[0].dtype == spared else None for each in arrays]
+    if backend_of(first).joins and not is_traced(first):
+        for dtype in {each[0].dtype for each in arrays} - {spared}:
+            places = [i for i, each in enumerate(arrays) if each[0].dtype == dtype]
+            if len(places) > len(trees) + 1:
+                joined = _of_joined(function, n_axes, [arrays[i] for i in places])
+                for i, a in zip(places, joined, strict=True):
+                    found[i] = a
+    pairs = zip(found, arrays, strict=True)
+    return builder(trees[0])(iter([function(*each) if a is None else a for a, each in pairs]))
+
+
+def _of_joined(
+    function: Callable[..., Array], n_axes: int, arrays: list[tuple[Array, ...]]
+) -> Iterator[Array]:
+    """Iterate over a function of arrays, made of all of them at once."""
+    xp, shapes = array_namespace(arrays[0][0]), [tuple(each[0].shape) for each in arrays]
+    sizes = [math.prod(shape[n_axes:]) for shape in shapes]
+    flat = [
+        xp.concat(
+            [xp.reshape(a, (*a.shape[:n_axes], n)) for a, n in zip(side, sizes, strict=True)],
+            axis=n_axes,
+        )
+        for side in zip(*arrays, strict=True)
+    ]
+    whole, ends = function(*flat), list(accumulate(sizes, initial=0))
+    for shape, (start, stop) in zip(shapes, pairwise(ends), strict=True):
+        yield xp.reshape(whole[..., start:stop], shape)

@@ -23,7 +23,7 @@ class TorchBackend(Backend):
     gradients are enabled, arrays are not overwritten.
     """
 
-    joins_casts = True
+    joins = True
 
     def __init__(self, xp: ModuleType) -> None:
         super().__init__(xp)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, aligned, array_namespace
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.space import select
 from xem.backends.tree import tree_map
 from xem.families.given import Context, Given
 from xem.models.mixture import Mixture
@@ -44,25 +45,25 @@ def check_convergence(
     ``loses_precision`` keeps them and waits. Where a look at the values costs nothing (``peek``),
     nothing is selected as long as all move.
     """
-    xp = array_namespace(new.objective)
-    conditions: dict[int, Array] = {}
+    xp, fine = array_namespace(new.objective), sound(model, new, context)
     running = old.status == RUNNING
     if limit is not None:
         running = running & (old.n_iter < limit)
+    moves = running & fine
     if loses_precision is not None:
-        conditions[NEEDS_EXACT] = running & loses_precision
-        running = running & ~loses_precision
-    moves = running & sound(model, new, context)
+        moves = moves & ~loses_precision
     all_move = peek and bool(moves.all())
-    if not all_move:
-        conditions[Status.DEGENERATE] = running & ~moves
+    conditions: dict[int, Array] = {}
     if context.least_rise is not None:
         rise = rise if model.monotone else xp.abs(rise)
-        conditions[Status.CONVERGED] = moves & (rise < context.least_rise)
-    status = codes(conditions, old.status)
+        conditions[Status.CONVERGED] = rise < context.least_rise
     if all_move:
-        return new._replace(status=status)
-    kept = tree_map(lambda after, before: xp.where(aligned(moves, after), after, before), new, old)
+        return new._replace(status=codes(conditions, old.status))
+    conditions[Status.DEGENERATE] = ~fine
+    if loses_precision is not None:
+        conditions[NEEDS_EXACT] = loses_precision
+    status = xp.where(running, codes(conditions, old.status), old.status)
+    kept: State = select(moves, new._replace(status=None), old._replace(status=None))
     return kept._replace(status=status)
 
 
