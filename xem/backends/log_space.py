@@ -185,13 +185,26 @@ def _times(away: Array, left: Array | None) -> Array:
 
 
 def _exp(away: Array, lowest: Any, work: Workspace) -> Array:
-    """Return the exponentials of logarithms, and 0 up to the lowest if that is not None."""
+    """Return the exponentials of logarithms, and 0 up to the lowest if that is not None.
+
+    In NumPy, to raise all to the lowest and take its exponential off is faster than to select. It
+    changes none that is larger by the rounding of 1, and is left out where all are.
+    """
     if lowest is None:
         return work.compute("exp", away, out=away)
-    if isinstance(away, np.ndarray) and not isinstance(lowest, np.ndarray):
-        return _exp_above(away, lowest)
-    away = array_namespace(away).where(away < lowest, -math.inf, away)
-    return work.compute("exp", away, out=away)
+    if not isinstance(away, np.ndarray) or isinstance(lowest, np.ndarray):
+        away = array_namespace(away).where(away < lowest, -math.inf, away)
+        return work.compute("exp", away, out=away)
+    flat, row = away.reshape(-1), _filled(lowest, away.dtype)
+    least, high = np.exp(row[:1]), lowest + math.log(4 / floats_of(away).eps)
+    for start in range(0, flat.size, _CACHED):
+        part = flat[start : start + _CACHED]
+        if part.min() >= high:
+            np.exp(part, out=part)
+            continue
+        np.maximum(part, row[: part.size], out=part)
+        np.subtract(np.exp(part, out=part), least, out=part)
+    return flat.reshape(away.shape)
 
 
 def _lowest_log(like: Array, weights: Array | None, n_components: int) -> Any:
@@ -210,24 +223,6 @@ def _lowest_log(like: Array, weights: Array | None, n_components: int) -> Any:
         return least
     lowest = least - xp.log(xp.where(light, weights, 1.0))
     return xp.clip(lowest, None, 2 * math.log(info.eps))[..., None, :]
-
-
-def _exp_above(away: np.ndarray[Any, Any], lowest: float) -> np.ndarray[Any, Any]:
-    """Return the exponentials of logarithms, which are overwritten, and 0 up to the lowest.
-
-    To raise all to the lowest and take its exponential off is faster than to select. It changes
-    none that is larger by the rounding of 1, and is left out where all are.
-    """
-    flat, row = away.reshape(-1), _filled(lowest, away.dtype)
-    least, high = np.exp(row[:1]), lowest + math.log(4 / floats_of(away).eps)
-    for start in range(0, flat.size, _CACHED):
-        part = flat[start : start + _CACHED]
-        if part.min() >= high:
-            np.exp(part, out=part)
-            continue
-        np.maximum(part, row[: part.size], out=part)
-        np.subtract(np.exp(part, out=part), least, out=part)
-    return flat.reshape(away.shape)
 
 
 @lru_cache(maxsize=64)
