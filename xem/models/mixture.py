@@ -331,10 +331,11 @@ class Mixture(Parametrized):
 
     def clamp(self, params: MixtureParams, given: Given) -> MixtureParams:
         """Return the nearest parameters that the floors allow; fixed ones are left alone."""
-        xp, inner, own = array_namespace(params.weights), self.given_to_components(given), params
+        xp, inner = array_namespace(params.weights), self.given_to_components(given)
         everyone = xp.ones_like(params.weights) > 0
-        held = self.family.clamp(own.components, inner)
-        return own._replace(components=self.family.kept(own.components, held, everyone, inner))
+        held = self.family.clamp(params.components, inner)
+        components = self.family.kept(params.components, held, everyone, inner)
+        return MixtureParams(params.weights, components)
 
     # where likelihoods end
 
@@ -477,7 +478,7 @@ def _joined(parts: list[Any], axis: int) -> Any:
     """Return trees with one component each as one tree: in memory, one after the other."""
     xp = array_namespace(*leaves(parts[0]))
     turned = (tree_map(lambda a: moveaxis(a, axis, 0), part) for part in parts)
-    return tree_map(lambda *own: moveaxis(xp.concat(own, axis=0), 0, axis), *turned)
+    return tree_map(lambda *each: moveaxis(xp.concat(each, axis=0), 0, axis), *turned)
 
 
 def _repeated(count: int, axis: int, a: Array) -> Array:
