@@ -36,7 +36,7 @@ class Composite(Family):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields alone: the state is the same before and after use."""
-        return {own.name: getattr(self, own.name) for own in fields(self)}
+        return {option.name: getattr(self, option.name) for option in fields(self)}
 
     monotone = combined("monotone", all)
     floored = combined("floored", all)

@@ -114,27 +114,27 @@ class Blocks(Parts):
         """What holds of the columns of an observation, of all blocks."""
         each = [
             [
-                own._replace(spread=frozenset(f"{name}.{n}" for n in own.spread))
-                for own in family.columns
+                columns._replace(spread=frozenset(f"{name}.{n}" for n in columns.spread))
+                for columns in family.columns
             ]
             for name, family in zip(self.part_names, self.members, strict=True)
         ]
-        return tuple(reduce(joined, own) for own in zip(*each, strict=True))
+        return tuple(reduce(joined, columns) for columns in zip(*each, strict=True))
 
     def shapes(self, n_components: int, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """Return the shape of each parameter of one problem, as callers give it."""
         return {
-            f"{name}.{own}": shape
+            f"{name}.{inner}": shape
             for name, (family, count) in zip(self.part_names, self.blocks, strict=True)
-            for own, shape in family.shapes(count, event).items()
+            for inner, shape in family.shapes(count, event).items()
         }
 
     def parameter_sizes(self, n_components: int, event: tuple[int, ...]) -> dict[str, int]:
         """Return how many free numbers each parameter holds."""
         return {
-            f"{name}.{own}": size
+            f"{name}.{inner}": size
             for name, (family, count) in zip(self.part_names, self.blocks, strict=True)
-            for own, size in family.parameter_sizes(count, event).items()
+            for inner, size in family.parameter_sizes(count, event).items()
         }
 
     def numbers_per_observation(
@@ -177,7 +177,7 @@ class Blocks(Parts):
     def support(self, x: Array) -> Array | None:
         """Return which finite observations some component can have; None for all."""
         found = [family.support(x) for family in self.members]
-        return None if any(own is None for own in found) else reduce(or_, found)
+        return None if any(mask is None for mask in found) else reduce(or_, found)
 
     def filled(self, x: Array, there: Array) -> Array:
         """Return observations with what the first block can have elsewhere."""
@@ -192,7 +192,7 @@ class Blocks(Parts):
     def precompute(self, params: Any, offset: Array) -> Any:
         """Return what a pass over the observations needs of each block."""
         parts = zip(self.members, params, self.to_each(offset), strict=True)
-        return tuple(family.precompute(*own) for family, *own in parts)
+        return tuple(family.precompute(*args) for family, *args in parts)
 
     def log_prob(
         self, coefficients: Any, x: Array, work: Workspace = NEW_ARRAYS
@@ -202,8 +202,8 @@ class Blocks(Parts):
         They are minus infinity where a family cannot have an observation.
         """
         logs, kept = [], []
-        for family, own in zip(self.members, coefficients, strict=True):
-            log, part = _within_support(family, own, x, work)
+        for family, coefficient in zip(self.members, coefficients, strict=True):
+            log, part = _within_support(family, coefficient, x, work)
             logs.append(log)
             kept.append(part)
         return self.concatenated(logs, 1), tuple(kept)
@@ -214,7 +214,7 @@ class Blocks(Parts):
         """Return the sums of each block."""
         shares = self.to_each(responsibilities, 1)
         parts = zip(self.members, coefficients, kept, shares, strict=True)
-        return tuple(family.sums(own, part, share, work) for family, own, part, share in parts)
+        return tuple(family.sums(c, part, share, work) for family, c, part, share in parts)
 
     def sums_from_labels(
         self, coefficients: Any, x: Array, assigned: Any, centres: Any
@@ -222,8 +222,8 @@ class Blocks(Parts):
         """Return the summed weights and the sums of observations that are assigned to clusters."""
         counts, sums = [], []
         parts = zip(self.members, coefficients, assigned, centres, strict=True)
-        for family, own, share, places in parts:
-            count, part = family.sums_from_labels(own, x, share, places)
+        for family, coefficient, share, places in parts:
+            count, part = family.sums_from_labels(coefficient, x, share, places)
             counts.append(count)
             sums.append(part)
         return self.concatenated(counts), tuple(sums)
@@ -242,39 +242,41 @@ class Blocks(Parts):
     ) -> Array | None:
         """Return which components need another form of the step, or None."""
         parts = zip(self.members, params, coefficients, self.given_to_each(given), strict=True)
-        found = [f.loses_precision(own, rounded, inner, space) for f, own, rounded, inner in parts]
-        return None if all(own is None for own in found) else self.merged(found, or_, False)
+        found = [f.loses_precision(p, rounded, inner, space) for f, p, rounded, inner in parts]
+        return None if all(mask is None for mask in found) else self.merged(found, or_, False)
 
     def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Any) -> Array | None:
         """Return what rounding takes from the log likelihood, summed over the components."""
         parts = zip(self.members, full, coefficients, self.to_each(counts), sums, strict=True)
-        return sum_of_given(family.rounded_off(*own) for family, *own in parts)
+        return sum_of_given(family.rounded_off(*args) for family, *args in parts)
 
     # parameters
 
     def standardize(self, params: Any, centre: Array, scale: Array) -> Any:
         """Return the parameters of ``(x - centre) / scale``; fields of None stay None."""
-        return tuple(family.standardize(own, centre, scale) for family, own in self.parts(params))
+        return tuple(family.standardize(p, centre, scale) for family, p in self.parts(params))
 
     def unstandardize(self, params: Any, centre: Array, scale: Array) -> Any:
         """Return the parameters of ``x`` from those of ``(x - centre) / scale``."""
-        return tuple(family.unstandardize(own, centre, scale) for family, own in self.parts(params))
+        return tuple(family.unstandardize(p, centre, scale) for family, p in self.parts(params))
 
     def from_user(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
         """Return callers' parameters as the steps see them."""
         parts = zip(self.blocks, params, strict=True)
-        return tuple(family.from_user(own, count, event) for (family, count), own in parts)
+        return tuple(family.from_user(p, count, event) for (family, count), p in parts)
 
     def event_of(self, params: Any) -> Any:
         """Return the shape of one observation, from parameters of which one at least is given."""
-        found = (family.event_of(own) for family, own in self.parts(params))
+        found = (family.event_of(p) for family, p in self.parts(params))
         return next((event for event in found if event), ())
 
     def mean(self, params: Any) -> Array | None:
         """Return the means ``(*lead, *event)``; None where a block has none."""
-        means = [family.mean(own) for family, own in self.parts(params)]
+        means = [family.mean(p) for family, p in self.parts(params)]
         return (
-            None if any(own is None for own in means) else self.concatenated(means, self.event_rank)
+            None
+            if any(mean is None for mean in means)
+            else self.concatenated(means, self.event_rank)
         )
 
     # priors
@@ -293,8 +295,8 @@ class Blocks(Parts):
     ) -> PseudoObservationsOfParts | None:
         """Return what the priors of the blocks stand for; None where none has one."""
         parts = [
-            None if own is None else family.prepared_prior(own, n, inner, n_clusters, covariance)
-            for (family, n), own, inner in zip(
+            None if part is None else family.prepared_prior(part, n, inner, n_clusters, covariance)
+            for (family, n), part, inner in zip(
                 self.blocks, prior, self.given_to_each(given), strict=True
             )
         ]
@@ -306,7 +308,7 @@ class Blocks(Parts):
     def log_prior(self, params: Any, prior: PseudoObservationsOfParts) -> Array:
         """Return the log prior density of each component, but constants."""
         pairs = zip(self.parts(params), prior.parts, strict=True)
-        found = [None if own is None else f.log_prior(p, own) for (f, p), own in pairs]
+        found = [None if part is None else f.log_prior(p, part) for (f, p), part in pairs]
         return self.merged(found, add, 0.0)
 
     # starts and draws
@@ -317,14 +319,16 @@ class Blocks(Parts):
 
     def around(self, centres: Any, given: Given) -> tuple[Any, ...]:
         """Return the `broad` distributions, moved to the centres of each block."""
-        return tuple(f.around(own, given) for f, own in zip(self.members, centres, strict=True))
+        return tuple(
+            f.around(places, given) for f, places in zip(self.members, centres, strict=True)
+        )
 
     def lifted(self, params: Any, fallback: Any, counts: Array, given: Given) -> tuple[Any, Array]:
         """Return ``params``, with ``fallback`` where they have collapsed, and where that is."""
         lifted, bounds = [], []
         parts = zip(self.members, params, fallback, self.to_each(counts), strict=True)
-        for family, own, other, count in parts:
-            part, bound = family.lifted(own, other, count, given)
+        for family, p, other, count in parts:
+            part, bound = family.lifted(p, other, count, given)
             lifted.append(part)
             bounds.append(bound)
         return tuple(lifted), self.concatenated(bounds)
@@ -338,9 +342,9 @@ class Blocks(Parts):
         """
         outer, inner = np.divmod(labels, self.places[-1].stop)
         drawn: np.ndarray[Any, Any] = np.zeros(())
-        for (family, count), own, place in zip(self.blocks, params, self.places, strict=True):
+        for (family, count), p, place in zip(self.blocks, params, self.places, strict=True):
             index = outer * count + np.clip(inner - place.start, 0, count - 1)
-            x, inside = family.sample(own, index, rng), inner >= place.start
+            x, inside = family.sample(p, index, rng), inner >= place.start
             where = inside.reshape(*inside.shape, *(1,) * self.event_rank)
             drawn = np.where(where, x, drawn) if place.start else x
         return drawn

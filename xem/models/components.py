@@ -126,14 +126,16 @@ class Components(Composite):
     def columns(self) -> tuple[Columns, ...]:
         """What holds of the columns of an observation, of all components."""
         return tuple(
-            own._replace(spread=frozenset(f"components.{n}" for n in own.spread) - self.fixed)
-            for own in self.family.columns
+            columns._replace(
+                spread=frozenset(f"components.{n}" for n in columns.spread) - self.fixed
+            )
+            for columns in self.family.columns
         )
 
     @cached_property
     def spread(self) -> frozenset[str]:
         """Parameters that cannot be estimated from equal values."""
-        return reduce(or_, (own.spread for own in self.columns))
+        return reduce(or_, (columns.spread for columns in self.columns))
 
     def shapes(self, n_components: int, event: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """Return the shape of each parameter of so many mixtures, as callers give it."""

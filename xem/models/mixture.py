@@ -331,10 +331,11 @@ class Mixture(Parametrized):
 
     def clamp(self, params: MixtureParams, given: Given) -> MixtureParams:
         """Return the nearest parameters that the floors allow; fixed ones are left alone."""
-        xp, inner, own = array_namespace(params.weights), self.given_to_components(given), params
+        xp, inner = array_namespace(params.weights), self.given_to_components(given)
         everyone = xp.ones_like(params.weights) > 0
-        held = self.family.clamp(own.components, inner)
-        return own._replace(components=self.family.kept(own.components, held, everyone, inner))
+        held = self.family.clamp(params.components, inner)
+        components = self.family.kept(params.components, held, everyone, inner)
+        return MixtureParams(params.weights, components)
 
     # where likelihoods end
 

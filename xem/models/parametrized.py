@@ -57,14 +57,14 @@ class Parametrized(Components):
         mappings = [None] * n_blocks if components is None else components
         several = isinstance(mappings, Iterable) and not isinstance(mappings, Mapping | str)
         mappings = list(mappings) if several else []
-        sound = all(isinstance(own, Mapping | None) for own in mappings)
+        sound = all(isinstance(given, Mapping | None) for given in mappings)
         if parameters or len(mappings) != n_blocks or not sound:
             msg = (
                 f"components is {components!r}, with keywords {sorted(parameters)}; this model has "
                 f"{n_blocks} blocks: pass components=[…] with a mapping for each of them"
             )
             raise TypeError(msg)
-        return [own or {} for own in mappings]
+        return [given or {} for given in mappings]
 
     def prior(
         self, concentration: Any = None, components: Any = None, **parameters: Any

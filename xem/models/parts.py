@@ -57,7 +57,7 @@ class Parts(Composite):
     def dotted(self, attribute: str) -> tuple[str, ...]:
         """Return the parameters that an attribute of each part names."""
         pairs = zip(self.part_names, self.members, strict=True)
-        return tuple(f"{n}.{own}" for n, family in pairs for own in getattr(family, attribute))
+        return tuple(f"{n}.{name}" for n, family in pairs for name in getattr(family, attribute))
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -88,27 +88,27 @@ class Parts(Composite):
 
     def valid(self, params: Any) -> Array:
         """Return which components have parameters that their families allow."""
-        found = [f.valid(own) if _is_given(own) else None for f, own in self.parts(params)]
+        found = [f.valid(p) if _is_given(p) else None for f, p in self.parts(params)]
         return self.merged(found, and_, True)
 
     def representable(self, params: Any) -> Array:
         """Return which components' parameters the dtype can hold."""
         parts = self.parts(params)
-        found = [f.representable(own) if f.parameter_names else None for f, own in parts]
+        found = [f.representable(p) if f.parameter_names else None for f, p in parts]
         return self.merged(found, and_, True)
 
     def to_user(self, params: Any) -> Any:
         """Return parameters as callers see them."""
-        return self.tree(family.to_user(own) for family, own in self.parts(params))
+        return self.tree(family.to_user(p) for family, p in self.parts(params))
 
     def in_order(self, params: Any) -> Any:
         """Return the parameters with the components inside in canonical order."""
-        return self.tree(family.in_order(own) for family, own in self.parts(params))
+        return self.tree(family.in_order(p) for family, p in self.parts(params))
 
     def nearest_allowed(self, params: Any, weights: Array) -> Any:
         """Return parameters that the families have, from given ones that may be too general."""
         parts = zip(self.members, params, self.to_each(weights), strict=True)
-        return self.tree(family.nearest_allowed(*own) for family, *own in parts)
+        return self.tree(family.nearest_allowed(*args) for family, *args in parts)
 
     # the M-step and limits
 
@@ -116,25 +116,25 @@ class Parts(Composite):
         """Return the parameters that maximise the expected log likelihood of each part."""
         counts, each = self.to_each(count), self.given_to_each(given)
         parts = zip(self.members, params, counts, sums, each, strict=True)
-        return self.tree(family.m_step(*own) for family, *own in parts)
+        return self.tree(family.m_step(*args) for family, *args in parts)
 
     def update(self, params: Any, count: Array, alive: Array, sums: Any, given: Given) -> Any:
         """Return those of the M-step above the floors, with the old ones where they stay."""
         counts, there, each = self.to_each(count), self.to_each(alive), self.given_to_each(given)
         parts = zip(self.members, params, counts, there, sums, each, strict=True)
-        return self.tree(family.update(*own) for family, *own in parts)
+        return self.tree(family.update(*args) for family, *args in parts)
 
     def kept(self, old: Any, new: Any, alive: Array, given: Given) -> Any:
         """Return new parameters, with the old ones where they are fixed, or without mass."""
         parts = zip(
             self.members, old, new, self.to_each(alive), self.given_to_each(given), strict=True
         )
-        return self.tree(family.kept(*own) for family, *own in parts)
+        return self.tree(family.kept(*args) for family, *args in parts)
 
     def clamp(self, params: Any, given: Given) -> Any:
         """Return the nearest parameters that the floors allow."""
         parts = zip(self.members, params, self.given_to_each(given), strict=True)
-        return self.tree(family.clamp(*own) for family, *own in parts)
+        return self.tree(family.clamp(*args) for family, *args in parts)
 
     def at_bound(self, params: Any, given: Given) -> Array:
         """Return which components lie where the likelihood of a part ends."""
@@ -162,8 +162,8 @@ class Parts(Composite):
     ) -> Array:
         parts = zip(self.members, params, self.given_to_each(given), strict=True)
         found = [
-            getattr(family, method)(own, inner) if family.parameter_names else None
-            for family, own, inner in parts
+            getattr(family, method)(p, inner) if family.parameter_names else None
+            for family, p, inner in parts
         ]
         return self.merged(found, combine, neutral)
 
