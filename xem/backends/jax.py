@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from array_api_compat import device
 
 from xem.backends.base import Array, Backend, Function
 from xem.backends.constants import Constants
@@ -78,16 +79,14 @@ class JaxBackend(Backend):
         return self._jax.lax.stop_gradient(x)
 
     def constant(self, name: Any, like: Array, make: Callable[[], Array]) -> Array:
-        """Return a kept array, unless a function is recorded."""
+        """Return a kept array, the same one in all that is recorded: XLA then computes less."""
         jax = self._jax
-        if isinstance(like, jax.core.Tracer):
-            return make()
 
         def concrete() -> Array:
             with jax.ensure_compile_time_eval():
                 return make()
 
-        key = name, like.dtype, like.device, jax.config.jax_enable_x64
+        key = name, like.dtype, device(like), jax.config.jax_enable_x64
         return self._constants.get(key, concrete)
 
     def computing(self, x: Array, *, differentiated: bool) -> AbstractContextManager[Any]:
