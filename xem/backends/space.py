@@ -252,7 +252,9 @@ def _joined_by_dtype(
     """
     arrays = list(zip(*map(leaves, trees), strict=True))
     first = arrays[0][0]
-    found: list[Array | None] = [each[0] if each[0].dtype == spared else None for each in arrays]
+    found: list[Array | None] = [None] * len(arrays)
+    if spared is not None:  # NumPy takes None for a dtype
+        found = [each[0] if each[0].dtype == spared else None for each in arrays]
     if backend_of(first).joins and not is_traced(first):
         for dtype in {each[0].dtype for each in arrays} - {spared}:
             places = [i for i, each in enumerate(arrays) if each[0].dtype == dtype]
