@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from xem import inputs
 from xem.backends.settings import computing
 from xem.backends.tree import tree_map
 from xem.engine.compile import PLAIN, TorchBridge, compiler
-from xem.engine.loop import Check, Ended, run
+from xem.engine.loop import Check, run
 from xem.engine.plan import Plan
 from xem.engine.starts.start import drawn
 from xem.engine.workers import Workers
@@ -126,9 +126,8 @@ def fit(
     logged at level INFO under the name ``xem``.
     """
     options = Options(init, n_init, seed, max_iter, tol, compile, memory, threads, check_every)
-    data = (x, weights, lengths)
-    found: Fit = _run(Ended.fit, model, data, prior, options, callback, progress)
-    return found
+    with _planned(model, (x, weights, lengths), prior, options, callback, progress) as plan:
+        return run(plan).fit()
 
 
 def fit_ahead(
@@ -153,26 +152,21 @@ def fit_ahead(
         model can have.
     """
     options = Options(init, n_init, seed, max_iter, tol, check_every=1)
-
-    def both(ended: Ended) -> tuple[Fit, MixtureParams]:
+    with _planned(model, (x, weights, None), None, options, callback, progress=False) as plan:
+        ended = run(plan)
         return ended.fit(), ended.fit(ahead=True).params
 
-    data = (x, weights, None)
-    found: tuple[Fit, MixtureParams]
-    found = _run(both, model, data, None, options, callback, progress=False)
-    return found
 
-
-def _run(
-    result: Callable[[Ended], Any],
+@contextmanager
+def _planned(
     family: Family,
     data: tuple[Any, Any, Any],
     prior: Any,
     options: Options,
     callback: Callable[[Progress], Any] | None,
     progress: bool | Bar,
-) -> Any:
-    """Check the arguments, fit, and return the result."""
+) -> Iterator[Plan]:
+    """Check the arguments, and yield the plan of a fit where it is computed."""
     inputs.check_model(family)
     check_callback(callback)
     model = as_mixture(family)
@@ -202,10 +196,11 @@ def _run(
         bar.begin(options.max_iter)
         call = PLAIN if bridge is None else compiler(problems.space, bar.compiled)
         draws = tree_map(problems.space.array, draws)
-        plan = Plan(family, model, problems, options, start, prior, draws, workers, call, bridge)
-        ended = run(plan, partial(_watch, callback, bar))
+        watch = partial(_watch, callback, bar)
+        yield Plan(
+            family, model, problems, options, start, prior, draws, workers, call, bridge, watch
+        )
         bar.end()
-        return result(ended)
 
 
 def _watch(callback: Callable[[Progress], Any] | None, bar: Bar, check: Check) -> bool:

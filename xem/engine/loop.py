@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -72,11 +71,8 @@ class Ended(NamedTuple):
         return self.check.fit(self.last, ahead=ahead)
 
 
-def run(plan: Plan, watch: Callable[[Check], bool]) -> Ended:
-    """Fit all problems: start them, then iterate until all have stopped.
-
-    ``watch`` is shown each check, and returns whether to stop.
-    """
+def run(plan: Plan) -> Ended:
+    """Fit all problems: start them, then iterate until all have stopped."""
     done, n_checks, most = 0, 0, plan.options.max_iter
     active, finished = begin(plan)
     tally = Tally(plan)
@@ -91,7 +87,7 @@ def run(plan: Plan, watch: Callable[[Check], bool]) -> Ended:
         n_checks += 1
         n_active = sum(n for n, _ in counts)
         check = Check(plan, done, n_active, mean, active, finished, n_checks)
-        if done and watch(check):
+        if done and plan.watch(check):
             return Ended(check, Status.STOPPED)
         if not active or done == most:
             return Ended(check, Status.MAX_ITER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -56,6 +57,8 @@ class Plan:
         Calls the functions of a step, compiled or as they are.
     bridge : TorchBridge or None
         By which the arrays of the caller have come to PyTorch.
+    watch : callable
+        Is shown each `Check`, and returns whether to stop.
     """
 
     family: Family
@@ -68,6 +71,7 @@ class Plan:
     workers: Workers
     call: Plain
     bridge: TorchBridge | None
+    watch: Callable[[Any], bool]
 
     @property
     def space(self) -> Space:
