@@ -79,7 +79,7 @@ class Parametrized(Components):
         components : mapping of str to array, optional
             Parameters of the components' prior by name, as an alternative to keywords. For
             components in blocks, a sequence of one mapping for each block, with None for a block
-            without a prior; for those that are mixtures, what their own `prior` takes.
+            without a prior; for those that are mixtures, what their `prior` takes.
         **parameters : array or (*batch, …)
             Of the components' prior, by keyword, one for all components:
 
