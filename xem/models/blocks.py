@@ -70,7 +70,7 @@ class Blocks(Parts):
 
     def concatenated(self, parts: list[Array], behind: int = 0) -> Array:
         """Return the values of all blocks in one array: the inverse of `to_each`."""
-        return array_namespace(*parts).concat(parts, axis=-1 - behind)
+        return array_namespace(parts[0]).concat(parts, axis=-1 - behind)
 
     def given_to_each(self, given: Given) -> list[Given]:
         """Return what the M-step of each block is given."""

@@ -246,7 +246,7 @@ class Parametrized(Components):
                 share, part = tree_map(partial(_sorted_by, first), (share, part))
             shares.append(share)
             parts.append(part)
-        weights = array_namespace(*shares).concat(shares, axis=-1)
+        weights = array_namespace(shares[0]).concat(shares, axis=-1)
         return MixtureParams(weights, self.of_blocks(parts))
 
     def _tied_alike(self, components: Any) -> Any:
