@@ -215,7 +215,7 @@ class ExponentialFamily(Family):
         n = sizes.shape[-1]
         terms = xp.sum(slopes[..., :n] * sizes, axis=-1)
         terms = terms if n == slopes.shape[-1] else terms + slopes[..., -1]
-        limit = self.most_lost[floats_of(space).bits]
+        limit = self.most_lost[space.bits]
         return ~(terms <= limit / space.epsilon)
 
     def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Any) -> Array:
