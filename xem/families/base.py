@@ -86,14 +86,14 @@ class Family(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         """Make the named tuple of the parameters."""
         super().__init_subclass__(**options)
-        own = cls.__dict__
-        if "Params" not in own and isinstance(own.get("fields"), Mapping):
+        attributes = cls.__dict__
+        if "Params" not in attributes and isinstance(attributes.get("fields"), Mapping):
             name = f"{cls.__qualname__}.Params"
-            cls.Params = params_type(name, cls.__module__, tuple(own["fields"]))
+            cls.Params = params_type(name, cls.__module__, tuple(attributes["fields"]))
 
     def options(self) -> dict[str, Any]:
-        """Return what the family is made with, by name."""
-        return {own.name: getattr(self, own.name) for own in fields(self) if own.init}
+        """Return the options of the family by name."""
+        return {option.name: getattr(self, option.name) for option in fields(self) if option.init}
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -117,8 +117,8 @@ class Family(ABC):
     def columns(self) -> tuple[Columns, ...]:
         """What holds of the columns of an observation, together for those of one family."""
         place = slice(None) if self.event_rank else None
-        own = (self.spread, self.needs_scale, self.isotropic, self.least_spread)
-        return (Columns(place, self.standardization, *own),)
+        rest = (self.spread, self.needs_scale, self.isotropic, self.least_spread)
+        return (Columns(place, self.standardization, *rest),)
 
     @property
     def standardization(self) -> Literal["location-scale", "scale", "none"]:
@@ -129,7 +129,7 @@ class Family(ABC):
     @property
     def spread(self) -> frozenset[str]:
         """Parameters that cannot be estimated from equal values: lengths and their squares."""
-        return frozenset(n for n, own in self.fields.items() if own.unit in ("dx", "dx²"))
+        return frozenset(name for name, field in self.fields.items() if field.unit in ("dx", "dx²"))
 
     @property
     def shared(self) -> frozenset[str]:
@@ -214,7 +214,7 @@ class Family(ABC):
         """
 
     def precompute(self, params: Any, offset: Array) -> Any:
-        """Return what a pass over the observations needs of the parameters, computed once.
+        """Return the coefficients, which `log_prob` and `sums` take: computed once for a pass.
 
         ``offset`` ``(*lead)`` is what `log_prob` adds to the log densities.
         """
@@ -234,7 +234,7 @@ class Family(ABC):
         return type(self).log_carrier is not Family.log_carrier
 
     def filled(self, x: Array, there: Array) -> Array:
-        """Return observations ``(..., *event, n)`` with what the family can have elsewhere."""
+        """Return observations ``(..., *event, n)`` where ``there``, and the filler elsewhere."""
         return array_namespace(x).where(there, x, self.filler)
 
     def for_columns(self, count: int) -> Family:
@@ -254,7 +254,7 @@ class Family(ABC):
         return None
 
     def embed(self, x: Array) -> Array:
-        """Return what starts cluster of observations, of the same shape: number by number.
+        """Return the observations as starts cluster them, changed number by number.
 
         Clusters are found best where observations of one component vary alike whatever its mean.
         """
@@ -322,9 +322,9 @@ class Family(ABC):
             for name, field in self.fields.items()
         }
         if self.n_clusters:
-            own = centres[(*(slice(None),) * axis, 0, ...)]
+            centre = centres[(*(slice(None),) * axis, 0, ...)]
             fields = self.fields.items()
-            moved |= {n: own for n, f in fields if f.unit == "x" and f.is_estimated}
+            moved |= {n: centre for n, f in fields if f.unit == "x" and f.is_estimated}
         return self.Params(**moved)
 
     def clusters_of_each(self, a: Array, count: int, behind: int) -> Any:
@@ -458,9 +458,10 @@ class Family(ABC):
 
         Of a family of several arrays, a tuple of their shapes.
         """
-        for own, value in zip(self.fields.values(), params, strict=True):
-            if None in own.shape and value is not None:
-                return (int(value.shape[own.shape.index(None) - len(own.shape)]),)
+        shapes = (field.shape for field in self.fields.values())
+        for shape, value in zip(shapes, params, strict=True):
+            if None in shape and value is not None:
+                return (int(value.shape[shape.index(None) - len(shape)]),)
         return ()
 
     def parts(self, params: Any) -> list[tuple[Family, Any]]:
@@ -609,7 +610,7 @@ class Family(ABC):
     # far away, and at a start
 
     def varentropy(self, event: tuple[int, ...]) -> float | None:
-        """Return the variance of the log density of the family's own draws.
+        """Return the variance of the log density of draws from the family.
 
         None, as here, where it is not one for all parameters.
         """
@@ -648,7 +649,7 @@ class Family(ABC):
         n_clusters: int,
         covariance: Callable[[], Array],
     ) -> Any:
-        """Return what a prior of so many components of each problem stands for.
+        """Return the pseudo-observations of a prior of so many components of each problem.
 
         In standardised units. ``n_clusters`` is how many components all of a model has that have
         a place. ``covariance`` returns that of the standardised observations.

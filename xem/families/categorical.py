@@ -20,7 +20,7 @@ from xem.families.prior import DirichletPrior
 
 @dataclass(frozen=True)
 class Categorical(ExponentialFamily):
-    """Whole numbers from 0 to ``n_categories - 1``, each with a probability of its own.
+    """Whole numbers from 0 to ``n_categories - 1``, each with a separate probability.
 
     ``probs`` ``(*batch, K, n_categories)`` sum to 1 and can be exactly 0 or 1. Given ones need not
     sum to 1.
@@ -114,8 +114,8 @@ class Categorical(ExponentialFamily):
         self, n_components: int, event: tuple[int, ...], *, on_host: bool
     ) -> int:
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
-        own = super().numbers_per_observation(n_components, event, on_host=on_host)
-        return own + 2 * self.n_categories
+        numbers = super().numbers_per_observation(n_components, event, on_host=on_host)
+        return numbers + 2 * self.n_categories
 
 
 def drawn_categories(probs: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:

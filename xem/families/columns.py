@@ -42,22 +42,22 @@ class Columns(NamedTuple):
         return values if self.place is None else values[..., self.place]
 
 
-def joined(own: Columns, other: Columns) -> Columns:
-    """Return what holds of columns that two families describe."""
+def joined(first: Columns, other: Columns) -> Columns:
+    """Return the conditions of two families on the columns that both describe."""
     return Columns(
-        own.place,
-        fewest((own.standardization, other.standardization)),
-        own.spread | other.spread,
-        own.needs_scale or other.needs_scale,
-        own.isotropic or other.isotropic,
-        max(own.least_spread, other.least_spread),
+        first.place,
+        fewest((first.standardization, other.standardization)),
+        first.spread | other.spread,
+        first.needs_scale or other.needs_scale,
+        first.isotropic or other.isotropic,
+        max(first.least_spread, other.least_spread),
     )
 
 
 def packed(event: Any) -> tuple[int, ...]:
     """Return the shape of one observation in one array, of what `Family.event_of` returns."""
     nested = event and isinstance(event[0], tuple)
-    return (sum(n_columns(own) for own in event),) if nested else event
+    return (sum(n_columns(shape) for shape in event),) if nested else event
 
 
 def n_columns(event: Any) -> int:

@@ -142,29 +142,29 @@ class ExponentialFamily(Family):
         self, coefficients: Any, x: Array, work: Workspace = NEW_ARRAYS
     ) -> tuple[Array, Any]:
         """Return the log densities less the carrier, and T: ``(*lead, p, n)``, or its rows."""
-        own, coordinate = coefficients
-        p = own.shape[-1] - 1
+        beta, coordinate = coefficients
+        p = beta.shape[-1] - 1
         x = Space.of(x).to_accumulator(x) if self._is_exact else x
         x = x if coordinate is None else matmul(coordinate, x, work)
         if self._is_exact:
-            return self._term_by_term(own, self.statistics(x)[..., :p, :])
+            return self._term_by_term(beta, self.statistics(x)[..., :p, :])
         if isinstance(coefficients, Terms):
             rows = self.rows(x)
-            terms = [own[..., i, None] * row for i, row in enumerate(rows)]
-            return reduce(add, terms) + own[..., -1:], rows
+            terms = [beta[..., i, None] * row for i, row in enumerate(rows)]
+            return reduce(add, terms) + beta[..., -1:], rows
         kept = self.statistics_in(work, x)
         n = kept.shape[-2]
-        logs = matmul(own[..., :n], kept[..., 0, :, :], work)
-        logs = work.compute("add", logs, own[..., p:], out=logs) if n == p else logs
+        logs = matmul(beta[..., :n], kept[..., 0, :, :], work)
+        logs = work.compute("add", logs, beta[..., p:], out=logs) if n == p else logs
         return logs, kept[..., :p, :]
 
     @staticmethod
-    def _term_by_term(own: Array, kept: Array) -> tuple[Array, Array]:
-        """Return log densities in which what is not there has no term, be it infinite."""
-        xp = array_namespace(own)
-        logs = own[..., -1:]
+    def _term_by_term(beta: Array, kept: Array) -> tuple[Array, Array]:
+        """Return log densities in which a statistic of 0 adds nothing, whatever its η."""
+        xp = array_namespace(beta)
+        logs = beta[..., -1:]
         for i in range(kept.shape[-2]):
-            row, eta = kept[..., i, :], own[..., i, None]
+            row, eta = kept[..., i, :], beta[..., i, None]
             logs = logs + xp.where(row == 0, 0.0, eta * xp.where(row == 0, 1.0, row))
         return logs, kept
 
@@ -194,7 +194,7 @@ class ExponentialFamily(Family):
         return ConjugateOfStatistics(self)
 
     def log_prior(self, params: Any, prior: PseudoObservations) -> Array:
-        """Return ``η · sums - A count``, in which what is not there has no term."""
+        """Return ``η · sums - A count``, in which a sum or count of 0 adds nothing."""
         xp, (eta, normalizer) = array_namespace(prior.count), self.natural(params)
         sums, count = prior.sums, prior.count
         terms = xp.where(sums == 0, 0.0, xp.where(sums == 0, 1.0, sums) * eta)
@@ -222,14 +222,14 @@ class ExponentialFamily(Family):
         """Return what the rounding of the coefficients takes from the log likelihood.
 
         The first of the sums can be of the first statistics alone: the coefficients of the others
-        are exact then. Where a component has no weight, what is lost of it counts for nothing.
+        are exact then. Where a component has no weight, its rounding counts for nothing.
         """
-        xp, lost = array_namespace(counts), full.coefficients - coefficients.coefficients
-        first, p = leaves(sums)[0], lost.shape[-1] - 1
+        xp, rounding = array_namespace(counts), full.coefficients - coefficients.coefficients
+        first, p = leaves(sums)[0], rounding.shape[-1] - 1
         n, counts = min(first.shape[-1], p), counts[..., None]
         if n < p:
-            lost = xp.concat([lost[..., :n], lost[..., p:]], axis=-1)
-        terms = lost * xp.concat([first[..., :n], counts], axis=-1)
+            rounding = xp.concat([rounding[..., :n], rounding[..., p:]], axis=-1)
+        terms = rounding * xp.concat([first[..., :n], counts], axis=-1)
         return xp.sum(xp.where(counts == 0, operand(0.0, terms), terms), axis=(-2, -1))
 
     def numbers_per_observation(

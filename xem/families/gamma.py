@@ -97,8 +97,8 @@ class Gamma(ExponentialFamily):
         if not self._is_exact:
             return super().precompute(params, offset)
         shape, rate = params
-        own = (shape, shape / rate, offset + log_peak(shape))
-        return Natural(array_namespace(shape).stack(own, axis=-1))
+        coefficients = (shape, shape / rate, offset + log_peak(shape))
+        return Natural(array_namespace(shape).stack(coefficients, axis=-1))
 
     def log_prob(
         self, coefficients: Any, x: Array, work: Workspace = NEW_ARRAYS

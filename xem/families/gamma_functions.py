@@ -46,7 +46,7 @@ def log_less_digamma(c: Array) -> tuple[Array, Array]:
     value = 0.5 / z + square * polynomial(_PSI, square)
     value = value + sum(inverses) - xp.log1p(_SHIFT / c)
     slope = square * (0.5 + polynomial(_PSI_SLOPE, square) / z)
-    return value, _SHIFT / (c * z) - slope - sum(own * own for own in inverses)
+    return value, _SHIFT / (c * z) - slope - sum(inverse * inverse for inverse in inverses)
 
 
 def inverse_log_less_digamma(excess: Array) -> Array:

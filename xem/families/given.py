@@ -1,4 +1,4 @@
-"""What is known of each problem during a fit, and what an M-step has to go by."""
+"""What is known of each problem during a fit, and what an M-step is given."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Context(NamedTuple):
     Observations are standardised before any step sees them, ``(x - centre) / scale``, so that
     neither an offset nor a unit costs digits. The centre is the mean, or the origin where that
     would cost a narrow component digits. ``scale`` is a power of two near the standard
-    deviation: dividing by it is exact. For vectors, each column has its own.
+    deviation: dividing by it is exact. For vectors, each column has both.
     """
 
     centre: Array
@@ -96,7 +96,7 @@ def about_origin(context: Context, where: Array) -> Context:
 
 
 class Given(NamedTuple):
-    """What an M-step has to go by, beside the sums."""
+    """What an M-step is given beside the sums."""
 
     context: Context
     depth: int = 1

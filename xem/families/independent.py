@@ -25,7 +25,7 @@ def of_family(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Independent(ExponentialFamily):
-    """Vectors whose columns are independent, each with parameters of its own.
+    """Vectors whose columns are independent, each with separate parameters.
 
     A mixture of them is a latent class model (Lazarsfeld and Henry 1968):
     ``xem.Mixture(xem.Independent(xem.Bernoulli()), 3)``. The parameters have the names of the
@@ -55,15 +55,15 @@ class Independent(ExponentialFamily):
 
     @property
     def fields(self) -> Mapping[str, Field]:  # type: ignore[override]
-        """Those of the family, with an axis for the columns."""
-        own = self.family.fields.items()
-        return {name: field._replace(shape=(None, *field.shape)) for name, field in own}
+        """The fields of the family, with an axis for the columns."""
+        fields = self.family.fields.items()
+        return {name: field._replace(shape=(None, *field.shape)) for name, field in fields}
 
     @property
     def prior_fields(self) -> Mapping[str, Field]:  # type: ignore[override]
-        """Those of the family, with an axis for the columns."""
-        own = self.family.prior_fields.items()
-        return {name: field._replace(shape=(None, *field.shape)) for name, field in own}
+        """The fields of the prior of the family, with an axis for the columns."""
+        fields = self.family.prior_fields.items()
+        return {name: field._replace(shape=(None, *field.shape)) for name, field in fields}
 
     spread = of_family("spread")
     needs_distinct = of_family("needs_distinct")
@@ -88,8 +88,8 @@ class Independent(ExponentialFamily):
     def statistics(self, x: Array) -> Array:
         """Return each of the family's statistics of all columns, one after the other."""
         xp, (d, n) = array_namespace(x), x.shape[-2:]
-        own = self.family.statistics(xp.reshape(x, (*x.shape[:-2], d * n)))
-        return xp.reshape(own, (*own.shape[:-2], own.shape[-2] * d, n))
+        statistics = self.family.statistics(xp.reshape(x, (*x.shape[:-2], d * n)))
+        return xp.reshape(statistics, (*statistics.shape[:-2], statistics.shape[-2] * d, n))
 
     def natural(self, params: Any) -> tuple[Array, Array]:
         """Return the natural parameters of all columns, and the sum of the log normalizers."""
@@ -98,9 +98,9 @@ class Independent(ExponentialFamily):
         return xp.reshape(transposed(eta), (*eta.shape[:-2], -1)), xp.sum(normalizer, axis=-1)
 
     def log_carrier(self, x: Array) -> Array | None:
-        """Return the sum of those of the columns."""
-        own = self.family.log_carrier(x)
-        return None if own is None else array_namespace(own).sum(own, axis=-2)
+        """Return the sum of the log carriers of the columns."""
+        carriers = self.family.log_carrier(x)
+        return None if carriers is None else array_namespace(carriers).sum(carriers, axis=-2)
 
     def moments(self, params: Any, count: Array, sums: Array, given: Given) -> tuple[Array, Array]:
         """Return counts ``(*lead, 1)`` and sums ``(*lead, d, p)`` of each column."""
@@ -109,18 +109,18 @@ class Independent(ExponentialFamily):
 
     def log_prior(self, params: Any, prior: PseudoObservations) -> Array:
         """Return the sum of the log prior densities of the columns."""
-        own = self.family.log_prior(params, prior)
-        return array_namespace(own).sum(own, axis=-1)
+        densities = self.family.log_prior(params, prior)
+        return array_namespace(densities).sum(densities, axis=-1)
 
     def at_bound(self, params: Any, given: Given) -> Array:
         """Return which components have a column where the likelihood ends."""
-        own = self.family.at_bound(params, given)
-        return array_namespace(own).any(own, axis=-1)
+        bound = self.family.at_bound(params, given)
+        return array_namespace(bound).any(bound, axis=-1)
 
     def floor_gain(self, params: Any, given: Given) -> Array:
         """Return what the floors of all columns add to the log density of an observation."""
-        own = self.family.floor_gain(params, given)
-        return array_namespace(own).sum(own, axis=-1)
+        gains = self.family.floor_gain(params, given)
+        return array_namespace(gains).sum(gains, axis=-1)
 
     def numbers_per_observation(
         self, n_components: int, event: tuple[int, ...], *, on_host: bool
@@ -135,6 +135,6 @@ class Independent(ExponentialFamily):
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
     ) -> np.ndarray[Any, Any]:
         """Draw one vector for each label ``(..., n)``."""
-        own = tree_map(lambda p: np.moveaxis(p, labels.ndim, 0), params)
-        repeated = np.broadcast_to(labels, (len(own[0]), *labels.shape))
-        return np.moveaxis(self.family.sample(own, repeated, rng), 0, -1)
+        columns = tree_map(lambda p: np.moveaxis(p, labels.ndim, 0), params)
+        repeated = np.broadcast_to(labels, (len(columns[0]), *labels.shape))
+        return np.moveaxis(self.family.sample(columns, repeated, rng), 0, -1)

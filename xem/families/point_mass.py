@@ -53,13 +53,13 @@ class PointMass(Family):
         return self.Params()
 
     def precompute(self, params: Any, offset: Array) -> Array:
-        """Return what is added."""
+        """Return the offset, which is added to the log density at the value."""
         return offset
 
     def log_prob(
         self, coefficients: Array, x: Array, work: Workspace = NEW_ARRAYS
     ) -> tuple[Array, None]:
-        """Return 0 at the value, else minus infinity, with what is added."""
+        """Return the offset at the value, and minus infinity elsewhere."""
         return array_namespace(x).where(x == self.value, coefficients[..., None], -math.inf), None
 
     def sums(

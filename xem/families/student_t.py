@@ -59,7 +59,7 @@ class StudentT(LocationScale):
         The degrees of freedom of all components, above 0; None for a field ``df``, which is
         estimated: one for each component or, with ``tied={"components.df"}``, one for all.
     variance_floor : float
-        The smallest square of a component's scale, relative to the problem's own variance. It
+        The smallest square of a component's scale, relative to the problem's variance. It
         bounds the likelihood; 0 switches it off.
 
     Notes
@@ -93,11 +93,11 @@ class StudentT(LocationScale):
     def broad(self, given: Given) -> Any:
         """Return a distribution about the data's mean, as wide as they are."""
         mean, scale = given.beside(given.context.mean), given.beside(root(given.context.metric))
-        own = {"df": array_namespace(scale).full_like(scale, 10.0), "loc": mean, "scale": scale}
-        return self.Params(*(own[name] for name in self.fields))
+        values = {"df": array_namespace(scale).full_like(scale, 10.0), "loc": mean, "scale": scale}
+        return self.Params(*(values[name] for name in self.fields))
 
     def precompute(self, params: Any, offset: Array) -> StudentTCoefficients:
-        """Return the components' own coordinates and the heights of their peaks."""
+        """Return the locations, factors, powers and peaks of the components."""
         xp, scale, df = array_namespace(params.scale), params.scale, self._df(params)
         peak = offset + log_half_step(df / 2) - 0.5 * xp.log(df * math.pi) - xp.log(scale)
         return StudentTCoefficients(params.loc, 1 / (scale * xp.sqrt(df)), (df + 1) / 2, peak)
@@ -106,7 +106,7 @@ class StudentT(LocationScale):
         self, coefficients: StudentTCoefficients, x: Array, work: Workspace = NEW_ARRAYS
     ) -> tuple[Array, Any]:
         """Return ``peak - power log(1 + v²)``, and v, ``1 + v²`` and its logarithm."""
-        loc, factor, power, peak = (own[..., None] for own in coefficients)
+        loc, factor, power, peak = (value[..., None] for value in coefficients)
         xp, away = array_namespace(x), work.compute("subtract", x, loc)
         if self._is_exact:
             most = floats_of(x).max ** 0.5 / 2  # the square of more may overflow
@@ -181,9 +181,10 @@ class StudentT(LocationScale):
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
     ) -> np.ndarray[Any, Any]:
         """Draw one number for each label ``(..., n)``."""
-        own = {name: np.take_along_axis(p, labels, axis=-1) for name, p in params._asdict().items()}
-        df = own.get("df", np.full(labels.shape, self.df))
+        fields = params._asdict().items()
+        values = {name: np.take_along_axis(p, labels, axis=-1) for name, p in fields}
+        df = values.get("df", np.full(labels.shape, self.df))
         known = np.isfinite(df)
         unit = rng.standard_t(np.where(known, df, 1.0))
-        drawn: np.ndarray[Any, Any] = own["loc"] + own["scale"] * unit
+        drawn: np.ndarray[Any, Any] = values["loc"] + values["scale"] * unit
         return drawn

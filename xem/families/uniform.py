@@ -52,9 +52,9 @@ class Uniform(Family):
     ) -> tuple[Array, None]:
         """Return ``-log(high - low)`` within the range, else minus infinity.
 
-        The rounding of the observations, in their own dtype, may move the ends.
+        The rounding of the observations, in their dtype, may move the ends.
         """
-        low, high, height = (own[..., None] for own in coefficients)
+        low, high, height = (value[..., None] for value in coefficients)
         xp = array_namespace(x)
         slack = _SLACK * floats_of(x).eps * xp.maximum(xp.abs(low), xp.abs(high))
         inside = (x >= low - slack) & (x <= high + slack)
@@ -69,7 +69,7 @@ class Uniform(Family):
     def m_step(self, params: Any, count: Array, sums: Any, given: Given) -> Any:
         """Return the range of the data, repeated over the components."""
         xp, wide = array_namespace(count), self.broad(given)
-        return self.Params(*(xp.broadcast_to(own, count.shape) for own in wide))
+        return self.Params(*(xp.broadcast_to(end, count.shape) for end in wide))
 
     def sample(
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator

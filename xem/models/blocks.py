@@ -25,7 +25,7 @@ from xem.models.trees import PseudoObservationsOfParts
 
 @dataclass(frozen=True)
 class Blocks(Parts):
-    """A family for the components of a `Mixture`, of which each block has a family of its own.
+    """A family for the components of a `Mixture` in blocks, with one family for each block.
 
     Its blocks follow one another along the last axis of components.
     """
@@ -69,11 +69,11 @@ class Blocks(Parts):
         return [values[(..., place, *rest)] for place in self.places]
 
     def concatenated(self, parts: list[Array], behind: int = 0) -> Array:
-        """Return what `to_each` cuts in one array."""
-        return array_namespace(*parts).concat(parts, axis=-1 - behind)
+        """Return the values of all blocks in one array: the inverse of `to_each`."""
+        return array_namespace(parts[0]).concat(parts, axis=-1 - behind)
 
     def given_to_each(self, given: Given) -> list[Given]:
-        """Return what the M-step of each block has to go by."""
+        """Return what the M-step of each block is given."""
         priors = (None,) * len(self.blocks) if given.prior is None else given.prior.parts
         return [
             given._replace(
@@ -87,7 +87,7 @@ class Blocks(Parts):
     def merged(
         self, values: list[Array | None], combine: Callable[[Any, Any], Any], neutral: Any
     ) -> Array:
-        """Return what the blocks say side by side; the neutral value for those that say nothing."""
+        """Return the values of the blocks in one array, with the neutral value in place of None."""
         known: Any = next(value for value in values if value is not None)
         lead, space = tuple(known.shape[:-1]), Space.of(known)
         return self.concatenated(
@@ -169,7 +169,7 @@ class Blocks(Parts):
         return self._embedding is not None and self._embedding.embeds
 
     def embed(self, x: Array) -> Array:
-        """Return what starts cluster of observations."""
+        """Return the observations as starts cluster them."""
         return x if self._embedding is None else self._embedding.embed(x)
 
     # observations
@@ -180,7 +180,7 @@ class Blocks(Parts):
         return None if any(mask is None for mask in found) else reduce(or_, found)
 
     def filled(self, x: Array, there: Array) -> Array:
-        """Return observations with what the first block can have elsewhere."""
+        """Return observations where ``there``, and the filler of the first block elsewhere."""
         return self.members[0].filled(x, there)
 
     def unpacked(self, x: Array) -> Any:
@@ -190,7 +190,7 @@ class Blocks(Parts):
     # the E-step
 
     def precompute(self, params: Any, offset: Array) -> Any:
-        """Return what a pass over the observations needs of each block."""
+        """Return the coefficients of each block, for a pass over the observations."""
         parts = zip(self.members, params, self.to_each(offset), strict=True)
         return tuple(family.precompute(*args) for family, *args in parts)
 
@@ -293,7 +293,7 @@ class Blocks(Parts):
         n_clusters: int,
         covariance: Callable[[], Array],
     ) -> PseudoObservationsOfParts | None:
-        """Return what the priors of the blocks stand for; None where none has one."""
+        """Return the pseudo-observations of the priors of the blocks; None where none has one."""
         parts = [
             None if part is None else family.prepared_prior(part, n, inner, n_clusters, covariance)
             for (family, n), part, inner in zip(

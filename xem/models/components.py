@@ -219,5 +219,5 @@ class Components(Composite):
         return self.family.embeds
 
     def embed(self, x: Array) -> Array:
-        """Return what starts cluster of observations."""
+        """Return the observations as starts cluster them."""
         return self.family.embed(x)

@@ -26,7 +26,7 @@ def log_density(model: Mixture, params: Any, x: Array) -> Array:
 
 
 def log_joint(model: Mixture, params: Any, x: Array) -> tuple[Array, Array, Array | None]:
-    """Return the log joint densities below their largest, and that, and what is left.
+    """Return the log joint densities less their largest, that largest, and what is left.
 
     ``(*lead, K, n)``, ``(*lead, n)``; `log_of_share` says what is left of weights.
     """
@@ -40,17 +40,17 @@ def log_joint(model: Mixture, params: Any, x: Array) -> tuple[Array, Array, Arra
         return *blocks[0], left
     top = xp.max(xp.stack([top for _, top in blocks], axis=0), axis=0)
     level = xp.where(xp.isinf(top), 0.0, top)
-    away = [own + (peak - level)[..., None, :] for own, peak in blocks]
+    away = [joint + (peak - level)[..., None, :] for joint, peak in blocks]
     return xp.concat(away, axis=-2), top, left
 
 
 def _of_block(family: Family, components: Any, log_weights: Array, x: Array) -> tuple[Array, Array]:
-    """Return the log joint densities of a block below their largest, and that."""
+    """Return the log joint densities of a block less their largest, and that largest."""
     if isinstance(family, Product):
         return _of_product(family, components, log_weights, x)
     if hasattr(family, "blocks"):
-        own: Any = family
-        return _below_largest(log_density(own, components, x) + log_weights[..., None])
+        mixture: Any = family
+        return _below_largest(log_density(mixture, components, x) + log_weights[..., None])
     xp, inside, unknown = array_namespace(x), family.support(x), array_namespace(x).isnan(x)
     if inside is not None:
         inside = inside & xp.isfinite(x)
@@ -73,20 +73,20 @@ def _of_block(family: Family, components: Any, log_weights: Array, x: Array) -> 
 def _of_product(
     family: Product, components: Any, log_weights: Array, x: Array
 ) -> tuple[Array, Array]:
-    """Return the log joint densities of products below their largest, and that."""
+    """Return the log joint densities of products less their largest, and that largest."""
     zero = array_namespace(log_weights).zeros_like(log_weights)
     parts = [
-        _of_block(inner, own, zero, part)
-        for (inner, own), part in zip(family.parts(components), family.cut(x, 1), strict=True)
+        _of_block(inner, params, zero, columns)
+        for (inner, params), columns in zip(family.parts(components), family.cut(x, 1), strict=True)
     ]
-    away, top = _below_largest(reduce(add, (own for own, _ in parts)) + log_weights[..., None])
+    away, top = _below_largest(reduce(add, (joint for joint, _ in parts)) + log_weights[..., None])
     return away, reduce(add, (peak for _, peak in parts)) + top
 
 
 def _log_joint(
     family: Family, components: Any, log_weights: Array, x: Array
 ) -> tuple[Array, Array]:
-    """Return the log joint densities, but the carrier, below their largest, and that.
+    """Return the log joint densities without the carrier, less their largest, and that largest.
 
     Squares of observations that are far away would overflow: those are brought nearer, together
     with the components, by a power of two, which rounds nothing. What overflows even then is
@@ -101,12 +101,12 @@ def _log_joint(
 
     def prepared(unit: Array | None) -> Any:
         """Return what the family needs of the components, factored in the dtype of the steps."""
-        own, logs = space.to_accumulator((components, log_weights))
+        params, logs = space.to_accumulator((components, log_weights))
         if unit is not None:
-            own = family.standardize(
-                own, xp.zeros_like(space.to_accumulator(unit)), space.to_accumulator(unit)
+            params = family.standardize(
+                params, xp.zeros_like(space.to_accumulator(unit)), space.to_accumulator(unit)
             )
-        found = exact.precompute(own, logs)
+        found = exact.precompute(params, logs)
         return found if exact.in_accumulator else space.to_working(found)
 
     if widest is None:
@@ -148,6 +148,7 @@ def _distance(family: Family, components: Any, x: Array, unit: Array) -> Array:
 
 
 def _below_largest(joint: Array) -> tuple[Array, Array]:
+    """Return log joint densities less the largest of the components, and that largest."""
     xp = array_namespace(joint)
     top = xp.max(joint, axis=-2, keepdims=True)
     away = joint - xp.where(xp.isinf(top), 0.0, top)  # or far observations lose digits

@@ -71,11 +71,11 @@ class Mixture(Parametrized):
     # the E-step
 
     def precompute(self, params: MixtureParams, offset: Array) -> MixtureCoefficients:
-        """Return what a pass over the observations needs of the parameters."""
+        """Return the coefficients of a pass over the observations."""
         return self.at_level(params, -offset)
 
     def at_level(self, params: MixtureParams, level: Array | None) -> MixtureCoefficients:
-        """Return what a pass needs, such that it gives log densities less a level ``(*lead)``.
+        """Return the coefficients of a pass that gives log densities less a level ``(*lead)``.
 
         What is left is small, and so is its rounding: the log likelihood that the pass gives is
         what exceeds the level.
@@ -194,7 +194,7 @@ class Mixture(Parametrized):
     def m_step(
         self, params: MixtureParams, count: Array, sums: MixtureSums, given: Given
     ) -> MixtureParams:
-        """Return the parameters that the sums lead to; a component without mass keeps its own."""
+        """Return the parameters that maximise; components without mass keep the old ones."""
         xp, prior = array_namespace(sums.counts), given.prior
         least = floats_of(sums.counts).smallest_normal
         alive = sums.counts > least
@@ -226,7 +226,7 @@ class Mixture(Parametrized):
         return new._replace(weights=xp.where(alive[..., None], new.weights, params.weights))
 
     def given_to_components(self, given: Given) -> Given:
-        """Return what the M-step of the components has to go by."""
+        """Return what the M-step of the components is given."""
         prior = None if given.prior is None else given.prior.components
         fixed = self.inner_fixed
         if given.fixed:
@@ -259,7 +259,7 @@ class Mixture(Parametrized):
         n_clusters: int,
         covariance: Callable[[], Array],
     ) -> MixturePseudoObservations:
-        """Return what a prior of so many mixtures of each problem stands for."""
+        """Return the pseudo-observations of a prior of so many mixtures of each problem."""
         weights = components = None
         inner, constant = given.inside(), 0 * given.context.total_weight
         if prior.concentration is not None:
@@ -408,7 +408,7 @@ class Mixture(Parametrized):
         return posterior(away, left)
 
     def log_posterior(self, params: MixtureParams, x: Array) -> Array:
-        """Return their logarithms, which tell apart what is too small to be a probability."""
+        """Return the logarithms of posterior probabilities, however small these are."""
         away, _, _ = log_joint(self, params, x)
         return away - logsumexp(away)[..., None, :]
 

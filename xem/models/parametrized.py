@@ -79,7 +79,7 @@ class Parametrized(Components):
         components : mapping of str to array, optional
             Parameters of the components' prior by name, as an alternative to keywords. For
             components in blocks, a sequence of one mapping for each block, with None for a block
-            without a prior; for those that are mixtures, what their own `prior` takes.
+            without a prior; for those that are mixtures, what their `prior` takes.
         **parameters : array or (*batch, …)
             Of the components' prior, by keyword, one for all components:
 
@@ -246,7 +246,7 @@ class Parametrized(Components):
                 share, part = tree_map(partial(_sorted_by, first), (share, part))
             shares.append(share)
             parts.append(part)
-        weights = array_namespace(*shares).concat(shares, axis=-1)
+        weights = array_namespace(shares[0]).concat(shares, axis=-1)
         return MixtureParams(weights, self.of_blocks(parts))
 
     def _tied_alike(self, components: Any) -> Any:

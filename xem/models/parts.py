@@ -1,4 +1,4 @@
-"""What families of several families have in common, each with parameters of its own."""
+"""What families of several families have in common, each with separate parameters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Parts(Composite):
 
     @abstractmethod
     def given_to_each(self, given: Given) -> list[Given]:
-        """Return what the M-step of each part has to go by."""
+        """Return what the M-step of each part is given."""
 
     @abstractmethod
     def merged(

@@ -32,7 +32,7 @@ def _n_clusters(each: Iterable[int]) -> int:
 
 @dataclass(frozen=True, init=False, repr=False)
 class Product(SideBySide):
-    """Observations of several kinds, each with a family of its own, independent of one another.
+    """Observations of several kinds, one family for each, independent of one another.
 
     Data are a mapping with an array for each of them. In a mixture of products, what belongs
     together is independent within a component: a mixture of a count and a length, say.
@@ -46,7 +46,7 @@ class Product(SideBySide):
     Notes
     -----
     The columns of the arrays stand side by side in one array of vectors when steps are made; each
-    is standardised as its own family allows. Integers among them are fitted as floating numbers.
+    is standardised as its family allows. Integers among them are fitted as floating numbers.
 
     Examples
     --------
@@ -72,18 +72,18 @@ class Product(SideBySide):
         """Return the shape of each parameter of one problem, as callers give it."""
         parts = zip(self.options().items(), self.events(), strict=True)
         return {
-            f"{n}.{own}": shape
+            f"{n}.{parameter}": shape
             for (n, family), inner in parts
-            for own, shape in family.shapes(n_components, inner).items()
+            for parameter, shape in family.shapes(n_components, inner).items()
         }
 
     def parameter_sizes(self, n_components: int, event: tuple[int, ...]) -> dict[str, int]:
         """Return how many free numbers each parameter of all components holds."""
         parts = zip(self.options().items(), self.events(), strict=True)
         return {
-            f"{n}.{own}": size
+            f"{n}.{parameter}": size
             for (n, family), inner in parts
-            for own, size in family.parameter_sizes(n_components, inner).items()
+            for parameter, size in family.parameter_sizes(n_components, inner).items()
         }
 
     def numbers_per_observation(
@@ -92,8 +92,8 @@ class Product(SideBySide):
         """Return how many numbers an observation takes in a tile, at the peak of a step."""
         parts = zip(self.families, self.events(), strict=True)
         return sum(
-            own.numbers_per_observation(n_components, inner, on_host=on_host)
-            for own, inner in parts
+            family.numbers_per_observation(n_components, inner, on_host=on_host)
+            for family, inner in parts
         )
 
     def is_elementwise(self, n_components: int, event: tuple[int, ...]) -> bool:
@@ -101,7 +101,7 @@ class Product(SideBySide):
         return False
 
     def varentropy(self, event: tuple[int, ...]) -> float | None:
-        """Return the sum of those of the families, where all have one."""
+        """Return the sum of the varentropies of the families, where all have one."""
         parts = zip(self.families, self.events(), strict=True)
         found = [family.varentropy(inner) for family, inner in parts]
         return None if None in found else sum(found)  # type: ignore[arg-type]
@@ -111,40 +111,40 @@ class Product(SideBySide):
     def support(self, x: Array) -> Array | None:
         """Return which finite observations the families can have, column by column."""
         parts = list(zip(self.families, self.cut(x, 1), strict=True))
-        found = [family.support(own) for family, own in parts]
-        if all(own is None for own in found):
+        found = [family.support(columns) for family, columns in parts]
+        if all(mask is None for mask in found):
             return None
         xp = array_namespace(x)
         inside = [
-            xp.ones_like(own, dtype=xp.bool) if mask is None else mask
-            for mask, (_, own) in zip(found, parts, strict=True)
+            xp.ones_like(columns, dtype=xp.bool) if mask is None else mask
+            for mask, (_, columns) in zip(found, parts, strict=True)
         ]
         return self.joined_columns(inside, 1)
 
     def filled(self, x: Array, there: Array) -> Array:
-        """Return observations with what the families can have elsewhere."""
+        """Return observations where ``there``, and the fillers of the families elsewhere."""
         there = array_namespace(x).broadcast_to(there, x.shape)
         parts = zip(self.families, self.cut(x, 1), self.cut(there, 1), strict=True)
-        return self.joined_columns([family.filled(*own) for family, *own in parts], 1)
+        return self.joined_columns([family.filled(*args) for family, *args in parts], 1)
 
     def log_carrier(self, x: Array) -> Array | None:
-        """Return the sum of those of the families that have one."""
+        """Return the sum of the log carriers of the families that have one."""
         parts = zip(self.families, self.cut(x, 1), strict=True)
-        found = [family.log_carrier(own) for family, own in parts if family.has_carrier]
+        found = [family.log_carrier(columns) for family, columns in parts if family.has_carrier]
         return reduce(add, found) if found else None
 
     def embed(self, x: Array) -> Array:
-        """Return what starts cluster of observations: of each column, what its family says."""
+        """Return the observations as starts cluster them: each column as its family embeds it."""
         parts = zip(self.families, self.cut(x, 1), strict=True)
-        return self.joined_columns([family.embed(own) for family, own in parts], 1)
+        return self.joined_columns([family.embed(columns) for family, columns in parts], 1)
 
     # the E-step
 
     def precompute(self, params: Any, offset: Array) -> Any:
-        """Return what a pass over the observations needs of each family."""
+        """Return the coefficients of each family, for a pass over the observations."""
         first, nothing = self.members[0], array_namespace(offset).zeros_like(offset)
         found = [first.precompute(params[0], offset)]
-        found += [f.precompute(own, nothing) for f, own in self.parts(params)[1:]]
+        found += [f.precompute(part, nothing) for f, part in self.parts(params)[1:]]
         return self.tree(found)
 
     def log_prob(
@@ -152,17 +152,20 @@ class Product(SideBySide):
     ) -> tuple[Array, Any]:
         """Return the sum of the log densities ``(*lead, n)``, and what the families keep."""
         parts = zip(self.families, coefficients, self.cut(x, 1), strict=True)
-        pairs = [family.log_prob(own, part, work) for family, own, part in parts]
+        pairs = [family.log_prob(coefficient, part, work) for family, coefficient, part in parts]
         return reduce(add, (logs for logs, _ in pairs)), tuple(kept for _, kept in pairs)
 
     def sums(
         self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
     ) -> Any:
         """Return the sums of each family."""
-        copies = [responsibilities + 0.0 for _ in self.names[1:]]  # each may overwrite its own
+        copies = [responsibilities + 0.0 for _ in self.names[1:]]  # a family may overwrite it
         shares = [*copies, responsibilities]
         parts = zip(self.families, coefficients, kept, shares, strict=True)
-        return self.tree(f.sums(own, part, share, work) for f, own, part, share in parts)
+        return self.tree(
+            family.sums(coefficient, part, share, work)
+            for family, coefficient, part, share in parts
+        )
 
     def sums_from_labels(
         self, coefficients: Any, x: Array, assigned: Array, centres: Array
@@ -170,9 +173,9 @@ class Product(SideBySide):
         """Return the summed weights and the sums of observations that are assigned to clusters."""
         found, columns, places = [], self.cut(x, 1), self.cut(centres)
         parts = zip(self.families, coefficients, columns, places, strict=True)
-        for family, coefficient, part, middles in parts:
-            joined = _grouped(assigned, middles, family, 1)
-            means = _grouped(middles, middles, family, family.event_rank, mean=True)
+        for family, coefficient, part, part_centres in parts:
+            joined = _grouped(assigned, part_centres, family, 1)
+            means = _grouped(part_centres, part_centres, family, family.event_rank, mean=True)
             found.append(family.sums_from_labels(coefficient, part, joined, means)[1])
         return array_namespace(assigned).sum(total(assigned), axis=-1), self.tree(found)
 
@@ -185,17 +188,20 @@ class Product(SideBySide):
         """
         parts = zip(self.families, params, coefficients, self.given_to_each(given), strict=True)
         found = [
-            f.loses_precision(own, mine, go, space)
-            for f, own, mine, go in parts
+            f.loses_precision(part, coefficient, inner, space)
+            for f, part, coefficient, inner in parts
             if f is not f.exact
         ]
-        each = [own for own in found if own is not None]
+        each = [mask for mask in found if mask is not None]
         return reduce(or_, each) if each else None
 
     def rounded_off(self, full: Any, coefficients: Any, counts: Array, sums: Any) -> Array | None:
         """Return what rounding ``full`` to ``coefficients`` takes from the log likelihood."""
         parts = zip(self.families, full, coefficients, sums, strict=True)
-        return sum_of_given(f.rounded_off(own, rounded, counts, s) for f, own, rounded, s in parts)
+        return sum_of_given(
+            family.rounded_off(unrounded, rounded, counts, part)
+            for family, unrounded, rounded, part in parts
+        )
 
     # parameters
 
@@ -217,7 +223,7 @@ class Product(SideBySide):
         return self.tree(_params_of(f, name, parameters.get(name)) for name, f in pairs)
 
     def _check_names(self, parameters: Mapping[str, Any]) -> None:
-        """Raise where something is not of the families."""
+        """Raise where a name is not that of a family."""
         unknown = sorted(set(parameters) - set(self.names))
         if unknown:
             msg = f"unknown families {unknown}; this product has {list(self.names)}"
@@ -226,35 +232,35 @@ class Product(SideBySide):
     def standardize(self, params: Any, centre: Array, scale: Array) -> Any:
         """Return the parameters of ``(x - centre) / scale``; fields of None stay None."""
         parts = zip(self.families, params, self.cut(centre), self.cut(scale), strict=True)
-        return self.tree(family.standardize(*own) for family, *own in parts)
+        return self.tree(family.standardize(*args) for family, *args in parts)
 
     def unstandardize(self, params: Any, centre: Array, scale: Array) -> Any:
         """Return the parameters of ``x`` from those of ``(x - centre) / scale``."""
         parts = zip(self.families, params, self.cut(centre), self.cut(scale), strict=True)
-        return self.tree(family.unstandardize(*own) for family, *own in parts)
+        return self.tree(family.unstandardize(*args) for family, *args in parts)
 
     def from_user(self, params: Any, n_components: int, event: tuple[int, ...]) -> Any:
         """Return callers' parameters as the steps see them."""
         parts = zip(self.families, params, self.events(), strict=True)
-        return self.tree(family.from_user(own, n_components, inner) for family, own, inner in parts)
+        return self.tree(f.from_user(part, n_components, inner) for f, part, inner in parts)
 
     def mean(self, params: Any) -> Array | None:
         """Return the means of the columns; None where a family has none."""
-        means = [family.mean(own) for family, own in self.parts(params)]
-        return None if any(own is None for own in means) else self.joined_columns(means)
+        means = [family.mean(part) for family, part in self.parts(params)]
+        return None if any(mean is None for mean in means) else self.joined_columns(means)
 
     def known_means(self, params: Any, others: Array) -> tuple[Array, list[bool]] | None:
-        """Return the means ``(*lead, columns)`` of the families that have some, and of which.
+        """Return the means ``(*lead, columns)`` of families that have some, and of which columns.
 
         ``others`` ``(*lead, columns)`` are those of the others. None where no family has means.
         """
-        means = [family.mean(own) for family, own in self.parts(params)]
-        if all(own is None for own in means):
+        means = [family.mean(part) for family, part in self.parts(params)]
+        if all(mean is None for mean in means):
             return None
         pairs = zip(means, self.cut(others), strict=True)
-        found = [other if own is None else own for own, other in pairs]
+        found = [other if mean is None else mean for mean, other in pairs]
         which = zip(means, self.places, strict=True)
-        known = [own is not None for own, place in which for _ in range(place.stop - place.start)]
+        known = [mean is not None for mean, place in which for _ in range(place.stop - place.start)]
         return self.joined_columns(found), known
 
     # priors
@@ -286,7 +292,7 @@ class Product(SideBySide):
             family.prior(**given) if (given := parameters.get(name)) else None
             for name, family in self.options().items()
         ]
-        return None if all(own is None for own in priors) else self.tree(priors)
+        return None if all(prior is None for prior in priors) else self.tree(priors)
 
     def prior_of_data(self) -> Any:
         """Return the prior that follows from the data, or raise where a family has none."""
@@ -300,18 +306,20 @@ class Product(SideBySide):
         n_clusters: int,
         covariance: Callable[[], Array],
     ) -> PseudoObservationsOfParts:
-        """Return what a prior of so many components of each problem stands for."""
+        """Return the pseudo-observations of a prior of so many components of each problem."""
         parts: list[Any] = []
         constants = [0 * given.context.total_weight]
-        inner = zip(self.families, prior, self.given_to_each(given), self.places, strict=True)
-        for family, own, go, place in inner:
-            if own is None:
+        members = zip(self.families, prior, self.given_to_each(given), self.places, strict=True)
+        for family, family_prior, inner, place in members:
+            if family_prior is None:
                 parts.append(None)
                 continue
-            mine = partial(_of_columns, covariance, place)
+            covariance_of_part = partial(_of_columns, covariance, place)
             others = self.n_clusters // max(family.n_clusters, 1)  # of the other arrays alone
             placed = n_clusters // max(others, 1)
-            made = family.prepared_prior(own, n_components, go, placed, mine)
+            made = family.prepared_prior(
+                family_prior, n_components, inner, placed, covariance_of_part
+            )
             parts.append(made)
             constants.append(made.constant)
         return PseudoObservationsOfParts(tuple(parts), reduce(add, constants))
@@ -319,7 +327,8 @@ class Product(SideBySide):
     def log_prior(self, params: Any, prior: PseudoObservationsOfParts) -> Array:
         """Return the log prior density of each component, but constants."""
         pairs = zip(self.parts(params), prior.parts, strict=True)
-        return reduce(add, (f.log_prior(own, mine) for (f, own), mine in pairs if mine is not None))
+        found = [f.log_prior(part, pseudo) for (f, part), pseudo in pairs if pseudo is not None]
+        return reduce(add, found)
 
     # starts and draws
 
@@ -332,36 +341,36 @@ class Product(SideBySide):
         """Return the `broad` distributions, moved to centres ``(*lead, clusters, *event)``."""
         parts = zip(self.families, self.cut(centres), self.given_to_each(given), strict=True)
         return self.tree(
-            family.around(_grouped(own, own, family, family.event_rank, mean=True), inner)
-            for family, own, inner in parts
+            family.around(_grouped(columns, columns, family, family.event_rank, mean=True), inner)
+            for family, columns, inner in parts
         )
 
     def lifted(self, params: Any, fallback: Any, counts: Array, given: Given) -> tuple[Any, Array]:
         """Return ``params``, or ``fallback`` where a family has collapsed, and where that is."""
         parts = zip(self.families, params, fallback, self.given_to_each(given), strict=True)
-        pairs = [family.lifted(own, other, counts, go) for family, own, other, go in parts]
+        pairs = [family.lifted(part, other, counts, inner) for family, part, other, inner in parts]
         placed = zip(self.families, pairs, strict=True)
         found = [bound for family, (_, bound) in placed if family.n_clusters]
         xp = array_namespace(counts)
         bound = reduce(or_, found) if found else xp.ones_like(counts, dtype=xp.bool)
-        own = self.Params(*(lifted for lifted, _ in pairs))
-        return tree_map(lambda a, b: xp.where(aligned(bound, a), b, a), own, fallback), bound
+        new = self.Params(*(lifted for lifted, _ in pairs))
+        return tree_map(lambda a, b: xp.where(aligned(bound, a), b, a), new, fallback), bound
 
     def sample(
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator
     ) -> np.ndarray[Any, Any]:
         """Draw the columns of one observation for each label ``(..., n)``."""
-        drawn = [family.sample(own, labels, rng) for family, own in self.parts(params)]
+        drawn = [family.sample(part, labels, rng) for family, part in self.parts(params)]
         return np.asarray(self.joined_columns(drawn))
 
     def unpacked(self, x: Array) -> dict[str, Any]:
         """Return the arrays of observations ``(..., n, columns)``, by name."""
         parts = zip(self.options().items(), self.cut(x), strict=True)
-        return {name: family.unpacked(own) for (name, family), own in parts}
+        return {name: family.unpacked(columns) for (name, family), columns in parts}
 
 
 def _grouped(a: Array, centres: Array, family: Family, behind: int, *, mean: bool = False) -> Array:
-    """Return what clusters have, ``(*lead, clusters, …)``, summed to as many as a family makes.
+    """Return values of clusters ``(*lead, clusters, …)``, summed to as many as a family makes.
 
     There are some axes behind that of the clusters. Those with neighbouring ``centres``
     ``(*lead, clusters, *event)``, by the first column of the family, are joined.

@@ -23,7 +23,7 @@ _OF_COLUMNS = ("centre", "scale", "variance", "metric", "mean", "low", "high", "
 
 @dataclass(frozen=True, init=False, repr=False)
 class SideBySide(Parts):
-    """Families by name, each with columns of its own."""
+    """Families by name, each for separate columns."""
 
     names: tuple[str, ...]
     families: tuple[Family, ...]
@@ -33,7 +33,7 @@ class SideBySide(Parts):
     event_rank = 1
 
     def __init__(self, /, **families: Family) -> None:
-        wrong = [name for name, own in families.items() if not isinstance(own, Family)]
+        wrong = [name for name, family in families.items() if not isinstance(family, Family)]
         if wrong or not families:
             given = f"{wrong[0]} is {families[wrong[0]]!r}" if wrong else "it has no families"
             msg = f"{given}; pass families by name: xem.Product(delay=xem.Normal(), …)"
@@ -50,11 +50,11 @@ class SideBySide(Parts):
 
     def __repr__(self) -> str:
         """Return how it is made."""
-        own = zip(self.names, self.families, strict=True)
-        return f"Product({', '.join(f'{name}={family!r}' for name, family in own)})"
+        pairs = zip(self.names, self.families, strict=True)
+        return f"Product({', '.join(f'{name}={family!r}' for name, family in pairs)})"
 
     def options(self) -> dict[str, Any]:
-        """Return what it is made with."""
+        """Return the families by name."""
         return dict(zip(self.names, self.families, strict=True))
 
     @property
@@ -83,7 +83,7 @@ class SideBySide(Parts):
     def merged(
         self, values: list[Array | None], combine: Callable[[Any, Any], Any], neutral: Any
     ) -> Array:
-        """Return what the families that say something say together."""
+        """Return the values of the families combined, without those that are None."""
         return reduce(combine, [value for value in values if value is not None])
 
     def of_members(self, families: list[Any]) -> Self:
@@ -100,11 +100,11 @@ class SideBySide(Parts):
     @property
     def layout(self) -> Any:
         """The names of the arrays, each with its layout."""
-        return tuple((name, own.layout) for name, own in self.options().items())
+        return tuple((name, family.layout) for name, family in self.options().items())
 
     def bound(self, event: Any) -> Self:
         """Return the product for observations of a shape."""
-        inner = [family.bound(own) for family, own in zip(self.families, event, strict=True)]
+        inner = [family.bound(shape) for family, shape in zip(self.families, event, strict=True)]
         return self._with(inner, tuple(map(n_columns, event)))
 
     def for_columns(self, count: int) -> Self:
@@ -123,7 +123,7 @@ class SideBySide(Parts):
 
     def event_of(self, params: Any) -> tuple[Any, ...]:
         """Return the shapes of one observation."""
-        return tuple(family.event_of(own) for family, own in self.parts(params))
+        return tuple(family.event_of(part) for family, part in self.parts(params))
 
     @property
     def places(self) -> list[slice]:
@@ -142,7 +142,7 @@ class SideBySide(Parts):
     def events(self) -> list[tuple[int, ...]]:
         """Return the shape of an observation of each family, in one array."""
         pairs = zip(self.families, self.places, strict=True)
-        return [(own.stop - own.start,) if family.event_rank else () for family, own in pairs]
+        return [(place.stop - place.start,) if family.event_rank else () for family, place in pairs]
 
     def cut(self, a: Array, behind: int = 0) -> list[Array]:
         """Return the columns of each family of an array with some axes behind the columns."""
@@ -153,22 +153,22 @@ class SideBySide(Parts):
         ]
 
     def joined_columns(self, parts: list[Array], behind: int = 0) -> Array:
-        """Return what `cut` cuts in one array."""
+        """Return the columns of all families in one array: the inverse of `cut`."""
         rest = (slice(None),) * behind
         whole = [
-            own if family.event_rank else own[(..., None, *rest)]
-            for family, own in zip(self.families, parts, strict=True)
+            part if family.event_rank else part[(..., None, *rest)]
+            for family, part in zip(self.families, parts, strict=True)
         ]
         return array_namespace(whole[0]).concat(whole, axis=-1 - behind)
 
     def given_to_each(self, given: Given) -> list[Given]:
-        """Return what the M-step of each family has to go by."""
+        """Return what the M-step of each family is given."""
         context = given.context
         priors = (None,) * len(self.names) if given.prior is None else given.prior.parts
         cuts = {name: self.cut(getattr(context, name)) for name in _OF_COLUMNS}
         return [
             Given(
-                context._replace(**{k: own[i] for k, own in cuts.items()}, prior=None, origin=None),
+                context._replace(**{k: cut[i] for k, cut in cuts.items()}, prior=None, origin=None),
                 given.depth,
                 priors[i],
                 within(given.fixed, f"{name}."),
@@ -182,11 +182,11 @@ class SideBySide(Parts):
         """What holds of the columns of each family."""
         found = []
         for name, family, place in zip(self.names, self.families, self.places, strict=True):
-            for own in family.columns:
-                first, last, _ = (own.place or slice(None)).indices(place.stop - place.start)
+            for columns in family.columns:
+                first, last, _ = (columns.place or slice(None)).indices(place.stop - place.start)
                 where = slice(place.start + first, place.start + last)
-                spread = frozenset(f"{name}.{parameter}" for parameter in own.spread)
-                found.append(own._replace(place=where, spread=spread))
+                spread = frozenset(f"{name}.{parameter}" for parameter in columns.spread)
+                found.append(columns._replace(place=where, spread=spread))
         return tuple(found)
 
 
