@@ -439,6 +439,11 @@ class Alone(Mixture):
             return super().parts(params)
         return [(self.component, params)]
 
+    def event_of(self, params: Any) -> Any:
+        """Return the shape of one observation, from parameters of the mixture or of the family."""
+        inner = params.components if isinstance(params, MixtureParams) else params
+        return self.family.event_of(inner)
+
     def to_user(self, params: MixtureParams) -> Any:
         """Return the parameters of the family."""
         return super().to_user(params).components
