@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from xem.backends.workspace import NEW_ARRAYS
 from xem.families.dense import Dense
 from xem.families.diagonal import Diagonal
 from xem.families.matrix import Matrix
@@ -40,7 +41,7 @@ MATRICES = {
 ARRAYS = {
     "variances": lambda matrix: matrix.variances,
     "times": lambda matrix: matrix.times(vectors),
-    "transform": lambda matrix: matrix.transform(x.copy()),
+    "transform": lambda matrix: matrix.transform(x.copy(), NEW_ARRAYS),
     "trace_with": lambda matrix: matrix.trace_with(like(matrix)),
     "log_volume": lambda matrix: matrix.log_volume(),
     "expected_log": lambda matrix: matrix.expected_log(like(matrix)),
@@ -93,13 +94,13 @@ def test_log_densities_are_a_product_with_the_statistics(kind: type[Matrix]):
     covariance = kind.of_variances(variances)
     if kind is Dense:
         covariance = covariance.updated(vectors, weights)
-    statistics = kind.statistics(x)
+    statistics = kind.statistics(x, NEW_ARRAYS)
     assert statistics.shape == (K, kind.n_statistics(D), N)
     assert_array_equal(np.stack(kind.rows(x), axis=-2), statistics[..., :-1, :])
     inverse, peak = covariance.whitening()
     eta, half_square = inverse.natural(vectors)
     found = (eta[..., None] * statistics[..., :-1, :]).sum(-2) + (peak - half_square)[..., None]
-    y = inverse.transform(x - vectors[..., None])
+    y = inverse.transform(x - vectors[..., None], NEW_ARRAYS)
     assert_allclose(found, peak[..., None] - 0.5 * (y * y).sum(-2), rtol=1e-11, atol=1e-11)
     mean, spread = kind.from_means(statistics[..., :-1, :].mean(-1), D)
     assert_allclose(mean, x.mean(-1), atol=1e-14)

@@ -141,8 +141,8 @@ def load(path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: 
 
     def put(name: str) -> Array:
         host = arrays[name]
-        own = getattr(space.xp, host.dtype.name)
-        return space.array(host, space.dtype if host.dtype == np.float64 else own)
+        dtype = getattr(space.xp, host.dtype.name)
+        return space.array(host, space.dtype if host.dtype == np.float64 else dtype)
 
     try:
         model = _rebuilt(description)
@@ -186,8 +186,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
 def _described(value: Any) -> Any:
     """Return a model, a family or an option as what JSON can hold."""
     if isinstance(value, Family):
-        own = {name: _described(option) for name, option in value.options().items()}
-        return {"type": _name(type(value)), "options": own}
+        options = {name: _described(option) for name, option in value.options().items()}
+        return {"type": _name(type(value)), "options": options}
     if isinstance(value, tuple | frozenset):
         items = sorted(value) if isinstance(value, frozenset) else value
         return {"type": type(value).__name__, "items": [_described(item) for item in items]}

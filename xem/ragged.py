@@ -161,7 +161,7 @@ def widths(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
     It depends on nothing else, so that a series is summed in the same order in any company.
     Short series, whose cost is the number of array calls, take powers of 2; longer ones, whose
-    cost is arithmetic, have two widths an octave, at most half more than their own length.
+    cost is arithmetic, have two widths an octave, at most half more than the length.
     """
     lengths = np.maximum(lengths, _NARROWEST).astype(np.intp)  # widths are larger than lengths
     octave = np.frexp((lengths - 1).astype(np.float64))[1]

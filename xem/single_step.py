@@ -213,8 +213,8 @@ class _Place(NamedTuple):
         """Check the data of a step."""
         arrays, (batch, n), shape, space = inputs.Data.of(model, x, weights, lengths)
         if n == 0:
-            own = tuple(leaves(arrays)[0].shape)
-            msg = f"x has shape {own}; a step needs at least one observation a problem"
+            x_shape = tuple(leaves(arrays)[0].shape)
+            msg = f"x has shape {x_shape}; a step needs at least one observation a problem"
             raise ValueError(msg)
         rank = model.event_rank
         source = Source(arrays, weights, lengths, None, n, space, rank, len(batch))

@@ -82,7 +82,7 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a number, a bool or text of an array library, which has no axes, as Python's own.
+    """Return a number, a bool or text of an array library, which has no axes, as one of Python.
 
     Anything else comes back as it is.
     """
@@ -90,7 +90,7 @@ def plain(value: Any) -> Any:
         return value
     host = to_numpy(value)
     if host.dtype.kind == "f":
-        return float(host)  # a long double's own item is one again
+        return float(host)  # the item of a long double is a long double again
     return host.item() if host.dtype.kind in "biuU" else value
 
 

@@ -59,7 +59,7 @@ class JaxBackend(Backend):
         return self._jax.devices(kind)[int(number or 0)]
 
     def roomy(self, n_rows: int) -> int:
-        """Return a power of 2: each number of rows is a program of its own."""
+        """Return a power of 2: each number of rows needs another program."""
         return 1 << (n_rows - 1).bit_length() if n_rows else 0
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:

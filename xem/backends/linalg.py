@@ -59,7 +59,7 @@ def _identity(d: int, like: Array) -> Array:
     if isinstance(like, np.ndarray):
         return np.eye(d, dtype=like.dtype)
     xp = array_namespace(like)
-    index = xp.arange(d, device=device(like))  # a compiler makes no loop of its own of this
+    index = xp.arange(d, device=device(like))  # a compiler makes no separate loop of this
     return xp.astype(index[:, None] == index, like.dtype)
 
 

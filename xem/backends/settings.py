@@ -38,5 +38,5 @@ def computing(x: Array, *, inputs: Any = None) -> Iterator[bool]:
 
 
 def single_threaded_products(x: Array) -> AbstractContextManager[Any]:
-    """Hold the BLAS of NumPy to one thread; other backends have threads of their own."""
+    """Hold the BLAS of NumPy to one thread; the threads of other backends stay as they are."""
     return backend_of(x).single_threaded_products()

@@ -19,7 +19,7 @@ from xem.backends.space import Space
 _SUMMED = 4096
 """So many terms make one sum in the working dtype; what those of several blocks add up to is wider.
 
-Of 10,000 numbers and more BLAS makes products with threads of its own, which fight with ours and
+Of 10,000 numbers and more BLAS makes products with several threads, which fight with ours and
 order the sum.
 """
 _MULTIPLIED = 1024

@@ -41,7 +41,7 @@ class TorchBackend(Backend):
         return self._widest[device]
 
     def roomy(self, n_rows: int) -> int:
-        """Return 2 rows for 1: programs for one row are programs of their own."""
+        """Return 2 rows for 1: one row alone would need another program."""
         return max(n_rows, 2) if n_rows else n_rows
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:

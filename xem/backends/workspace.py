@@ -59,7 +59,7 @@ class Overwriting(Workspace):
 
 
 class Arena(Overwriting):
-    """Memory for the arrays of a tile: each large one of a pass has a place of its own.
+    """Memory for the arrays of a tile: no two large ones of a pass have the same place.
 
     Allocators give arrays of a tile's size back to the system at once, and fresh pages cost
     more than the arithmetic. What is to last longer than the pass must not be in it.

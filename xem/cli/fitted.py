@@ -47,16 +47,16 @@ class Fitted(NamedTuple):
         TypeError
             If a column of numbers holds something else.
         """
-        own = ["component", "weight", *family.Params._fields, *FITTED]
-        missing = [name for name in own if name not in frame.columns]
+        expected = ["component", "weight", *family.Params._fields, *FITTED]
+        missing = [name for name in expected if name not in frame.columns]
         if missing or not len(frame):
             what = f"has no column {missing[0]!r}" if missing else "has no rows"
             msg = (
                 f"it {what}: expected the output of xem fit for {type(family).__name__} "
-                f"components, with the columns {listed(own)}"
+                f"components, with the columns {listed(expected)}"
             )
             raise ValueError(msg)
-        by = [name for name in frame.columns if name not in own]
+        by = [name for name in frame.columns if name not in expected]
         codes, firsts = coded(frame, by)
         component = _whole(frame, "component").astype(np.intp)
         counts = np.bincount(codes)
@@ -111,7 +111,7 @@ class Fitted(NamedTuple):
         raise ValueError(msg)
 
     def alone(self, index: int) -> Fit:
-        """Return the fit of one group, with its own components alone."""
+        """Return the fit of one group, with as many components as it has."""
         fit, k = self.fit[index], int(self.n_components[index])
         params = tree_map(lambda p: p[:k], fit.params)
         return replace(fit, model=replace(fit.mixture, n_components=k), params=params)

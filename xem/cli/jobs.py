@@ -237,9 +237,9 @@ def _labelled(
     labels = np.full(len(x), -1)
     posterior = np.full((len(x), fitted.fit.mixture.n_components), np.nan)
     known = np.flatnonzero((group >= 0) & np.isfinite(x))
-    own, column = fitted.fit[group[known]], x[known][:, None]
-    labels[known] = own.predict(column)[:, 0]
-    posterior[known] = own.posterior(column)[:, 0]
+    fits, column = fitted.fit[group[known]], x[known][:, None]
+    labels[known] = fits.predict(column)[:, 0]
+    posterior[known] = fits.posterior(column)[:, 0]
     posterior[np.arange(posterior.shape[1]) >= fitted.n_components[group][:, None]] = np.nan
     return pa.array(labels, mask=labels < 0), posterior
 

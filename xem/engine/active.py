@@ -95,7 +95,7 @@ class Tiling:
         """Return a function of the tiles of each set, joined.
 
         Tiles of whole problems go to the workers. The others go one after the other: problems
-        that are cut into several tiles themselves, for they occupy the workers on their own,
+        that are cut into several tiles themselves, for each occupies the workers with its tiles,
         and small tiles, which take less time than threads lose in waiting for each other.
         """
         tasks = [(k, task) for k, part in enumerate(sets) for task in self._tasks(part)]

@@ -133,7 +133,7 @@ class Plan:
         return Observations(make, width, columns, each, self.workspaces)
 
     def observe_raw(self, task: TileTask) -> Observations[RawTile]:
-        """Return observations for compiled steps, which standardise them on their own."""
+        """Return observations as they are, for compiled steps, which standardise them."""
         context = task.rows.context
 
         def make(columns: slice) -> RawTile:

@@ -25,7 +25,7 @@ class Workers:
     count : int
         How many threads.
     products : bool
-        Whether the work is matrix products: BLAS's own threads would fight with these.
+        Whether the work is matrix products: the threads of BLAS would fight with these.
     """
 
     def __init__(self, x: Array, count: int, *, products: bool) -> None:

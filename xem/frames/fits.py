@@ -66,7 +66,7 @@ def fit_groups(
         `xem.Product`, whose arrays are the columns of their names; rows without one of them are
         missing observations.
     columns : iterable of str
-        Instead of ``value``, for a wide frame: each of these columns is a series of its own,
+        Instead of ``value``, for a wide frame: each of these columns is one series,
         named in the column ``"column"`` of the result. Such as ``df.columns[3:]``.
     weights : str, optional
         The column of observation weights; a row without one is left out.
@@ -93,7 +93,7 @@ def fit_groups(
         cannot group by a column.
     ValueError
         If a column is missing, or named like one of the result's, or there are no rows; and
-        what `xem.fit` raises for its own arguments.
+        what `xem.fit` raises for its arguments.
 
     Notes
     -----
@@ -196,8 +196,8 @@ def check_names(used: Sequence[str], by: Sequence[str], model: Mixture) -> None:
     if twice:
         msg = f"column {twice[0]!r} is named twice; each column has one use"
         raise ValueError(msg)
-    own = {"component", "weight", *model.component.parameter_names, *FITTED}
-    taken = [name for name in by if name in own]
+    result_columns = {"component", "weight", *model.component.parameter_names, *FITTED}
+    taken = [name for name in by if name in result_columns]
     if taken:
         msg = f"column {taken[0]!r} is also a column of the result: rename it in the data"
         raise ValueError(msg)

@@ -76,7 +76,7 @@ class Groups(NamedTuple):
         kept = np.flatnonzero(present)
         kept = kept[_stable_order(codes[kept], len(firsts))]
         lengths = np.bincount(codes[kept], minlength=len(firsts))
-        exact = tuple(_exact(frame[v], own, kept) for v, own in zip(values, found, strict=True))
+        exact = tuple(_exact(frame[v], x, kept) for v, x in zip(values, found, strict=True))
         masses = None if masses is None else masses[kept]
         observed = exact[0] if len(values) == 1 else exact
         series = Ragged(observed, masses, lengths.astype(np.intp), space)
@@ -193,8 +193,8 @@ def _arrow_codes(keys: Any) -> np.ndarray[Any, Any]:
     """Return the numbers of an Arrow table's keys by way of dictionaries, column by column."""
     codes = np.zeros(keys.num_rows, np.int64)
     for column in keys.columns:
-        own, size = _encoded(_comparable(column))
-        codes = _renumbered(codes * size + own)
+        column_codes, size = _encoded(_comparable(column))
+        codes = _renumbered(codes * size + column_codes)
     return codes
 
 

@@ -77,10 +77,10 @@ def _ellipses(ax: Axes, fit: Fit, pair: views.Pair) -> None:
 
     Lines are thicker where there is more weight.
     """
-    places, own = _centres(fit, pair), views.covariances(fit)
+    places, covariances = _centres(fit, pair), views.covariances(fit)
     share = fit.params.weights / fit.params.weights.max()
     for k, place in enumerate(places):
-        major, minor, angle = views.ellipse(own[k][np.ix_(pair.columns, pair.columns)])
+        major, minor, angle = views.ellipse(covariances[k][np.ix_(pair.columns, pair.columns)])
         width = _THINNEST + (_THICKEST - _THINNEST) * share[k]
         for radius, label in zip(views.RADII, (views.formula(fit, k, pair), None), strict=True):
             outline = Ellipse(place, 2 * radius * major, 2 * radius * minor, angle=angle)

@@ -118,9 +118,9 @@ def _of_numbers(fit: Fit) -> Fit:
         return fit
     with np.errstate(invalid="ignore"):
         scale = np.sqrt(covariances(fit)[..., 0, 0])
-    own = NormalParams(fit.params.components.loc[..., 0], scale)
+    components = NormalParams(fit.params.components.loc[..., 0], scale)
     model = Mixture(Normal(family.covariance_floor), fit.mixture.n_components)
-    return replace(fit, model=model, params=MixtureParams(fit.params.weights, own))
+    return replace(fit, model=model, params=MixtureParams(fit.params.weights, components))
 
 
 def covariances(fit: Fit) -> Values:
@@ -216,10 +216,10 @@ def formula(fit: Fit, k: int, pair: Pair | None = None) -> str:
         inner = ", ".join(f"{name} {value[k]:.3g}" for name, value in values)
     else:
         i, j = pair.columns
-        loc, own = params.components.loc[k], covariances(fit)[k]
-        sd = np.sqrt(np.diagonal(own))
+        loc, covariance = params.components.loc[k], covariances(fit)[k]
+        sd = np.sqrt(np.diagonal(covariance))
         inner = f"loc ({loc[i]:.3g}, {loc[j]:.3g}), sd ({sd[i]:.3g}, {sd[j]:.3g})"
-        inner += f", correlation {own[i, j] / sd[i] / sd[j]:.2f}" if own[i, j] else ""
+        inner += f", correlation {covariance[i, j] / sd[i] / sd[j]:.2f}" if covariance[i, j] else ""
     return f"{params.weights[k]:.2g} × {type(family).__name__}: {inner}".replace("-", "−")
 
 

@@ -110,29 +110,30 @@ class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
         y : integer array (*batch, n_samples)
             Their components.
         """
-        own = self._ready()
+        distribution = self._ready()
+        mixture = distribution.mixture
         if n_samples < 1:
             msg = (
                 f"Invalid value for 'n_samples': {n_samples} . The sampling requires at "
                 "least one sample."
             )
             raise ValueError(msg)
-        rng, space = check_random_state(self.random_state), Space.of(own.params.weights)
+        rng, space = check_random_state(self.random_state), Space.of(distribution.params.weights)
         params = tree_map(
-            lambda p: to_numpy(p).astype(np.float64), own.mixture.from_user(own.params)
+            lambda p: to_numpy(p).astype(np.float64), mixture.from_user(distribution.params)
         )
         weights = params.weights / params.weights.sum(-1, keepdims=True)
         counts = [rng.multinomial(n_samples, w) for w in weights.reshape(-1, weights.shape[-1])]
         labels = np.asarray([np.repeat(np.arange(len(c)), c) for c in counts], np.intp)
         labels = labels.reshape(*weights.shape[:-1], n_samples)
-        X = own.mixture.family.sample(params.components, labels, rng)
-        X = X if own.event else X[..., None]
+        X = mixture.family.sample(params.components, labels, rng)
+        X = X if distribution.event else X[..., None]
         return space.array(X, space.accumulator), space.array(labels, space.index_dtype)
 
     def _n_parameters(self) -> int:
         """Return the number of free parameters."""
-        own = self._distribution()
-        return own.mixture.n_parameters(own.event)
+        distribution = self._distribution()
+        return distribution.mixture.n_parameters(distribution.event)
 
     def _ready(self) -> Distribution:
         check_is_fitted(self)

@@ -33,7 +33,7 @@ INITS = {
     "k-means++": "k-means++",
     "random_from_data": "random_from_data",
 }
-"""scikit-learn's names of starts, and ours; ``"random"`` has responsibilities of its own."""
+"""scikit-learn's names of starts, and ours; ``"random"`` draws responsibilities instead."""
 
 _COLLAPSED = (
     "Fitting the mixture model failed because some components have ill-defined empirical "
@@ -197,8 +197,8 @@ class GaussianMixture(MixtureEstimator):
         rng, model = check_random_state(self.random_state), self._model()
         plan = Plan(INITS.get(self.init_params, ""), int(self.n_init), 0, self.max_iter, self.tol)
         if self.warm_start and hasattr(self, "converged_"):
-            own = self._distribution().params
-            return plan._replace(init=own, n_init=1, before=self.lower_bound_)
+            params = self._distribution().params
+            return plan._replace(init=params, n_init=1, before=self.lower_bound_)
         given = _start.given(self, model, X)
         parts = (given.weights, *given.components)
         if all(part is not None for part in parts):

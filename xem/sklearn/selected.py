@@ -130,15 +130,15 @@ class BestMixture(FittedEstimator):
 
     def _choose(self, fits: list[Fit]) -> None:
         """Keep the figures of all candidates, and the best of them."""
-        families: list[Any] = [own.mixture.component for own in fits]
+        families: list[Any] = [fitted.mixture.component for fitted in fits]
         kinds = [family.covariance for family in families]
-        status = [Status(int(own.status)) for own in fits]
-        columns = {name: [float(getattr(own, name)()) for own in fits] for name in CRITERIA}
+        status = [Status(int(fitted.status)) for fitted in fits]
+        columns = {name: [float(getattr(fitted, name)()) for fitted in fits] for name in CRITERIA}
         self.results_ = {
-            "n_components": np.asarray([own.mixture.n_components for own in fits]),
+            "n_components": np.asarray([fitted.mixture.n_components for fitted in fits]),
             "covariance_type": np.asarray(kinds),
             **{name: np.asarray(column) for name, column in columns.items()},
-            "log_likelihood": np.asarray([float(own.log_likelihood) for own in fits]),
+            "log_likelihood": np.asarray([float(fitted.log_likelihood) for fitted in fits]),
             "status": np.asarray([code.name for code in status]),
         }
         self.best_index_ = int(best_by(fits, self.criterion))

@@ -22,8 +22,8 @@ class FittedEstimator(MixtureEstimator):
 
     def _distribution(self) -> Distribution:
         """Return the fit."""
-        own: Distribution = self.fit_
-        return own
+        fitted: Distribution = self.fit_
+        return fitted
 
 
 class Mixture(FittedEstimator):
@@ -121,15 +121,15 @@ class Mixture(FittedEstimator):
 
     def _in_order(self, X: Array) -> Array:
         """Return the columns in the order of the model, where a frame has them by its names."""
-        names, own = [name for name, _ in self.model.layout], self._names()
-        if _same(names, own):
-            return _taken(X, [own.index(name) for name in names])
-        known = [name for name in names if name in own]
+        names, columns = [name for name, _ in self.model.layout], self._names()
+        if _same(names, columns):
+            return _taken(X, [columns.index(name) for name in names])
+        known = [name for name in names if name in columns]
         if known:
             msg = (
-                f"the columns of X are {own}, and the arrays of the model {names}: {known} are in "
-                "both; give a frame with a column for each array and no other, or columns in the "
-                "order of the arrays by other names"
+                f"the columns of X are {columns}, and the arrays of the model {names}: {known} are "
+                "in both; give a frame with a column for each array and no other, or columns in "
+                "the order of the arrays by other names"
             )
             raise ValueError(msg)
         return X
@@ -150,8 +150,8 @@ class Mixture(FittedEstimator):
         X, y = super().sample(n_samples)
         if not isinstance(self.model.layout, tuple):
             return X, y
-        names, own = [name for name, _ in self.model.layout], self._names()
-        return _taken(X, [names.index(name) for name in own]) if _same(names, own) else X, y
+        names, columns = [name for name, _ in self.model.layout], self._names()
+        return _taken(X, [names.index(name) for name in columns]) if _same(names, columns) else X, y
 
     def _keep(self, made: Any) -> None:
         """Set the attributes; complain where a problem has no fit or has not converged."""

@@ -77,7 +77,7 @@ def check_laws(
     Parameters
     ----------
     model : Family
-        The model, such as a mixture of a family of your own, or that family by itself.
+        The model, such as a mixture of a family that you wrote, or that family by itself.
     draw : callable
         ``draw(rng, (batch, n))`` returns a host array of observations that the model can have,
         of that shape, for vectors ``(batch, n, d)``; continuous enough that ties are rare.

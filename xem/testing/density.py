@@ -146,7 +146,7 @@ def _compare_labels(fitted: Fit, labels: Host) -> None:
 
 def _compare_distance(fitted: Fit, found: Panels, drawn: Host) -> None:
     """Compare draws with the distribution that quadrature gives, at the ends of its panels."""
-    below = np.stack([np.searchsorted(np.sort(own), found.ends, side="right") for own in drawn])
+    below = np.stack([np.searchsorted(np.sort(draws), found.ends, side="right") for draws in drawn])
     distance = np.abs(below / drawn.shape[1] - np.cumsum(found.mass, axis=-1)).max(axis=-1)
     most = 2.5 / math.sqrt(drawn.shape[1])
     compare_all(fitted, _at_most("Kolmogorov and Smirnov's distance", distance, most))
@@ -155,9 +155,9 @@ def _compare_distance(fitted: Fit, found: Panels, drawn: Host) -> None:
 def _compare_counts(fitted: Fit, mass: Host, index: Host) -> None:
     """Compare counts of draws, in bins of about equal probability, with what is expected."""
     found = []
-    for own, places in zip(mass, index, strict=True):
-        bins = np.minimum(np.cumsum(own) * _BINS, _BINS - 1).astype(int)
-        expected = np.bincount(bins, own, minlength=_BINS) * len(places)
+    for probabilities, places in zip(mass, index, strict=True):
+        bins = np.minimum(np.cumsum(probabilities) * _BINS, _BINS - 1).astype(int)
+        expected = np.bincount(bins, probabilities, minlength=_BINS) * len(places)
         count = np.bincount(bins[places[places >= 0]], minlength=_BINS)
         there = expected > 0
         squares = (count[there] - expected[there]) ** 2 / np.maximum(expected[there], 1.0)
@@ -178,10 +178,15 @@ def _compare_averages(
 
     def functions(x: Host, logs: Host) -> dict[str, Host]:
         bounded = np.tanh((x - level[:, None]) / size[:, None])
-        own = {f"column {j}, bounded": bounded[..., j] for j in range(x.shape[-1])}
-        squares = {f"{name}, squared": values**2 for name, values in own.items()}
+        columns = {f"column {j}, bounded": bounded[..., j] for j in range(x.shape[-1])}
+        squares = {f"{name}, squared": values**2 for name, values in columns.items()}
         finite = np.where(np.isfinite(logs), logs - middle, 0.0)
-        return {**own, **squares, "log density": finite, "variance of the log density": finite**2}
+        return {
+            **columns,
+            **squares,
+            "log density": finite,
+            "variance of the log density": finite**2,
+        }
 
     ours, theirs = functions(drawn, logs), functions(x, log_density)
     for name, values in ours.items():
@@ -221,6 +226,6 @@ def compare_scores(
             found.setdefault(name, []).append(value)
     atol = 30 * math.sqrt(tol)
     for name, values in found.items():
-        own = np.stack(values)
-        figure = Value(f"score of {name}, per observation", own, 0 * own, atol=atol)
+        score = np.stack(values)
+        figure = Value(f"score of {name}, per observation", score, 0 * score, atol=atol)
         compare_all(fitted, figure, converged.tolist())

@@ -98,7 +98,7 @@ def checks_are_alike(subject: Subject) -> None:
 @law
 def equivariant(subject: Subject) -> None:
     """Other units, and another origin where the family knows none, give the same fit in them."""
-    kinds = {own.standardization for own in subject.mixture.columns}
+    kinds = {columns.standardization for columns in subject.mixture.columns}
     if kinds == {"none"} or subject.fixed:
         return
     x = np.ceil(subject.data() * 64) / 64  # what is positive stays so
@@ -120,13 +120,13 @@ def _units(model: Mixture, event: tuple[int, ...]) -> tuple[Array, Array]:
     1 and 0 for those of a family that knows no units.
     """
     factor, offset = np.ones(event), np.zeros(event)
-    for own in model.columns:
-        if own.standardization == "none":
+    for columns in model.columns:
+        if columns.standardization == "none":
             continue
-        place = ... if own.place is None else own.place
-        column = np.zeros(event) if own.isotropic or not event else np.arange(event[0])
+        place = ... if columns.place is None else columns.place
+        column = np.zeros(event) if columns.isotropic or not event else np.arange(event[0])
         factor[place] = (0.5 * 4.0**column)[place]
-        if own.standardization == "location-scale":
+        if columns.standardization == "location-scale":
             offset[place] = (1024.0 * (-0.5) ** column)[place]
     return factor, offset
 

@@ -33,9 +33,9 @@ def fixed_stays(subject: Subject) -> None:
     wider = np.concatenate([x, subject.data(seed=1)], axis=1)
     values = _exact(subject, subject.fit(wider))
     for name in model.parameter_names:
-        own = replace(model, fixed=model.fixed | {name})
-        init = own.held(values)
-        fitted = replace(subject, model=own).fit(x, init=init, max_iter=4)
+        fixed = replace(model, fixed=model.fixed | {name})
+        init = fixed.held(values)
+        fitted = replace(subject, model=fixed).fit(x, init=init, max_iter=4)
         expected = to_numpy(dict(named_leaves(init))[name])
         _compare_name(fitted, Value(f"fixed {name}", host_params(fitted)[name], expected))
         _compare_likelihood(subject, fitted, x, f"fixed {name}")
@@ -56,14 +56,14 @@ def tied_is_pooled(subject: Subject) -> None:
         tied = _tied(model, name)
         if tied is None or name in model.tied:
             continue
-        own = replace(subject, model=tied)
-        fitted = own.fit(x, tol=tol, max_iter=ITERATIONS, check_every=50)
+        pooled = replace(subject, model=tied)
+        fitted = pooled.fit(x, tol=tol, max_iter=ITERATIONS, check_every=50)
         found, expected = host_params(fitted)[name].shape, (2, *shapes[name][2:])
         if found != expected:
             msg = f"tied {name} has shape {found}; expected {expected}"
             raise LawError(msg)
-        _compare_likelihood(own, fitted, x, f"tied {name}")
-        compare_scores(own, fitted, x, tol, frozenset({name}))
+        _compare_likelihood(pooled, fitted, x, f"tied {name}")
+        compare_scores(pooled, fitted, x, tol, frozenset({name}))
 
 
 def _of_mixture(subject: Subject) -> Subject:
@@ -75,11 +75,11 @@ def _of_mixture(subject: Subject) -> Subject:
 
 def _tied(model: Mixture, name: str) -> Mixture | None:
     """Return the model with one more parameter tied, or None where that raises as it should."""
-    able = {own for own in model._tieable if own.startswith("components.")}
+    able = {parameter for parameter in model._tieable if parameter.startswith("components.")}
     try:
         return replace(model, tied=model.tied | {name})
     except ValueError as error:
-        missing = sorted(own for own in able if own not in str(error))
+        missing = sorted(parameter for parameter in able if parameter not in str(error))
         if name in able and "every parameter" in str(error):
             return None
         if name in able or missing:

@@ -34,7 +34,7 @@ def float32_is_near(subject: Subject) -> None:
         x = drawn.astype(np.float32).astype(np.float64)
         start = tree_map(lambda p: _as_lists(to_numpy(p)), wide.fit(x, max_iter=0).params)
         fitted, other = narrow.fit(x, init=start), wide.fit(x, init=start)
-        ours, theirs = (_figures(subject.mixture, own, x) for own in (fitted, other))
+        ours, theirs = (_figures(subject.mixture, result, x) for result in (fitted, other))
         for name, found in ours.items():
             compare_all(fitted, Value(f"{name}{what}", found, theirs[name], _NEAR, _NEAR))
 
@@ -68,9 +68,9 @@ def _figures(mixture: Mixture, fitted: Any, x: Host) -> dict[str, Host]:
         size = np.broadcast_to(size.max(axis=-1, keepdims=True), size.shape)
     means = mixture.centres(full)
     origin = 0 * centre
-    for own in mixture.columns:
-        if own.standardization == "location-scale":
-            place = (..., slice(None) if own.place is None else own.place)
+    for columns in mixture.columns:
+        if columns.standardization == "location-scale":
+            place = (..., slice(None) if columns.place is None else columns.place)
             origin[place] = centre[place]
     found = dict(named_leaves(mixture.standardize(full, origin, size)))
     if means is not None:

@@ -70,18 +70,18 @@ def _log_likelihood(mixture: Mixture, params: Any, name: str, values: Host, x: H
     def put(tree: Any, prefix: str = "") -> Any:
         keys = tree._fields if hasattr(tree, "_fields") else map(str, range(len(tree)))
         parts = []
-        for key, own in zip(keys, tree, strict=True):
-            if isinstance(own, tuple):
-                parts.append(put(own, f"{prefix}{key}."))
+        for key, value in zip(keys, tree, strict=True):
+            if isinstance(value, tuple):
+                parts.append(put(value, f"{prefix}{key}."))
             else:
-                wide = np.broadcast_to(own, (m, *own.shape))
+                wide = np.broadcast_to(value, (m, *value.shape))
                 parts.append(values if prefix + key == name else wide)
         return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
 
     full = mixture.from_user(put(params))
     full = mixture.nearest_allowed(full, full.weights)
-    own = Distribution(mixture, mixture.to_user(full))
-    total: Host = np.asarray(own.log_prob(mixture.unpacked(x))).sum(-1)
+    distribution = Distribution(mixture, mixture.to_user(full))
+    total: Host = np.asarray(distribution.log_prob(mixture.unpacked(x))).sum(-1)
     return total
 
 
@@ -93,7 +93,9 @@ def _moved(field: Field, value: Host, x: Host) -> tuple[Host, Host]:
     if field.constraint == "spd":
         ways = ways[(ways * np.tri(value.shape[-1])).any(axis=tuple(range(1, ways.ndim)))]
     step = _STEP * _size(field, x) * ways
-    up, down = (np.asarray(field.from_coordinates(coordinates + own)) for own in (step, -step))
+    up, down = (
+        np.asarray(field.from_coordinates(coordinates + change)) for change in (step, -step)
+    )
     return up, down
 
 

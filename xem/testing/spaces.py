@@ -101,8 +101,8 @@ class Lattice(NamedTuple):
         columns = [x] if rank == 0 else list(np.moveaxis(x, -1, 0))
         place, known = np.zeros(columns[0].shape, int), np.ones(columns[0].shape, bool)
         for values, column in zip(self.columns, columns, strict=True):
-            own = np.clip(np.searchsorted(values, column), 0, len(values) - 1)
-            place, known = place * len(values) + own, known & (values[own] == column)
+            index = np.clip(np.searchsorted(values, column), 0, len(values) - 1)
+            place, known = place * len(values) + index, known & (values[index] == column)
         return np.where(known, place, -1)
 
 
@@ -182,7 +182,7 @@ def _settled(
         whole = halves[:, going].reshape(len(halves), -1)
     starts = np.concatenate([start for start, _ in found])
     order = np.argsort(starts)
-    return starts[order], np.concatenate([own for _, own in found], axis=1)[:, order]
+    return starts[order], np.concatenate([part for _, part in found], axis=1)[:, order]
 
 
 class Proposal(NamedTuple):
@@ -196,7 +196,7 @@ class Proposal(NamedTuple):
     @classmethod
     def about(cls, x: Host, m: int, rng: np.random.Generator) -> Proposal:
         """Draw about vectors ``(batch, n, d)``: from t-kernels of several widths on all of them."""
-        drawn = [_kernels(own.astype(np.float64), m, rng) for own in x]
+        drawn = [_kernels(vectors.astype(np.float64), m, rng) for vectors in x]
         return cls(*(np.stack(parts) for parts in zip(*drawn, strict=True)))
 
 

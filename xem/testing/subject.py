@@ -145,7 +145,7 @@ def fields_of(model: Family) -> dict[str, Field]:
     """Return the fields of all parameters by dotted name."""
     if isinstance(model, Product):
         parts = model.options().items()
-        return {f"{n}.{own}": field for n, f in parts for own, field in fields_of(f).items()}
+        return {f"{n}.{name}": field for n, f in parts for name, field in fields_of(f).items()}
     if not isinstance(model, Mixture):
         return dict(model.fields)
     found = {"weights": Field("simplex", None, (model.n_components,))}

@@ -12,7 +12,7 @@ import pyarrow as pa
 from xem.cli.formats.base import Format, Source
 
 _NOT_ARROWS = (pa.ArrowException, OverflowError)
-"""What Arrow raises at values that no type of its own holds."""
+"""What Arrow raises at values that none of its types holds."""
 
 
 class JSON(Format):

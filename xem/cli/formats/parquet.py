@@ -37,7 +37,7 @@ class ParquetFolder(Format):
     def names(self, source: Source) -> list[str]:
         """Return the names of all files' columns, then those of folders."""
         found = [(Parquet().names(path), list(told)) for path, told in self._files(source)]
-        columns = [name for own, _ in found for name in own]
+        columns = [name for names, _ in found for name in names]
         return list(dict.fromkeys(columns + [name for _, told in found for name in told]))
 
     def read(self, source: Source, columns: Sequence[str], text: Collection[str]) -> pa.Table:
@@ -46,10 +46,10 @@ class ParquetFolder(Format):
         return pa.concat_tables(tables, promote_options="permissive").select(columns)
 
     def _read_file(self, path: Path, told: dict[str, Any], columns: Sequence[str]) -> pa.Table:
-        own = set(Parquet().names(path))
-        table = Parquet().read(path, [name for name in columns if name in own], ())
+        present = set(Parquet().names(path))
+        table = Parquet().read(path, [name for name in columns if name in present], ())
         for name in columns:
-            if name not in own:
+            if name not in present:
                 value = pa.scalar(told.get(name), pa.string() if name in told else pa.null())
                 table = table.append_column(name, pa.repeat(value, table.num_rows))
         return table

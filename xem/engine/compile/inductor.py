@@ -17,8 +17,8 @@ HINTS = {"rows": 2003, "columns": 509}
 """What the compiler takes the open sizes to be, where the best loops depend on them."""
 
 _OPTIONS = {
-    # Whatever sums need is computed in their own loop, and one loop makes all of them: nothing
-    # of the size of the data is stored.
+    # Whatever sums need is computed in the loop of the sums, and one loop makes all of them:
+    # nothing of the size of the data is stored.
     "realize_opcount_threshold": 1 << 20,
     "realize_reads_threshold": 1 << 20,
     "max_fusion_size": 1 << 10,
