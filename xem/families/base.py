@@ -519,7 +519,9 @@ class Family(ABC):
         free = (self.spread or frozenset(self.parameter_names)) - given.fixed
         return bound if free else array_namespace(bound).zeros_like(bound)
 
-    def lifted(self, params: Any, fallback: Any, counts: Array, given: Given) -> tuple[Any, Array]:
+    def reset_collapsed(
+        self, params: Any, fallback: Any, counts: Array, given: Given
+    ) -> tuple[Any, Array]:
         """Return ``params``, with ``fallback`` where they have collapsed, and where that is.
 
         So it is of components that have had no cluster. ``counts`` ``(*lead)`` are theirs.

@@ -122,8 +122,8 @@ class LocationCovariance(Family):
 
     def clamp(self, params: Any, given: Given) -> Any:
         """Return the parameters with the covariances held up by the floor."""
-        lifted = self.lifted_covariance(self.matrix(params.covariance), given)
-        return params._replace(covariance=lifted.values)
+        reset_collapsed = self.lifted_covariance(self.matrix(params.covariance), given)
+        return params._replace(covariance=reset_collapsed.values)
 
     def at_bound(self, params: Any, given: Given) -> Array:
         """Return which components lie on the floor or, without one, below what is resolved."""

@@ -323,15 +323,17 @@ class Blocks(Parts):
             f.around(places, given) for f, places in zip(self.members, centres, strict=True)
         )
 
-    def lifted(self, params: Any, fallback: Any, counts: Array, given: Given) -> tuple[Any, Array]:
+    def reset_collapsed(
+        self, params: Any, fallback: Any, counts: Array, given: Given
+    ) -> tuple[Any, Array]:
         """Return ``params``, with ``fallback`` where they have collapsed, and where that is."""
-        lifted, bounds = [], []
+        found, bounds = [], []
         parts = zip(self.members, params, fallback, self.to_each(counts), strict=True)
         for family, p, other, count in parts:
-            part, bound = family.lifted(p, other, count, given)
-            lifted.append(part)
+            part, bound = family.reset_collapsed(p, other, count, given)
+            found.append(part)
             bounds.append(bound)
-        return tuple(lifted), self.concatenated(bounds)
+        return tuple(found), self.concatenated(bounds)
 
     def sample(
         self, params: Any, labels: np.ndarray[Any, Any], rng: np.random.Generator

@@ -313,7 +313,7 @@ class Mixture(Parametrized):
         components = self.family.around(places, given.inside())
         return MixtureParams(weights, self._tied_alike(components))
 
-    def lifted(
+    def reset_collapsed(
         self, params: MixtureParams, fallback: MixtureParams, counts: Array, given: Given
     ) -> tuple[MixtureParams, Array]:
         """Return ``params``, with the components of ``fallback`` where they have collapsed.
@@ -321,13 +321,13 @@ class Mixture(Parametrized):
         So it is with those that have had no cluster. No mixture collapses as a whole.
         """
         xp = array_namespace(params.weights)
-        components, bound = self.family.lifted(
+        components, bound = self.family.reset_collapsed(
             params.components, fallback.components, params.weights, given.inside()
         )
         weights = xp.where(bound, fallback.weights, params.weights)
         weights = weights / xp.sum(weights, axis=-1, keepdims=True)
-        lifted = MixtureParams(weights, self._tied_alike(components))
-        return lifted, xp.zeros_like(counts, dtype=xp.bool)
+        reset = MixtureParams(weights, self._tied_alike(components))
+        return reset, xp.zeros_like(counts, dtype=xp.bool)
 
     def clamp(self, params: MixtureParams, given: Given) -> MixtureParams:
         """Return the nearest parameters that the floors allow; fixed ones are left alone."""

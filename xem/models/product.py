@@ -345,15 +345,20 @@ class Product(SideBySide):
             for family, columns, inner in parts
         )
 
-    def lifted(self, params: Any, fallback: Any, counts: Array, given: Given) -> tuple[Any, Array]:
+    def reset_collapsed(
+        self, params: Any, fallback: Any, counts: Array, given: Given
+    ) -> tuple[Any, Array]:
         """Return ``params``, or ``fallback`` where a family has collapsed, and where that is."""
         parts = zip(self.families, params, fallback, self.given_to_each(given), strict=True)
-        pairs = [family.lifted(part, other, counts, inner) for family, part, other, inner in parts]
+        pairs = [
+            family.reset_collapsed(part, other, counts, inner)
+            for family, part, other, inner in parts
+        ]
         placed = zip(self.families, pairs, strict=True)
         found = [bound for family, (_, bound) in placed if family.n_clusters]
         xp = array_namespace(counts)
         bound = reduce(or_, found) if found else xp.ones_like(counts, dtype=xp.bool)
-        new = self.Params(*(lifted for lifted, _ in pairs))
+        new = self.Params(*(part for part, _ in pairs))
         return tree_map(lambda a, b: xp.where(aligned(bound, a), b, a), new, fallback), bound
 
     def sample(

@@ -127,5 +127,5 @@ def from_labels(problem: Clustering, means: Array, labels: Callable[[Tile], Arra
     sums, given = problem.in_exact_tiles.sum(sums_of), Given(context, 0, context.prior)
     first = space.to_accumulator(first)
     params = exact.m_step(first, context.total_weight, sums, given)
-    params, _ = exact.lifted(params, first, context.total_weight, given)
+    params, _ = exact.reset_collapsed(params, first, context.total_weight, given)
     return problem.allowed(space.to_working(params))
