@@ -106,7 +106,8 @@ def whole(name: str, value: Any, least: int) -> int:
 
 def as_seed(name: str, seed: Any) -> int | np.random.Generator | None:
     """Return a seed as what `numpy.random.default_rng` takes, checked."""
-    number = plain(whole_seed(seed))
+    seed = whole_seed(seed)
+    number = plain(seed)
     is_whole = isinstance(number, int) and not isinstance(number, bool)
     msg = (
         f"{name} is {seed!r}; expected an int of at least 0, a "
