@@ -22,14 +22,14 @@ CASES = [*SCALAR, *FUSED, *FULL]
 
 MULTIPROCESSORS = described.PROPERTIES.multi_processor_count
 
-MOST = {"normal": 8, "full": 20}
-"""The launches and calls that one iteration of a tile may take."""
+MOST = {"normal": 4, "full": 24}
+"""The launches and calls that one iteration of a tile is to take."""
 NOW = {
-    "normal-2-float32": 7,
+    "normal-2-float32": 4,
     "normal-2-float64": 4,
     "normal-8-float64": 4,
     "full-4-2-float32": 19,
-    "full-32-16-float32": 29,
+    "full-32-16-float32": 31,
     "full-32-16-float64": 28,
 }
 """Those that it takes."""
@@ -44,7 +44,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def asked(generated: dict[str, Any], case: str, what: str) -> list[str]:
     """Return what the functions of an iteration ask of one sort, together."""
-    return [entry for own in generated["cases"][case].values() for entry in own[what]]
+    return [entry for each in generated["cases"][case].values() for entry in each[what]]
 
 
 def launches(generated: dict[str, Any], case: str) -> int:

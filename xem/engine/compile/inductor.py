@@ -78,7 +78,7 @@ def by_inductor(signature: Signature, device: Any, hints: dict[str, int]) -> Pro
     env = ShapeEnv(duck_shape=False)  # equal hints are no equal sizes
     mode = FakeTensorMode(shape_env=env)
     sizes = open_sizes(mode, hints)
-    with mode:
+    with mode, torch.no_grad():  # no derivative is asked of a fit
         examples = [
             torch.empty([sizes.get(s, s) for s in leaf.shape], dtype=leaf.dtype, device=device)
             for leaf in leaves((signature.rows, signature.tile))
