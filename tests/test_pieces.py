@@ -36,7 +36,7 @@ def test_pieces_are_many_where_problems_are_long(n: int) -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_pieces_hold_what_the_tile_holds(n: int, event: tuple[int, ...], *, weighted: bool) -> None:
     whole = tile(2, event, n, weighted=weighted)
-    parts, count = pieces.cut(whole, n), pieces.n_pieces(n)
+    parts, count = pieces.cut(whole), pieces.n_pieces(n)
     assert parts.x.shape[0] == 2 * count
     mass = 1.0 if parts.weights is None else parts.weights.reshape(2 * count, *[1] * len(event), -1)
     sums = np.sum(mass * parts.x, axis=-1)

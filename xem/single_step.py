@@ -1,4 +1,4 @@
-"""Steps that are made once, without the driver: `em_step` and `m_step`."""
+"""Steps that are made once, without the loop: `em_step` and `m_step`."""
 
 from __future__ import annotations
 

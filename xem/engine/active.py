@@ -98,12 +98,16 @@ class Tiling:
         that are cut into several tiles themselves, for each occupies the workers with its tiles,
         and small tiles, which take less time than threads lose in waiting for each other.
         """
-        tasks = [(k, task) for k, part in enumerate(sets) for task in self._tasks(part)]
-        shared = [task for _, task in tasks if self._is_shared(task)]
+        tasks = [
+            (k, task, self._is_shared(task))
+            for k, part in enumerate(sets)
+            for task in self._tasks(part)
+        ]
+        shared = [task for _, task, is_shared in tasks if is_shared]
         results = iter(self.workers.map(function, shared) if shared else ())
         found: list[list[Any]] = [[] for _ in sets]
-        for k, task in tasks:
-            found[k].append(next(results) if self._is_shared(task) else function(task))
+        for k, task, is_shared in tasks:
+            found[k].append(next(results) if is_shared else function(task))
         return [rows_.join(parts) for parts in found]
 
     def _is_shared(self, task: TileTask) -> bool:

@@ -1,4 +1,4 @@
-"""What comes back of a fit, made of the rows that the driver has run."""
+"""What comes back of a fit, made of the rows of its problems and restarts."""
 
 from __future__ import annotations
 

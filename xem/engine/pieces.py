@@ -31,11 +31,12 @@ def n_pieces(width: int) -> int:
     return next((n for n in range(most, most // 2, -1) if width % n == 0), most)
 
 
-def cut(raw: RawTile, width: int) -> RawTile:
-    """Return a tile of so many observations with its pieces as rows.
+def cut(raw: RawTile) -> RawTile:
+    """Return a tile with its pieces as rows.
 
     Where they are not of one length, observations of weight 0 fill up the last one.
     """
+    width = raw.x.shape[-1]
     n = n_pieces(width)
     if n == 1:
         return raw

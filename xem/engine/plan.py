@@ -139,7 +139,7 @@ class Plan:
         def make(columns: slice) -> RawTile:
             raw = task.source.raw(task.where, columns)
             raw = floating(raw, context.origin, context.weight_unit, self.space)
-            raw = raw if self.call.compiles_loops else pieces.cut(raw, raw.x.shape[-1])
+            raw = raw if self.call.compiles_loops else pieces.cut(raw)
             contiguous: RawTile = self.call.contiguous(raw)
             return contiguous
 

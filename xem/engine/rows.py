@@ -23,7 +23,7 @@ class Rows(NamedTuple):
     state: Any
     """A `State`; None before the start."""
     trace: tuple[Array, ...]
-    """The log likelihood at each check so far, in the units of the data."""
+    """The objective at each check so far, in the units of the data."""
 
 
 def take(rows: Any, index: Array | slice) -> Any:

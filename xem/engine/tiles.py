@@ -132,7 +132,7 @@ def weighed(sums: T, context: Context) -> T:
 class Budget:
     """How large a tile may be.
 
-    The tile's breadth along the samples follows from the model, the dtype and the budget
+    How many observations of a problem it has follows from the model, the dtype and the budget
     alone, never from the batch or from who is still active: a problem's sums are added in
     the same order in any company.
     """
@@ -155,14 +155,14 @@ class Budget:
 
     def max_rows(self, numbers: int, width: int) -> int:
         """Return how many problems a tile may hold."""
-        breadth = min(max(width, 1), self.max_columns(numbers))
-        return max(1, self.tile_bytes // (breadth * self._bytes(numbers)))
+        columns = min(max(width, 1), self.max_columns(numbers))
+        return max(1, self.tile_bytes // (columns * self._bytes(numbers)))
 
     def rows(self, numbers: int, width: int, count: int) -> list[slice]:
-        """Cut so many problems into tiles, of about equal heights and as many for each worker."""
-        height = self.max_rows(numbers, width)
-        worth = self.workers if 8 * count >= height else 1
-        tiles = -(-count // height)
+        """Cut so many problems into tiles of about one size, as many of them for each worker."""
+        most = self.max_rows(numbers, width)
+        worth = self.workers if 8 * count >= most else 1
+        tiles = -(-count // most)
         tiles += -tiles % worth
         return spans(count, max(1, -(-count // max(tiles, 1))))
 
