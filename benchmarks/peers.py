@@ -230,6 +230,18 @@ def sklearn_started(series: Floats, start: Numbers, iterations: int) -> list[Any
     return sklearn_fits(series, [common | given for given in starts])
 
 
+def sklearn_started_vectors(
+    problems: Floats, start: Vectors, tol: float, max_iter: int
+) -> list[Any]:
+    """Fit scikit-learn's mixture with full covariances from given starts, problem by problem."""
+    precisions_init = np.linalg.inv(start.covariance)
+    common = {"n_components": start.weights.shape[-1], "reg_covar": 0.0}
+    common |= {"tol": tol, "max_iter": max_iter}
+    names = ("weights_init", "means_init", "precisions_init")
+    given = zip(start.weights, start.loc, precisions_init, strict=True)
+    return sklearn_fits(problems, [common | dict(zip(names, each, strict=True)) for each in given])
+
+
 def sklearn_params(models: Sequence[Any]) -> list[Vectors]:
     """Return the parameters that scikit-learn's models reached."""
     return [Vectors(model.weights_, model.means_, model.covariances_) for model in models]
@@ -241,6 +253,30 @@ def gmm_gpu(problems: Floats) -> Any:
     from gmm_gpu.gmm import GMM
 
     model = GMM(2, device="cpu", random_seed=1)
+    x = torch.from_numpy(np.asarray(problems, np.float32))
+    model.fit(x[..., None] if x.ndim == 2 else x)
+    return model
+
+
+def gmm_gpu_started(problems: Floats, start: Vectors, tol: float, max_iter: int) -> Any:
+    """Fit gmm-gpu's mixture on the CPU in float32, from given starts."""
+    import torch
+    from gmm_gpu.gmm import GMM
+
+    weights, loc, precisions_init = (
+        torch.from_numpy(np.asarray(field, np.float32))
+        for field in (start.weights, start.loc, np.linalg.inv(start.covariance))
+    )
+    model = GMM(
+        start.weights.shape[-1],
+        device="cpu",
+        random_seed=1,
+        tol=tol,
+        max_iter=max_iter,
+        weights_init=weights,
+        means_init=loc,
+        precisions_init=precisions_init,
+    )
     x = torch.from_numpy(np.asarray(problems, np.float32))
     model.fit(x[..., None] if x.ndim == 2 else x)
     return model

@@ -23,6 +23,7 @@ CASES = {
     "paths": "paths",
     "sklearn": "drop_in",
     "families": "families",
+    "acceleration": "acceleration",
     "structure": "structure",
     "gpu": "gpu",
 }
