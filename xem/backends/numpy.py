@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from xem.backends.base import Array, Backend, Function
 from xem.backends.held import HeldSettings
+from xem.backends.numpy_functions import namespace
 
 
 class NumpyBackend(Backend):
@@ -19,6 +21,9 @@ class NumpyBackend(Backend):
     on_host = True
     library = np
     keep_fraction = 0.9  # gathering costs nothing
+
+    def __init__(self, xp: ModuleType) -> None:
+        super().__init__(namespace)
 
     def widest_float(self, device: Any) -> Any:
         """Return float64: long doubles have no BLAS."""
