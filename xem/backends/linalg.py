@@ -36,7 +36,7 @@ def matmul(x: Array, y: Array, work: Workspace = NEW_ARRAYS) -> Array:
 
 def transposed(x: Array) -> Array:
     """Return the stack of transposed matrices."""
-    return moveaxis(x, -1, -2)
+    return x.swapaxes(-1, -2) if isinstance(x, np.ndarray) else moveaxis(x, -1, -2)
 
 
 def diagonal(x: Array) -> Array:
@@ -113,7 +113,7 @@ def _by_rows(lower: Array) -> Array:
     xp, d = array_namespace(lower), lower.shape[-1]
     identity, rows = identity_like(lower[..., 0]), list[Array]()
     for i in range(d):
-        row = xp.broadcast_to(identity[i, :], lower.shape[:-1])
+        row = identity[i, :]
         for j in range(i):
             row = row - lower[..., i, j, None] * rows[j]
         rows.append(row / lower[..., i, i, None])

@@ -14,6 +14,9 @@ from xem.backends.base import Array, Backend, Function
 from xem.backends.held import HeldSettings
 from xem.backends.numpy_functions import namespace
 
+_HALVED = 16
+"""Matrices of more rows are inverted by halves."""
+
 
 class NumpyBackend(Backend):
     """Arrays of NumPy, with the special functions of SciPy if it is there."""
@@ -59,6 +62,19 @@ class NumpyBackend(Backend):
                 with suppress(np.linalg.LinAlgError):
                     lower[index] = np.linalg.cholesky(a[index])
             return lower
+
+    def solve(self, lower: Array, identity: Array) -> Array:
+        """Return the inverses, of large matrices from those of their halves: LAPACK's is slower."""
+        d = lower.shape[-1]
+        if d <= _HALVED:
+            return np.linalg.inv(lower)
+        above, below = slice(0, d // 2), slice(d // 2, d)
+        first = self.solve(lower[..., above, above], identity)
+        last = self.solve(lower[..., below, below], identity)
+        inverse = np.zeros_like(lower)
+        inverse[..., above, above], inverse[..., below, below] = first, last
+        inverse[..., below, above] = -last @ (lower[..., below, above] @ first)
+        return inverse
 
     def special(self, name: str, x: Array) -> Function | None:
         """Return SciPy's function; of many numbers its others are slower than array operations."""
