@@ -296,7 +296,7 @@ def power_of_two(x: Array) -> Array:
     Nothing follows from which one it is, so it has no derivative.
     """
     xp, x, limit = array_namespace(x), detached(x), _largest_exponent(x) - 4
-    exponent = xp.where(x > 0, xp.round(magnitude(x)), 0.0)
+    exponent = xp.round(xp.log2(xp.where((x > 0) & xp.isfinite(x), x, 1.0)))
     return Space.of(x).full((), 2.0, x.dtype) ** xp.clip(exponent, -limit, limit)
 
 

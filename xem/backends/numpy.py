@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xem.backends.base import Array, Backend, Function
+from xem.backends.constants import Constants
 from xem.backends.held import HeldSettings
 from xem.backends.numpy_functions import namespace
 
@@ -27,6 +28,7 @@ class NumpyBackend(Backend):
 
     def __init__(self, xp: ModuleType) -> None:
         super().__init__(namespace)
+        self._constants = Constants()
 
     def widest_float(self, device: Any) -> Any:
         """Return float64: long doubles have no BLAS."""
@@ -47,6 +49,10 @@ class NumpyBackend(Backend):
     def reuses_memory(self, x: Array) -> bool:
         """Return True: allocators give large arrays back to the system at once."""
         return True
+
+    def constant(self, name: Any, like: Array, make: Callable[[], Array]) -> Array:
+        """Return a kept array, which nothing can be written to."""
+        return self._constants.get((name, like.dtype), lambda: _locked(make()))
 
     def single_threaded_products(self) -> AbstractContextManager[Any]:
         """Hold BLAS to one thread."""
@@ -79,6 +85,13 @@ class NumpyBackend(Backend):
     def special(self, name: str, x: Array) -> Function | None:
         """Return SciPy's function; of many numbers its others are slower than array operations."""
         return _of_scipy().get(name)
+
+
+def _locked(array: Array) -> Array:
+    """Return a view that nothing can be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 @cache
