@@ -85,11 +85,25 @@ def _by_columns(a: Array) -> Array:
     for j in range(d):
         pivot = rest[..., 0, 0]
         root = xp.sqrt(xp.where(pivot > 0, pivot, float("nan")))
-        column = rest[..., :, 0] / root[..., None]
-        columns.append(xp.concat([xp.zeros_like(a[..., :j, 0]), column], axis=-1) if j else column)
-        below = column[..., 1:]
-        rest = rest[..., 1:, 1:] - below[..., :, None] * below[..., None, :]
-    return xp.stack(columns, axis=-1)
+        columns.append(rest[..., :, 0] / root[..., None])
+        if j + 1 < d:
+            below = columns[j][..., 1:]
+            rest = rest[..., 1:, 1:] - below[..., :, None] * below[..., None, :]
+    return _lower_triangle(columns)
+
+
+def _lower_triangle(columns: list[Array]) -> Array:
+    """Return lower triangular matrices, of their columns from the diagonal on."""
+    first, *others = columns
+    if isinstance(first, np.ndarray):
+        lower = np.zeros((*first.shape, len(columns)), first.dtype)
+        for j, column in enumerate(columns):
+            lower[..., j:, j] = column
+        return lower
+    xp = array_namespace(first)
+    above = [xp.zeros_like(first[..., :j]) for j in range(1, len(columns))]
+    wide = [xp.concat(pair, axis=-1) for pair in zip(above, others, strict=True)]
+    return xp.stack([first, *wide], axis=-1)
 
 
 def definite(a: Array) -> Array:

@@ -24,7 +24,7 @@ def _reduction(ufunc: np.ufunc) -> Function:
     return reduced
 
 
-def _astype(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Array:
+def _astype(x: Array, dtype: Any, /, *, copy: bool = True) -> Array:
     return x.astype(dtype, copy=copy)
 
 
@@ -34,7 +34,11 @@ def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:  # noqa: A002
 
 
 def _full(
-    shape: int | tuple[int, ...], fill_value: Any, *, dtype: Any = None, device: Any = None
+    shape: int | tuple[int, ...],
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,  # noqa: ARG001 (all arrays are on the host)
 ) -> Array:
     if dtype is None:
         return np.full(shape, fill_value)
@@ -43,15 +47,15 @@ def _full(
     return array
 
 
-def _zeros_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
+def _zeros_like(x: Array, /, *, dtype: Any = None) -> Array:
     return np.zeros(x.shape, dtype or x.dtype)
 
 
-def _ones_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
+def _ones_like(x: Array, /, *, dtype: Any = None) -> Array:
     return np.ones(x.shape, dtype or x.dtype)
 
 
-def _full_like(x: Array, fill_value: Any, /, *, dtype: Any = None, device: Any = None) -> Array:
+def _full_like(x: Array, fill_value: Any, /, *, dtype: Any = None) -> Array:
     return _full(x.shape, fill_value, dtype=dtype or x.dtype)
 
 
