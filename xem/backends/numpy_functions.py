@@ -5,6 +5,8 @@ Of small arrays the arithmetic takes less time than a function of Python does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -14,18 +16,13 @@ import numpy as np
 from xem.backends.base import Array, Function
 
 
-def _reduction(ufunc: np.ufunc) -> Function:
-    """Return what reduces arrays along axes by an operation."""
-    reduce = ufunc.reduce
+def _like(make: Callable[..., Array]) -> Function:
+    """Return what makes arrays of the shape of others."""
 
-    def reduced(x: Array, *, axis: Any = None, keepdims: bool = False, **dtype: Any) -> Array:
-        return reduce(x, axis=axis, keepdims=keepdims, **dtype)
+    def like(x: Array, /, *, dtype: Any = None) -> Array:
+        return make(x.shape, dtype or x.dtype)
 
-    return reduced
-
-
-def _astype(x: Array, dtype: Any, /, *, copy: bool = True) -> Array:
-    return x.astype(dtype, copy=copy)
+    return like
 
 
 def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:  # noqa: A002
@@ -47,26 +44,6 @@ def _full(
     return array
 
 
-def _zeros_like(x: Array, /, *, dtype: Any = None) -> Array:
-    return np.zeros(x.shape, dtype or x.dtype)
-
-
-def _ones_like(x: Array, /, *, dtype: Any = None) -> Array:
-    return np.ones(x.shape, dtype or x.dtype)
-
-
-def _full_like(x: Array, fill_value: Any, /, *, dtype: Any = None) -> Array:
-    return _full(x.shape, fill_value, dtype=dtype or x.dtype)
-
-
-def _reshape(x: Array, /, shape: tuple[int, ...]) -> Array:
-    return x.reshape(shape)
-
-
-def _broadcast_to(x: Array, /, shape: tuple[int, ...]) -> Array:
-    return x if x.shape == shape else np.broadcast_to(x, shape)
-
-
 def _stack(arrays: Any, /, *, axis: int = 0) -> Array:
     first, *_ = arrays = tuple(arrays)
     if axis < 0:
@@ -85,19 +62,15 @@ namespace = ModuleType(compat.__name__, __doc__)
 """The namespace of NumPy arrays."""
 vars(namespace).update(vars(compat))
 vars(namespace).update(
-    all=_reduction(np.logical_and),
-    any=_reduction(np.logical_or),
-    max=_reduction(np.maximum),
-    min=_reduction(np.minimum),
-    sum=_reduction(np.add),
-    astype=_astype,
+    all=partial(np.logical_and.reduce, axis=None),
+    any=partial(np.logical_or.reduce, axis=None),
+    max=partial(np.maximum.reduce, axis=None),
+    min=partial(np.minimum.reduce, axis=None),
+    sum=partial(np.add.reduce, axis=None),
     clip=_clip,
     full=_full,
-    full_like=_full_like,
-    ones_like=_ones_like,
-    zeros_like=_zeros_like,
-    reshape=_reshape,
-    broadcast_to=_broadcast_to,
+    ones_like=_like(np.ones),
+    zeros_like=_like(np.zeros),
     stack=_stack,
     moveaxis=_moveaxis,
 )
