@@ -97,7 +97,7 @@ class Batches:
 
         Those without observations are left out; if all are, one counts for nothing.
         """
-        n = 0
+        n, data, weights = 0, None, None
         for number, chunk in enumerate(self._open()):
             try:
                 x, weights = _parts(chunk)
@@ -109,7 +109,7 @@ class Batches:
             if data.lead[1]:
                 n += data.lead[1]
                 yield of_arrays(data, weights, None, self._model.event_rank).sources[0]
-        if n == 0 and self._kind is not None:
+        if n == 0 and data is not None:
             yield _nothing(data, weights, self._model.event_rank)
         self._check_count(n)
 
