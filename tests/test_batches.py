@@ -371,7 +371,7 @@ def test_steps_come_near_the_maximum(name):
         model, chunks(x, 300, order=2), init=start, step=0.7, max_iter=12, tol=0
     )
     assert found.status in (xem.Status.MAX_ITER, xem.Status.ON_FLOOR)
-    assert wanted - found.log_likelihood < 1e-3 * len(x)
+    assert wanted - found.log_likelihood < 5e-3 * len(x)
     assert found.history.shape == (13,)
 
 
