@@ -86,7 +86,7 @@ class Checkpoint:
         ValueError
             If the file is of another fit, or of other data.
         """
-        if not self._path.exists():
+        if not self._is_there():
             return None
         arrays, found = self._contents()
         for name, wanted in self._fit.items():
@@ -109,6 +109,18 @@ class Checkpoint:
         self._check_data([*(part.rows for part in active), *finished])
         iteration, n_checks = found["iteration"], found["n_checks"] - 1
         return Check(self._plan, iteration, 0, float("nan"), active, finished, n_checks)
+
+    def _is_there(self) -> bool:
+        """Whether there is a file, for all processes."""
+        flag = self._plan.space.full((1,), float(self._path.exists()))
+        there = [bool(found[0]) for found in self._plan.stream.shards.gather(flag)]
+        if any(there) and not all(there):
+            msg = (
+                f"{self._path} is there for process {there.index(True)}, and not for process "
+                f"{there.index(False)}: put it where all processes see it"
+            )
+            raise FileNotFoundError(msg)
+        return there[0]
 
     def _contents(self) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
         """Return the arrays and the description in the file."""
