@@ -68,11 +68,12 @@ def fit_batches(
         (nats) differs by less than this from that of the pass before. 0 makes no test.
     step : float, optional
         None for exact EM: a pass is an iteration, and the fit is that of ``fit(…,
-        accelerate=False)`` on the data in memory, to rounding. Else the exponent of stepwise EM, above 0 and no more than 1, such as 0.6: an
-        M-step after each chunk, from sums of which those of chunk number t, from 0, take the share
-        ``(t + 2) ** -step``, and those of the first chunk all. Above 0.5 the parameters settle;
-        with less, what is old is forgotten sooner. A chunk should have several times as many
-        observations as the model has parameters.
+        accelerate=False)`` on the data in memory, to rounding. Else the exponent of stepwise EM,
+        above 0 and no more than 1, such as 0.6: an M-step after each chunk, from sums of which
+        those of chunk number t, from 0, take the share ``(t + 2) ** -step``, and those of the
+        first chunk all. Above 0.5 the parameters settle; with less, what is old is forgotten
+        sooner. A chunk should have several times as many observations as the model has
+        parameters.
     seed : int, numpy.random.Generator or torch.Generator, optional
         Of the sample and the start. The same seed and order of observations give the same start.
     checkpoint : str or path-like, optional
