@@ -21,6 +21,7 @@ from xem.backends.tree import leaves
 from xem.batches import fit_shards
 from xem.engine.shards import Shards
 from xem.engine.tiles import add
+from xem.result import on_host
 
 ROOT = Path(__file__).parents[1]
 EXACT = 1e-12
@@ -253,6 +254,24 @@ def test_batches_may_be_a_function_or_any_iterable_but_none_that_is_used_up():
         xem.fit_batches(NORMALS, (part for part in parts), init=start)
     with pytest.raises(ValueError, match="has given 0 observations, and the first 3000"):
         xem.fit_batches(NORMALS, lambda: used_up, init=start)
+
+
+def test_a_loader_of_tensors_and_their_weights():
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(two_groups())
+    weights = torch.rand(3000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    dataset = torch.utils.data.TensorDataset(x, weights)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=256, shuffle=True)
+    start = start_of(NORMALS, two_groups())
+    init = NORMALS.params(
+        weights=start.weights.tolist(),
+        **{n: p.tolist() for n, p in start.components._asdict().items()},
+    )
+    found = xem.fit_batches(NORMALS, loader, init=init, max_iter=5)
+    wanted = plain_fit(NORMALS, x, weights=weights, init=init, max_iter=5)
+    assert_same_fit(on_host(found), on_host(wanted))
+    dropping = torch.utils.data.DataLoader(dataset[:2900][0], batch_size=256)
+    assert xem.fit_batches(NORMALS, dropping, init=init, max_iter=1).total_weight == 2900
 
 
 def test_a_pass_that_leaves_some_out_raises():
