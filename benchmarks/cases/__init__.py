@@ -24,6 +24,7 @@ CASES = {
     "sklearn": "drop_in",
     "families": "families",
     "acceleration": "acceleration",
+    "streaming": "streaming",
     "structure": "structure",
     "gpu": "gpu",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -22,8 +23,9 @@ from xem.families.regularized import Regularized, Unscaled
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
 from xem.sklearn import _start
-from xem.sklearn._base import MixtureEstimator, drawn
+from xem.sklearn._base import drawn
 from xem.sklearn._iterate import Outcome, Plan, iterate, stacked
+from xem.sklearn._partial import OnlineEstimator
 from xem.sklearn._verbose import Reporter
 from xem.status import Status
 
@@ -46,7 +48,7 @@ _NOT_CONVERGED = (
 )
 
 
-class GaussianMixture(MixtureEstimator):
+class GaussianMixture(OnlineEstimator):
     """Gaussian mixture, with the names, defaults and conventions of scikit-learn's.
 
     Parameters
@@ -163,12 +165,9 @@ class GaussianMixture(MixtureEstimator):
         self.verbose_interval = verbose_interval
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
-        """Fit the mixture, and return the most probable components as `predict` does.
-
-        See `fit` for the arguments.
-        """
-        X = self._data(X, reset=True)
+    def _fit(self, X: Any, sample_weight: Any) -> Array:
+        """Fit the mixture, and return the observations, checked."""
+        X, self._online = self._data(X, reset=True), None
         weights = self._weights(X, sample_weight)
         if X.shape[-2] < self.n_components:
             msg = (
@@ -182,15 +181,11 @@ class GaussianMixture(MixtureEstimator):
         outcome = iterate(self._model(), X, weights, plan)
         reporter.end(to_numpy(outcome.converged), to_numpy(outcome.lower_bound))
         self._keep(outcome)
-        return self._distribution().predict(X)
+        return X
 
     def _model(self) -> Mixture:
         """Return the mixture that is fitted."""
-        kind, added = self.covariance_type, float(self.reg_covar)
-        if not added:
-            return Mixture(Unscaled(kind, covariance_floor=0), int(self.n_components))
-        family = Regularized(kind, covariance_floor=0, added_variance=added)
-        return Mixture(family, int(self.n_components))
+        return _mixture(self.covariance_type, float(self.reg_covar), int(self.n_components))
 
     def _plan(self, X: Array, weights: Array | None) -> Plan:
         """Return how to start."""
@@ -207,6 +202,14 @@ class GaussianMixture(MixtureEstimator):
             return plan._replace(seed=drawn(rng))
         starts = [fill_none(given, self._start(X, weights, rng)) for _ in range(plan.n_init)]
         return plan._replace(init=stacked(starts), stacked=True)
+
+    def _first(self, X: Array, weights: Array | None) -> tuple[Mixture, MixtureParams]:
+        """Return the mixture, and the parameters that `partial_fit` begins with."""
+        model = self._model()
+        if hasattr(self, "weights_"):
+            return model, self._distribution().params
+        plan = self._plan(X, weights)._replace(max_iter=0)
+        return model, iterate(model, X, weights, plan).params
 
     def _start(self, X: Array, weights: Array | None, rng: np.random.RandomState) -> MixtureParams:
         """Return the parameters of one start."""
@@ -226,10 +229,8 @@ class GaussianMixture(MixtureEstimator):
         if not batch and lost:
             raise ValueError(_COLLAPSED)
         if self.max_iter > 0 and not np.all(to_numpy(outcome.converged) | lost):
-            warnings.warn(_NOT_CONVERGED, ConvergenceWarning, stacklevel=3)
-        weights, (means, covariances) = outcome.params
-        self.weights_, self.means_, self.covariances_ = weights, means, covariances
-        self.precisions_cholesky_, self.precisions_ = self._precisions(covariances)
+            warnings.warn(_NOT_CONVERGED, ConvergenceWarning, stacklevel=5)
+        self._keep_params(outcome.params)
         self.status_, self.converged_ = outcome.status, outcome.converged
         self.n_iter_, self.lower_bound_ = outcome.n_iter, outcome.lower_bound
         self.lower_bounds_ = outcome.lower_bounds
@@ -239,6 +240,11 @@ class GaussianMixture(MixtureEstimator):
             self.lower_bound_ = float(outcome.lower_bound)
             bounds = to_numpy(outcome.lower_bounds)[: self.n_iter_]
             self.lower_bounds_ = [float(bound) for bound in bounds]
+
+    def _keep_params(self, params: MixtureParams) -> None:
+        """Set the attributes that are parameters."""
+        self.weights_, (self.means_, self.covariances_) = params
+        self.precisions_cholesky_, self.precisions_ = self._precisions(self.covariances_)
 
     def _precisions(self, covariances: Array) -> tuple[Array, Array]:
         """Return the upper factors of the precisions, and the precisions."""
@@ -254,3 +260,12 @@ class GaussianMixture(MixtureEstimator):
         model = self._model()
         params = model.params(self.weights_, loc=self.means_, covariance=self.covariances_)
         return Distribution(model, params)
+
+
+@lru_cache(maxsize=64)
+def _mixture(kind: str, added: float, n_components: int) -> Mixture:
+    """Return a mixture with covariances of a kind, to which a variance is added."""
+    if not added:
+        return Mixture(Unscaled(kind, covariance_floor=0), n_components)
+    family = Regularized(kind, covariance_floor=0, added_variance=added)
+    return Mixture(family, n_components)
