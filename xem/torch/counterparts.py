@@ -15,10 +15,8 @@ from xem.families.base import Family
 from xem.families.diagonal import Diagonal
 from xem.models.mixture import Alone, Mixture
 
-Distribution = distributions.Distribution
 
-
-def counterpart(family: Family, params: Any) -> Distribution:
+def counterpart(family: Family, params: Any) -> Any:
     """Return PyTorch's distribution of parameters as the steps see them.
 
     Raises
@@ -40,19 +38,19 @@ def counterpart(family: Family, params: Any) -> Distribution:
     if make is None:
         known = ", ".join(kind.__name__ for kind in (*_MAKERS, families.Independent))
         msg = (
-            f"PyTorch has no distribution for {family}; there are those of {known}, and of mixtures "
-            "of one of them: take log_prob, posterior and sample of the module"
+            f"PyTorch has no distribution for {family}; it has those of {known}, and mixtures of "
+            "one of them: take log_prob, posterior and sample of the module"
         )
         raise TypeError(msg)
     return make(family, params)
 
 
-def _student_t(family: Any, params: Any) -> Distribution:
+def _student_t(family: Any, params: Any) -> Any:
     df = torch.full_like(params.loc, family.df) if family.df is not None else params.df
     return distributions.StudentT(df, params.loc, params.scale)
 
 
-def _multivariate(family: Any, params: Any) -> Distribution:
+def _multivariate(family: Any, params: Any) -> Any:
     """Return independent columns where the axes are those of the data."""
     if family.matrix is Diagonal:
         columns = distributions.Normal(params.loc, params.covariance.sqrt())
@@ -60,7 +58,7 @@ def _multivariate(family: Any, params: Any) -> Distribution:
     return distributions.MultivariateNormal(params.loc, params.covariance)
 
 
-_MAKERS: dict[type, Callable[[Any, Any], Distribution]] = {
+_MAKERS: dict[type, Callable[[Any, Any], Any]] = {
     families.Normal: lambda _, p: distributions.Normal(p.loc, p.scale),
     families.StudentT: _student_t,
     families.Gamma: lambda _, p: distributions.Gamma(p.concentration, p.rate),
@@ -68,6 +66,6 @@ _MAKERS: dict[type, Callable[[Any, Any], Distribution]] = {
     families.Uniform: lambda _, p: distributions.Uniform(p.low, p.high),
     families.Poisson: lambda _, p: distributions.Poisson(p.rate),
     families.Bernoulli: lambda _, p: distributions.Bernoulli(p.probs),
-    families.Categorical: lambda _, p: distributions.Categorical(p.probs),
+    families.Categorical: lambda _, p: distributions.Categorical(logits=log_or_inf(p.probs)),
     families.MultivariateNormal: _multivariate,
 }

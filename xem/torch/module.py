@@ -82,7 +82,7 @@ class Module(nn.Module):
         self.reset_parameters()
 
     @classmethod
-    def from_fit(cls, fit: Fit, *, trainable: bool | Iterable[str] = True) -> Self:
+    def from_fit(cls, fit: Any, *, trainable: bool | Iterable[str] = True) -> Self:
         """Return the module of a fit, where the fit is and in its dtype.
 
         Parameters
@@ -271,7 +271,7 @@ class Module(nn.Module):
         return Distribution(self.model, self.params)
 
     def _coordinates(self, name: str) -> Tensor:
-        found: Tensor = reduce(getattr, name.split("."), self.coordinates)  # type: ignore[arg-type]
+        found: Tensor = reduce(getattr, name.split("."), self.coordinates)
         return found
 
     def _set(self, coordinates: dict[str, Tensor]) -> None:
@@ -309,7 +309,7 @@ def _trainable(
         reasons = "; ".join(f"{name}: {leaves[name].untrainable}" for name in lost)
         msg = (
             f"trainable is {trainable!r}, and of the parameters of {model} a gradient can train "
-            f"{able}, not {lost} ({reasons}): pass trainable={set(able)!r}, or fewer of them"
+            f"{able}, not {lost} ({reasons}): pass trainable={able}, or fewer of them"
         )
         raise ValueError(msg)
     return names

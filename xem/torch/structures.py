@@ -15,7 +15,7 @@ def has_coordinates(letters: str) -> bool:
     In those of `Field`, volume, shape and orientation that are equal are means over components,
     unless of shape and orientation one is shared and the other is not.
     """
-    _, shape, orientation = letters
+    _, shape, orientation = tuple(letters)
     return orientation in ("I", shape)
 
 
@@ -78,7 +78,7 @@ class Structure(NamedTuple):
 
     def _shared(self, coordinates: Array) -> Array:
         """Return the coordinates with their means over components where these share them."""
-        volume, shape, _ = self.letters
+        volume, shape, _ = tuple(self.letters)
         if "E" not in (volume, shape):
             return coordinates
         xp, is_dense = array_namespace(coordinates), len(self.model.matrix.field.shape) == 2
