@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from xem import inputs
-from xem.backends.arrays import is_array, to_numpy
 from xem.backends.settings import computing
-from xem.backends.space import Space
 from xem.backends.tree import at, leaves, replaced, tree_map
 from xem.distribution import Distribution
 from xem.families.base import Family
-from xem.models.arguments import as_names
 from xem.result import Fit
 from xem.status import Status
-from xem.torch.coordinates import Leaf, bound, leaves_of, start
+from xem.torch.arguments import (
+    checked_event,
+    checked_params,
+    checked_shape,
+    readable,
+    trainable_names,
+)
+from xem.torch.coordinates import bound, leaves_of, start
 from xem.torch.counterparts import counterpart
 
 
@@ -71,12 +74,12 @@ class Module(nn.Module):
         super().__init__()
         inputs.check_model(model)
         self.model = model
-        self.event = tuple(event)
+        self.event = checked_event(model, event)
         self._leaves = leaves_of(model, self.event)
-        trained = _trainable(model, self._leaves, trainable)
+        trained = trainable_names(model, self._leaves, trainable)
         self.coordinates = nn.Module()
         for name, leaf in self._leaves.items():
-            shape = (*batch, *leaf.shape)
+            shape = (*checked_shape("batch", batch), *leaf.shape)
             tensor = torch.empty(shape, device=device, dtype=dtype or torch.get_default_dtype())
             _put(self.coordinates, name, nn.Parameter(tensor) if name in trained else tensor)
         self.reset_parameters()
@@ -95,7 +98,7 @@ class Module(nn.Module):
         if not isinstance(fit, Distribution):
             msg = f"fit is a {type(fit).__name__}; expected a Fit, as xem.fit returns it"
             raise TypeError(msg)
-        first = torch.as_tensor(_readable(leaves(fit.params)[0]))
+        first = torch.as_tensor(readable(leaves(fit.params)[0]))
         with torch.random.fork_rng(devices=[]):
             module = cls(
                 fit.model,
@@ -210,26 +213,9 @@ class Module(nn.Module):
         TypeError, ValueError
             If they are of another model or shape, or the model cannot have them.
         """
-        is_given = not isinstance(params, Distribution)
-        if not is_given and params.model != self.model:
-            msg = f"the fit is of {params.model} and the module of {self.model}; expected one model"
-            raise ValueError(msg)
-        mixture, event = bound(self.model, self.event)
-        here = Space.of(self._coordinates(next(iter(self._leaves))))
-        space = replace(here, dtype=here.accumulator)
-        given = inputs.as_start(mixture, params if is_given else params.params)
-        inputs.check_params(mixture, given, "params")
-        if not inputs.is_complete(given):
-            msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
-            raise ValueError(msg)
-        given = tree_map(partial(_as_tensor, space), given)
-        with torch.no_grad(), computing(leaves(given)[0]):
-            full = inputs.full_parameters(mixture, given, "params", self.batch, event, space)
-            full = inputs.normalized(full)
-            if is_given:
-                inputs.check_values(mixture, full, "params", space)
-                full = mixture.nearest_allowed(full, full.weights)
-            values = mixture.to_user(full)
+        first = self._coordinates(next(iter(self._leaves)))
+        with torch.no_grad(), computing(first):
+            values = checked_params(self.model, params, self.event, self.batch, first)
             pairs = self._leaves.items()
             self._set({name: leaf.to_coordinates(at(values, name)) for name, leaf in pairs})
         return self
@@ -292,38 +278,6 @@ def _put(root: nn.Module, name: str, tensor: Tensor) -> None:
         root.register_parameter(last, tensor)
     else:
         root.register_buffer(last, tensor)
-
-
-def _trainable(
-    model: Family, leaves: dict[str, Leaf], trainable: bool | Iterable[str]
-) -> frozenset[str]:
-    """Return the names of the parameters that a gradient trains, checked."""
-    able = [name for name, leaf in leaves.items() if not leaf.untrainable]
-    if isinstance(trainable, bool):
-        names = frozenset(able if trainable else ())
-        lost = [name for name, leaf in leaves.items() if trainable and not leaf.is_free]
-    else:
-        names = as_names("trainable", trainable, list(leaves), ())
-        lost = sorted(names - set(able))
-    if lost:
-        reasons = "; ".join(f"{name}: {leaves[name].untrainable}" for name in lost)
-        msg = (
-            f"trainable is {trainable!r}, and of the parameters of {model} a gradient can train "
-            f"{able}, not {lost} ({reasons}): pass trainable={able}, or fewer of them"
-        )
-        raise ValueError(msg)
-    return names
-
-
-def _readable(value: Any) -> Any:
-    """Return an array of another library as one of NumPy; anything else as it is."""
-    return to_numpy(value) if is_array(value) and not isinstance(value, Tensor) else value
-
-
-def _as_tensor(space: Space, value: Any) -> Tensor:
-    """Return a parameter as a tensor of a space."""
-    tensor: Tensor = space.array(_readable(value))
-    return tensor.detach()
 
 
 def _wide(tensor: Tensor) -> Tensor:
