@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.gpu.fake_cuda import Costs, is_view, fake_cuda
+from tests.gpu.fake_cuda import Costs, fake_cuda, is_view
 from tests.helpers import mixture
 from xem.backends.torch import TorchBackend
 from xem.torch import Module
@@ -100,7 +100,8 @@ def test_launches_of_a_backward_pass(kind: str, dtype: torch.dtype, launching: O
     forward, launching.found = launching.found, Counter()
     value.backward()
     assert all(p.grad is not None for p in (*module.parameters(), x))
-    print(kind, dtype, forward.total(), launching.found.total())
+    assert forward.total() <= LAUNCHES[kind, dtype][0] + 1  # the sum
+    assert launching.found.total() <= LAUNCHES[kind, dtype][1]
 
 
 @pytest.mark.usefixtures("launching")
