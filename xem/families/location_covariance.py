@@ -60,6 +60,11 @@ class LocationCovariance(Family):
         return frozenset({"covariance"} if self.structure.one_for_all else ())
 
     @property
+    def has_coordinates(self) -> bool:
+        """Whether any finite numbers are the coordinates of parameters that components can have."""
+        return self.structure.has_coordinates
+
+    @property
     def isotropic(self) -> bool:
         """Whether the columns must keep one common scale."""
         return self.structure.isotropic
