@@ -1,0 +1,5 @@
+"""EM inside PyTorch: fits that gradients go through."""
+
+from xem.torch.fit import fit
+
+__all__ = ["fit"]
