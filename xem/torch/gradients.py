@@ -12,9 +12,9 @@ from torch.autograd.function import once_differentiable
 from xem.backends.arrays import aligned
 from xem.backends.tree import builder, leaves, tree_map
 from xem.single_step import Evaluation
-from xem.torch.coordinates import Coordinates
 from xem.torch.fixed_point import Iterate, Memory, fixed_point
 from xem.torch.problem import Problem
+from xem.torch.vectors import Coordinates
 
 _POLISHED = {torch.float64: 1e-10, torch.float32: 1e-4}
 """EM moves the parameters of a polished fit by no more than this, in units of their sizes."""
@@ -50,7 +50,7 @@ class Solver(NamedTuple):
             moved = _grad(following, params, by_params, retain_graph=True)
             return right + coordinates.covectors(moved), right.new_zeros(len(right))
 
-        peek = right.device.type == "cpu"
+        peek = can_look(right)
         max_iter = self.max_iter if peek else min(self.max_iter, right.shape[1] + _SPARE)
         size, eps = torch.linalg.vector_norm(right, dim=1), torch.finfo(right.dtype).eps
 
@@ -171,9 +171,14 @@ def _by_inputs(
     return each
 
 
+def can_look(x: Tensor) -> bool:
+    """Whether the host reads a value without waiting for a device."""
+    return bool(x.device.type == "cpu")
+
+
 def _warn_unsolved(sound: Tensor, solved: Tensor) -> None:
     """Warn of gradients that are 0 for want of steps, where that can be seen without waiting."""
-    if sound.device.type != "cpu":
+    if not can_look(sound):
         return
     n_unsolved = int((sound & ~solved).sum())
     if n_unsolved:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xem.single_step import Evaluation, bound_and_context, evaluated
-from xem.torch.coordinates import Coordinates
+from xem.torch.vectors import Coordinates
 
 
 class Problem(NamedTuple):
