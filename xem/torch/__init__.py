@@ -1,9 +1,12 @@
-"""Fits as parts of PyTorch programs: modules, and fits as trees of tensors.
+"""EM inside PyTorch: fits that gradients go through, distributions as modules, fits as trees.
 
-Importing it imports PyTorch, and makes `xem.Fit` a tree there. It is never imported by `xem`.
+Importing it imports PyTorch, makes `xem.Fit` a tree there, and tells ``torch.compile`` of steps and
+densities. It is never imported by `xem`.
 """
 
+from xem.torch import compiling
+from xem.torch.fit import fit
 from xem.torch.module import Module
 from xem.torch.trees import register_with_jax
 
-__all__ = ["Module", "register_with_jax"]
+__all__ = ["Module", "compiling", "fit", "register_with_jax"]
