@@ -16,14 +16,15 @@ from torch._dynamo import nonstrict_trace
 from torch.utils import _pytree
 
 from xem import distribution, single_step
-from xem.backends.tree import builder, leaves
+from xem.backends.tree import builder, leaves, replaced
 from xem.families.base import Family
+from xem.torch import coordinates
 
 
 class _Constant:
-    """A model as a tree without leaves."""
+    """A model, or a tuple of one and of numbers, as a tree without leaves."""
 
-    def __init__(self, model: Family) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model
 
 
@@ -94,3 +95,28 @@ def log_prob(model: Family, params: Any, x: Any, lengths: Any = None) -> Tensor:
     """Return what `xem.distribution.log_prob` does."""
     found: Tensor = _log_prob(_Constant(model), params, x, _there({"lengths": lengths}))
     return found
+
+
+@nonstrict_trace
+def _posterior(constant: _Constant, params: Any, x: Any, given: dict[str, Any]) -> Tensor:
+    return distribution.posterior(constant.model, params, x, **given)
+
+
+@nonstrict_trace
+def _parameters(constant: _Constant, given: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    model, event = constant.model
+    return tuple(leaves(coordinates.parameters(model, event, given)))
+
+
+@torch.compiler.substitute_in_graph(distribution.posterior)
+def posterior(model: Family, params: Any, x: Any, lengths: Any = None) -> Tensor:
+    """Return what `xem.distribution.posterior` does."""
+    found: Tensor = _posterior(_Constant(model), params, x, _there({"lengths": lengths}))
+    return found
+
+
+@torch.compiler.substitute_in_graph(coordinates.parameters)
+def parameters(model: Family, event: Any, coordinates: Any) -> Any:
+    """Return what `xem.torch.coordinates.parameters` does."""
+    found = _parameters(_Constant((model, event)), coordinates)
+    return replaced(model.params(), dict(zip(coordinates, found, strict=True)))

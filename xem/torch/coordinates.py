@@ -15,12 +15,12 @@ from xem.backends.space import Space
 from xem.backends.tree import at, named_leaves, replaced
 from xem.families.base import Family
 from xem.families.columns import packed
-from xem.families.covariances import MCLUST
+from xem.families.covariances import COVARIANCES, MCLUST
 from xem.families.fields import Field
 from xem.families.given import Context, Given
 from xem.models.mixture import Mixture, as_mixture
 from xem.models.trees import MixtureParams
-from xem.torch.structures import Structure, has_coordinates
+from xem.torch.structures import Structure
 
 _WEIGHTS = Field("simplex")
 
@@ -102,7 +102,7 @@ def _leaf(
     letters = getattr(family, "covariance", None) if field.unit == "dx²" else None
     if letters not in MCLUST:
         return Leaf(field, shape, is_place, reason)
-    if not has_coordinates(letters):
+    if not COVARIANCES[letters].has_coordinates:
         reason = "components share an orientation or a shape, which has no free coordinates"
         return Leaf(Field("real"), shape, untrainable=reason, is_free=False)
     *lead, d, _ = shape
