@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from xem.backends.arrays import Array, aligned, array_namespace
+import numpy as np
+
+from xem.backends.arrays import Array, array_namespace
 from xem.backends.space import Space
 from xem.backends.sums import vecdot
-from xem.backends.tree import at, builder, leaves, replaced, tree_map
+from xem.backends.tree import at, builder, leaves, replaced
 from xem.families.given import Context, Given
 from xem.models.mixture import Mixture
 
@@ -101,8 +103,7 @@ def proposal(
     xp = space.xp
     here, there = (model.to_coordinates(p) for p in (params, image))
     shapes, target = [tuple(a.shape) for a in leaves(there)], _joined(leaves(there), space)
-    residual = target - _joined(leaves(here), space)
-    residual = xp.where(xp.abs(residual) < math.inf, residual, 0.0)
+    residual = _finite(target - _joined(leaves(here), space))
     memory, back, rest = _explained(residual, memory)
     size = vecdot(residual, residual)
     slope = size - vecdot(residual, back)
@@ -116,12 +117,9 @@ def proposal(
     near = memory.rise < _NEAR * context.total_weight
     back = xp.where(near[:, None], xp.where(rises[:, None], back, momentum), 0.0)
     found = model.from_coordinates(builder(there)(_parted(target - back, shapes, space)))
-    found = _allowed(model, found, image, context)
-    sound = xp.all(xp.abs(_joined(leaves(found), space)) < math.inf, axis=-1)
-    is_longer = sound & xp.any(back != 0, axis=-1)
-    new = tree_map(lambda a, b: xp.where(aligned(is_longer, a), a, b), found, image)
-    step = xp.where(is_longer[:, None], residual - back, residual)
-    return Proposal(space.to_working(new), memory._replace(step=step), is_longer, left)
+    found = space.to_working(_allowed(model, found, image, context))
+    is_longer = xp.any(back != 0, axis=-1)
+    return Proposal(found, memory._replace(step=residual - back), is_longer, left)
 
 
 def _explained(residual: Array, memory: Memory) -> tuple[Memory, Array, Array]:
@@ -169,6 +167,15 @@ def _allowed(model: Mixture, params: Any, image: Any, context: Context) -> Any:
 def _sum(shares: Array, vectors: Array) -> Array:
     """Return the sum of shares ``(rows, m)`` of vectors ``(rows, m, …)``."""
     return array_namespace(vectors).sum(shares[..., None] * vectors, axis=1)
+
+
+def _finite(residual: Array) -> Array:
+    """Return a residual that is 0 where a coordinate is infinite."""
+    xp = array_namespace(residual)
+    finite = xp.abs(residual) < math.inf
+    if isinstance(finite, np.ndarray) and finite.all():
+        return residual
+    return xp.where(finite, residual, 0.0)
 
 
 def _joined(arrays: list[Array], space: Space) -> Array:
