@@ -575,8 +575,8 @@ def test_compiled_modules_are_the_same_in_one_graph(name: str, backend: str) -> 
 
 @pytest.mark.filterwarnings("ignore")
 def test_networks_with_modules_are_compiled_in_one_graph() -> None:
-    made = module("normal")
-    x = drawn(made, 50)
+    made = copy.deepcopy(module("normal"))  # whose model has answered nothing
+    x = drawn(module("normal"), 50)
 
     @torch.compile(backend="eager", fullgraph=True)
     def shares(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch._dynamo import nonstrict_trace
 from torch.utils import _pytree
 
 from xem import distribution, single_step
-from xem.backends.tree import builder, leaves, replaced
+from xem.backends.tree import builder, leaves
 from xem.families.base import Family
 from xem.torch import coordinates
 
@@ -103,9 +103,9 @@ def _posterior(constant: _Constant, params: Any, x: Any, given: dict[str, Any]) 
 
 
 @nonstrict_trace
-def _parameters(constant: _Constant, given: dict[str, Tensor]) -> tuple[Tensor, ...]:
+def _values_of(constant: _Constant, given: dict[str, Tensor]) -> dict[str, Tensor]:
     model, event = constant.model
-    return tuple(leaves(coordinates.parameters(model, event, given)))
+    return coordinates.values_of(model, event, given)
 
 
 @torch.compiler.substitute_in_graph(distribution.posterior)
@@ -115,8 +115,8 @@ def posterior(model: Family, params: Any, x: Any, lengths: Any = None) -> Tensor
     return found
 
 
-@torch.compiler.substitute_in_graph(coordinates.parameters)
-def parameters(model: Family, event: Any, coordinates: Any) -> Any:
-    """Return what `xem.torch.coordinates.parameters` does."""
-    found = _parameters(_Constant((model, event)), coordinates)
-    return replaced(model.params(), dict(zip(coordinates, found, strict=True)))
+@torch.compiler.substitute_in_graph(coordinates.values_of)
+def values_of(model: Family, event: Any, coordinates: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return what `xem.torch.coordinates.values_of` does."""
+    found: dict[str, Tensor] = _values_of(_Constant((model, event)), coordinates)
+    return found

@@ -110,14 +110,15 @@ def _leaf(
     return Leaf(structure, (*lead, *structure.shape), untrainable=reason)
 
 
-def parameters(model: Family, event: Any, coordinates: Mapping[str, torch.Tensor]) -> Any:
-    """Return the parameters that have coordinates, in float32 at least."""
+def values_of(
+    model: Family, event: Any, coordinates: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the parameters that have coordinates, by dotted name, in float32 at least."""
     wide = (torch.float32, torch.float64)
     tensors = {n: c if c.dtype in wide else c.float() for n, c in coordinates.items()}
     with computing(next(iter(tensors.values())), inputs=tuple(tensors.values())):
         kinds = leaves_of(model, event).items()
-        values = {name: leaf.from_coordinates(tensors[name]) for name, leaf in kinds}
-    return replaced(model.params(), values)
+        return {name: leaf.from_coordinates(tensors[name]) for name, leaf in kinds}
 
 
 def start(model: Family, event: Any, batch: tuple[int, ...]) -> dict[str, torch.Tensor]:
