@@ -1,4 +1,4 @@
-"""Steps and densities under the transforms of PyTorch: functional ones, its compiler, its export."""
+"""Steps and densities under the transforms of PyTorch, its compiler and its export."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from xem.families.base import Family
 class _Constant:
     """A model as a tree without leaves."""
 
-    def __init__(self, model: Family) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model
 
 
