@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
-import xem
 from benchmarks.cases.sizes import STATUS, resident
 from benchmarks.machine import ROOT
 from benchmarks.report import Row, absent

@@ -96,6 +96,14 @@ class StudentT(LocationScale):
         values = {"df": array_namespace(scale).full_like(scale, 10.0), "loc": mean, "scale": scale}
         return self.Params(*(values[name] for name in self.fields))
 
+    def clamp(self, params: Any, given: Given) -> Any:
+        """Return the parameters with the scales held up by the floor, and df by the limit."""
+        params = super().clamp(params, given)
+        if self.df is not None:
+            return params
+        limited = array_namespace(params.df).minimum(params.df, operand(DF_LIMIT, params.df))
+        return params._replace(df=limited)
+
     def precompute(self, params: Any, offset: Array) -> StudentTCoefficients:
         """Return the locations, factors, powers and peaks of the components."""
         xp, scale, df = array_namespace(params.scale), params.scale, self._df(params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -163,11 +164,8 @@ class GaussianMixture(MixtureEstimator):
         self.verbose_interval = verbose_interval
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
-        """Fit the mixture, and return the most probable components as `predict` does.
-
-        See `fit` for the arguments.
-        """
+    def _fit(self, X: Any, sample_weight: Any) -> Array:
+        """Fit the mixture, and return the observations, checked."""
         X = self._data(X, reset=True)
         weights = self._weights(X, sample_weight)
         if X.shape[-2] < self.n_components:
@@ -182,15 +180,11 @@ class GaussianMixture(MixtureEstimator):
         outcome = iterate(self._model(), X, weights, plan)
         reporter.end(to_numpy(outcome.converged), to_numpy(outcome.lower_bound))
         self._keep(outcome)
-        return self._distribution().predict(X)
+        return X
 
     def _model(self) -> Mixture:
         """Return the mixture that is fitted."""
-        kind, added = self.covariance_type, float(self.reg_covar)
-        if not added:
-            return Mixture(Unscaled(kind, covariance_floor=0), int(self.n_components))
-        family = Regularized(kind, covariance_floor=0, added_variance=added)
-        return Mixture(family, int(self.n_components))
+        return _mixture(self.covariance_type, float(self.reg_covar), int(self.n_components))
 
     def _plan(self, X: Array, weights: Array | None) -> Plan:
         """Return how to start."""
@@ -226,7 +220,7 @@ class GaussianMixture(MixtureEstimator):
         if not batch and lost:
             raise ValueError(_COLLAPSED)
         if self.max_iter > 0 and not np.all(to_numpy(outcome.converged) | lost):
-            warnings.warn(_NOT_CONVERGED, ConvergenceWarning, stacklevel=3)
+            warnings.warn(_NOT_CONVERGED, ConvergenceWarning, stacklevel=5)
         weights, (means, covariances) = outcome.params
         self.weights_, self.means_, self.covariances_ = weights, means, covariances
         self.precisions_cholesky_, self.precisions_ = self._precisions(covariances)
@@ -254,3 +248,12 @@ class GaussianMixture(MixtureEstimator):
         model = self._model()
         params = model.params(self.weights_, loc=self.means_, covariance=self.covariances_)
         return Distribution(model, params)
+
+
+@lru_cache(maxsize=64)
+def _mixture(kind: str, added: float, n_components: int) -> Mixture:
+    """Return a mixture with covariances of a kind, to which a variance is added."""
+    if not added:
+        return Mixture(Unscaled(kind, covariance_floor=0), n_components)
+    family = Regularized(kind, covariance_floor=0, added_variance=added)
+    return Mixture(family, n_components)

@@ -84,11 +84,8 @@ class Mixture(FittedEstimator):
         self.prior = prior
         self.random_state = random_state
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
-        """Fit the mixture, and return the most probable components as `predict` does.
-
-        See `fit` for the arguments.
-        """
+    def _fit(self, X: Any, sample_weight: Any) -> Array:
+        """Fit the mixture, and return the observations, checked."""
         X = self._data(X, reset=True)
         self._keep(
             fit(
@@ -103,7 +100,7 @@ class Mixture(FittedEstimator):
                 tol=self.tol,
             )
         )
-        return self.fit_.predict(self._event(X))
+        return X
 
     def _event(self, X: Array) -> Array:
         """Return the observations as the model has them: numbers, vectors, or several arrays."""
