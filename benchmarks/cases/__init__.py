@@ -24,6 +24,7 @@ CASES = {
     "sklearn": "drop_in",
     "families": "families",
     "structure": "structure",
+    "torch": "torch",
     "gpu": "gpu",
 }
 
