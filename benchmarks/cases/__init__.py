@@ -25,6 +25,7 @@ CASES = {
     "families": "families",
     "streaming": "streaming",
     "structure": "structure",
+    "torch": "torch",
     "gpu": "gpu",
 }
 
