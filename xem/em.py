@@ -64,7 +64,8 @@ def fit(
         arrays by name; the leading axes are independent problems. Any array namespace and device;
         integers are fitted in float64 where there is one, and keep their digits if that does not
         hold them (not so in a mapping), float16 and bfloat16 in float32. A list is one batch of
-        series of different lengths.
+        series of different lengths: ``list(x.split(100))`` are ten problems of 100 observations,
+        and no ten chunks of one, which `fit_batches` takes.
     weights : array (*batch, n), or list of arrays, optional
         Non-negative observation weights; weight w counts as w adjacent copies. Their dtype may
         be wider than that of ``x``.
@@ -214,14 +215,14 @@ def _planned(
         bar.begin(options.max_iter)
         call = PLAIN if bridge is None else compiler(problems.space, bar.compiled)
         draws = tree_map(problems.space.array, draws)
-        watch = partial(_watch, callback, bar)
+        shown = partial(watch, callback, bar)
         yield Plan(
-            family, model, problems, options, start, prior, draws, workers, call, bridge, watch
+            family, model, problems, options, start, prior, draws, workers, call, bridge, shown
         )
         bar.end()
 
 
-def _watch(callback: Callable[[Progress], Any] | None, bar: Bar, check: Check) -> bool:
+def watch(callback: Callable[[Progress], Any] | None, bar: Bar, check: Check) -> bool:
     """Log a check, show it and call back; return whether to stop."""
     logger.info(_LINE, check.iteration, check.mean, check.n_active)
     bar.show(check.iteration, check.mean, check.n_active)
