@@ -25,8 +25,8 @@ from xem.backends.sums import total, vecdot
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 
 _FOLDS = 2
-_SHORTEST = 256
-"""Of fewer numbers, logarithms take less time than products do."""
+_SHORTEST, _SHORTEST_LOOP = 256, 16
+"""Of fewer numbers, logarithms take less time than products do, in calls and in compiled loops."""
 _EXPONENTS = 1000
 """So many times may numbers of 64 bits be doubled."""
 _LOG2_E = math.log2(math.e)
@@ -268,9 +268,10 @@ def total_log(x: Array, weights: Array | None, bound: int, work: Workspace = NEW
     if is_launched(x):
         return total(work.compute("log", x))
     tail: Any = 0.0
+    shortest = _SHORTEST_LOOP if is_traced(x) else _SHORTEST
     for _ in range(_folds(floats_of(x).bits, bound)):
         n = x.shape[-1]
-        if n < _SHORTEST:
+        if n < shortest:
             break
         if n % 2:
             tail = tail + array_namespace(x).log(x[..., -1])
