@@ -26,6 +26,7 @@ CASES = {
     "acceleration": "acceleration",
     "streaming": "streaming",
     "structure": "structure",
+    "torch": "torch",
     "gpu": "gpu",
 }
 

@@ -18,6 +18,8 @@ from xem.engine.tiles import Budget
 MiB = 1 << 20
 TILE = 128 * MiB
 """What a device's tiles may take by default."""
+VECTORS = 16
+"""So many vectors of parameters, in float64, a longer step holds at a time."""
 ONE_TILE = 1 << 40
 """Memory with which no fit here is cut into tiles."""
 
@@ -46,12 +48,12 @@ MANY = FULL._replace(k=32)
 MOST = {"normal": 60, "full": 85}
 """The launches that one iteration of a tile is to take."""
 NOW = {
-    ("normal", torch.float32): 90,
-    ("normal", torch.float64): 77,
-    ("full", torch.float32): 105,
-    ("full", torch.float64): 85,
+    ("normal", torch.float32): 226,
+    ("normal", torch.float64): 213,
+    ("full", torch.float32): 253,
+    ("full", torch.float64): 233,
 }
-"""Those that it takes: two for the level of the log densities, which keeps their sum small; with
+"""Those that it takes: about 140 for the longer step; two for the level of the log densities, which keeps their sum small; with
 vectors in float32 eight for sums in blocks and for what rounding takes from the sum; with numbers
 ten for whether the centring costs a narrow component digits."""
 
@@ -177,8 +179,13 @@ def test_sums_alone_are_float64(case: Case) -> None:
 
 @pytest.mark.parametrize("case", of_dtypes(SCALAR, MANY), ids=name)
 def test_peak_of_a_fit(case: Case) -> None:
-    """Of all of it: the look at the data, the start, the iterations, the result."""
-    assert costs_of_a_fit(case, 3).peak <= TILE
+    """Of all of it: the look at the data, the start, the iterations, the result.
+
+    Beside a tile are the vectors of parameters that a longer step is made of.
+    """
+    d = case.shape[1] if case.kind == "full" else 0
+    parameters = case.n_problems * case.k * (1 + d + d * d if d else 3)
+    assert costs_of_a_fit(case, 3).peak <= TILE + VECTORS * 8 * parameters
 
 
 @pytest.mark.slow

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Floats, detached, floats_of, is_differentiated, is_launched
+from xem.backends.arrays import (
+    Floats,
+    detached,
+    floats_of,
+    is_differentiated,
+    is_launched,
+    is_traced,
+)
 from xem.backends.base import Array
 from xem.backends.choice import array_namespace
 from xem.backends.space import Space
@@ -18,8 +25,8 @@ from xem.backends.sums import total, vecdot
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 
 _FOLDS = 2
-_SHORTEST = 256
-"""Of fewer numbers, logarithms take less time than products do."""
+_SHORTEST, _SHORTEST_LOOP = 256, 16
+"""Of fewer numbers, logarithms take less time than products do, in calls and in compiled loops."""
 _EXPONENTS = 1000
 """So many times may numbers of 64 bits be doubled."""
 _LOG2_E = math.log2(math.e)
@@ -261,9 +268,10 @@ def total_log(x: Array, weights: Array | None, bound: int, work: Workspace = NEW
     if is_launched(x):
         return total(work.compute("log", x))
     tail: Any = 0.0
+    shortest = _SHORTEST_LOOP if is_traced(x) else _SHORTEST
     for _ in range(_folds(floats_of(x).bits, bound)):
         n = x.shape[-1]
-        if n < _SHORTEST:
+        if n < shortest:
             break
         if n % 2:
             tail = tail + array_namespace(x).log(x[..., -1])
@@ -285,7 +293,7 @@ def _log_of_product(x: Array, bound: int) -> Array:
     """Return the sum of ``log(x)`` over the last axis: of the product where it cannot overflow."""
     xp, wide = array_namespace(x), Space.of(x).accumulator
     longest = int(_EXPONENTS / math.log2(bound)) if bound > 1 else 0
-    if xp.finfo(wide).bits < 64 or x.shape[-1] > longest:
+    if xp.finfo(wide).bits < 64 or is_traced(x) or x.shape[-1] > longest:
         return total(xp.log(x))
     return xp.astype(xp.log(xp.prod(xp.astype(x, wide), axis=-1)), x.dtype)
 
