@@ -10,6 +10,7 @@ from xem.inputs.parameters import (
     full_parameters,
     is_complete,
     normalized,
+    of_batch,
     start,
 )
 from xem.inputs.priors import prior
@@ -28,6 +29,7 @@ __all__ = [
     "full_parameters",
     "is_complete",
     "normalized",
+    "of_batch",
     "prior",
     "problems",
     "read_lengths",

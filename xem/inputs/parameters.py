@@ -103,6 +103,18 @@ def full_parameters(
     space: Space,
 ) -> MixtureParams:
     """Return given parameters as the steps see them, checked; None stays None."""
+    full: MixtureParams = model.from_user(of_batch(model, given, batch, event, space), 1, event)
+    return full
+
+
+def of_batch(
+    model: Mixture,
+    given: MixtureParams,
+    batch: tuple[int, ...],
+    event: tuple[int, ...],
+    space: Space,
+) -> MixtureParams:
+    """Return given parameters with an entry for each problem; None stays None."""
     found = {}
     for name, (_, *shape) in model.shapes(1, event).items():
         value = at(given, name)
@@ -110,7 +122,8 @@ def full_parameters(
             called = name if model.is_in_blocks else name.replace("components.", "")
             full = (*batch, *shape)
             found[name] = as_parameter(f"init {called}", value, full, space, space.dtype)
-    return model.from_user(replaced(given, found), 1, event)
+    whole: MixtureParams = replaced(given, found)
+    return whole
 
 
 def normalized(params: Any) -> Any:

@@ -1,0 +1,5 @@
+"""EM inside PyTorch: fits over ranks, and of what comes in batches."""
+
+from xem.torch.fit import fit
+
+__all__ = ["fit"]
