@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -70,25 +71,38 @@ class Ranks:
         return int(distributed.get_world_size(self.group))
 
     def sum(self, tree: Any) -> Any:
-        """Return the sums of the arrays of a tree over the ranks, the same bits on each.
-
-        All arrays travel in one buffer, in float64 where they are on a device that has it.
-        """
+        """Return the sums of the tensors of a tree over the ranks, with the same bits on each."""
         parts = leaves(tree)
-        widest = torch.float32 if parts[0].device.type == "mps" else torch.float64
-        flat = torch.cat([part.reshape(-1).to(widest) for part in parts])
+        wide = reduce(torch.promote_types, (part.dtype for part in parts))
+        flat = torch.cat([part.reshape(-1).to(wide) for part in parts])
         with _together():
             distributed.all_reduce(flat, group=self.group)
-        sizes = [part.numel() for part in parts]
-        each = zip(flat.split(sizes), parts, strict=True)
-        return builder(tree)(total.to(part.dtype).view(part.shape) for total, part in each)
+        totals = flat.split([part.numel() for part in parts])
+        pairs = zip(totals, parts, strict=True)
+        return builder(tree)(total.to(part.dtype).view(part.shape) for total, part in pairs)
 
-    def gathered(self, value: Any) -> list[Any]:
-        """Return the values of all ranks, in their order: what can be pickled, on the host."""
+    def gather(self, tree: Any) -> list[Any]:
+        """Return a tree of tensors, of the same shapes on all ranks, of each of them."""
+        parts = leaves(tree)
+        flat = torch.cat([part.contiguous().reshape(-1).view(torch.uint8) for part in parts])
+        everyone = [torch.empty_like(flat) for _ in range(self.count)]
+        with _together():
+            distributed.all_gather(everyone, flat, group=self.group)
+        return [builder(tree)(_as_tensors(each, parts)) for each in everyone]
+
+    def values(self, value: Any) -> list[Any]:
+        """Return what each rank has for a value that can be pickled, in their order."""
         found: list[Any] = [None] * self.count
         with _together():
             distributed.all_gather_object(found, value, group=self.group)
         return found
+
+
+def _as_tensors(flat: torch.Tensor, like: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Iterate over tensors whose bytes stand one after another, of the dtypes of others."""
+    sizes = [part.numel() * part.element_size() for part in like]
+    for data, part in zip(flat.split(sizes), like, strict=True):
+        yield data.clone().view(part.dtype).view(part.shape)  # the copy is aligned
 
 
 @contextmanager
@@ -129,7 +143,7 @@ def fit_parts(
         sent: Any = [array.detach().cpu() for array in _arrays(found)]
     except Exception as error:
         found, sent = None, error
-    others = ranks.gathered(sent)[: len(cuts) - 1]
+    others = ranks.values(sent)[: len(cuts) - 1]
     for other in others:
         if isinstance(other, Exception):
             raise other
