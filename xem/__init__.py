@@ -1,5 +1,6 @@
 """Fit latent-variable models by expectation–maximization, many problems at once, on any array."""
 
+from xem.batches import fit_batches
 from xem.em import fit
 from xem.families import (
     Bernoulli,
@@ -51,6 +52,7 @@ __all__ = [
     "concat",
     "em_step",
     "fit",
+    "fit_batches",
     "load",
     "pad",
     "save",

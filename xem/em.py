@@ -197,14 +197,14 @@ def _planned(
         bar.begin(options.max_iter)
         call = PLAIN if bridge is None else compiler(problems.space, bar.compiled)
         draws = tree_map(problems.space.array, draws)
-        watch = partial(_watch, callback, bar)
+        shown = partial(watch, callback, bar)
         yield Plan(
-            family, model, problems, options, start, prior, draws, workers, call, bridge, watch
+            family, model, problems, options, start, prior, draws, workers, call, bridge, shown
         )
         bar.end()
 
 
-def _watch(callback: Callable[[Progress], Any] | None, bar: Bar, check: Check) -> bool:
+def watch(callback: Callable[[Progress], Any] | None, bar: Bar, check: Check) -> bool:
     """Log a check, show it and call back; return whether to stop."""
     logger.info(_LINE, check.iteration, check.mean, check.n_active)
     bar.show(check.iteration, check.mean, check.n_active)

@@ -252,7 +252,7 @@ class _Place(NamedTuple):
         in the place of those that are not.
         """
         raw, known = self._raw()
-        context, status, _ = standardization(model, lambda: [raw], self.space)
+        context, status, _ = standardization(model, raw, lambda: [raw], self.space)
         known = status != int(Status.NOT_FINITE) if known is None else known
         tile = standardised(model, raw, context, self.space)
         return context, Observations(lambda _: tile, self.n, self.n + 1), known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,14 +21,19 @@ from xem.engine.standardize import Standardization, standardization
 from xem.engine.starts.metric import covariance
 from xem.engine.starts.start import start
 from xem.engine.step import begun, expectation, prepared, standardize
-from xem.engine.tiles import Observations, spans
+from xem.engine.tiles import Observations
 from xem.families.given import Given, Tile
 from xem.models.mixture import Mixture
 from xem.status import RUNNING
 
 
-def begin(plan: Plan) -> tuple[list[ActiveSet], list[Rows]]:
-    """Return the rows to fit, with a start and its E-step, and those that allow no fit."""
+def begin(
+    plan: Plan, start: Callable[[Plan, TileTask], Rows] | None = None
+) -> tuple[list[ActiveSet], list[Rows]]:
+    """Return the rows to fit, with a start and its E-step, and those that allow no fit.
+
+    Another function can make the start of a tile than `started`.
+    """
     space, sources = plan.space, plan.problems.sources
     everyone = [
         ActiveSet(source, Rows(space.arange(source.n_problems), None, None, None, ()), False)
@@ -35,13 +41,14 @@ def begin(plan: Plan) -> tuple[list[ActiveSet], list[Rows]]:
     ]
     seen = plan.tiling_of_steps.map(partial(look, plan), everyone)
     counts = read([[counted(s.status == RUNNING), counted(s.bad_weight)] for s in seen], space)
-    _raise_bad_weights(plan, counts[:, 1], seen)
+    if counts[:, 1].any():
+        _raise_bad_weights(plan, counts[:, 1], seen)
     active, without_fit = list[ActiveSet](), list[Rows]()
     for k, source in enumerate(sources):
         hopeful, lost = _divide(plan, plan.problems.order[k], seen[k], int(counts[k, 0]))
         active += [ActiveSet(source, rows, True) for rows in hopeful]
         without_fit += lost
-    rows = plan.tiling_of_starts.map(partial(started, plan), active)
+    rows = plan.tiling_of_starts.map(partial(start or started, plan), active)
     active = [part._replace(exact=False) for part in replaced(active, rows)]
     if plan.call.compiles:
         rows = plan.tiling_of_steps.map(partial(_first_e_step, plan), active)
@@ -52,11 +59,13 @@ def begin(plan: Plan) -> tuple[list[ActiveSet], list[Rows]]:
 def look(plan: Plan, task: TileTask) -> Standardization:
     """Return what a look at the problems of a tile gives."""
     source, model, space = task.source, plan.model, plan.space
-    columns = spans(source.width, plan.tiling_of_steps.max_columns(exact=False))
-    if len(columns) > 1:
-        seen = standardization(model, lambda: (source.raw(task.where, c) for c in columns), space)
+    most = plan.tiling_of_steps.max_columns(exact=False)
+    if source.width > most:
+        tiles = partial(source.tiles, task.where, most)
+        first = source.first(task.where)
+        seen = standardization(model, first, tiles, space, source.shards)
     else:
-        raw = plan.call.contiguous(source.raw(task.where, columns[0]))
+        raw = plan.call.contiguous(source.raw(task.where, slice(0, source.width)))
         seen = plan.call.rows_first(plan.call(standardization_of_tile, (model, space), (), (raw,)))
     tol = plan.options.tol
     least_rise = tol * seen.context.total_weight if tol > 0 else None
@@ -65,14 +74,12 @@ def look(plan: Plan, task: TileTask) -> Standardization:
 
 def standardization_of_tile(model: Mixture, space: Space, raw: RawTile) -> Standardization:
     """Return what a look at problems gives, all of whose observations are in one tile."""
-    return standardization(model, lambda: [raw], space)
+    return standardization(model, raw, lambda: [raw], space)
 
 
 def _raise_bad_weights(
     plan: Plan, n_bad: np.ndarray[Any, Any], seen: list[Standardization]
 ) -> None:
-    if not n_bad.any():
-        return
     source = int(np.flatnonzero(n_bad)[0])
     row = int(np.flatnonzero(to_numpy(seen[source].bad_weight))[0])
     where = int(plan.problems.order[source][row])

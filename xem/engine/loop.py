@@ -71,10 +71,12 @@ class Ended(NamedTuple):
         return self.check.fit(self.last, ahead=ahead)
 
 
-def run(plan: Plan) -> Ended:
-    """Fit all problems: start them, then iterate until all have stopped."""
-    done, n_checks, most = 0, 0, plan.options.max_iter
-    active, finished = begin(plan)
+def run(plan: Plan, start: Check | None = None) -> Ended:
+    """Fit all problems: start them, or go on from a check, and iterate until all have stopped."""
+    if start is None:
+        start = Check(plan, 0, 0, math.nan, *begin(plan), 0)
+    done, n_checks, most = start.iteration, start.n_checks, plan.options.max_iter
+    active, finished = start.active, start.finished
     tally = Tally(plan)
     while True:
         counts, mean = tally.read(active)

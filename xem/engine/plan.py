@@ -132,6 +132,10 @@ class Plan:
         width, each = task.source.width, self.workers.map
         return Observations(make, width, columns, each, self.workspaces)
 
+    def observe_start(self, task: TileTask) -> Observations[Tile]:
+        """Return the observations of some rows that a start looks at."""
+        return self.observe(task, exact=False)
+
     def observe_raw(self, task: TileTask) -> Observations[RawTile]:
         """Return observations as they are, for compiled steps, which standardise them."""
         context = task.rows.context

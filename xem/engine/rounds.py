@@ -87,7 +87,7 @@ def _about_origin(plan: Plan, done: int, task: TileTask) -> Rows:
     centred = plan.observe(task, exact=False)
     moved = with_prior(plan, rows._replace(context=about_origin(rows.context, moves)), centred)
     if done == 0:
-        return at_start(plan, moved, plan.observe(task._replace(rows=moved), exact=False))
+        return at_start(plan, moved, plan.observe_start(task._replace(rows=moved)))
     before = rows.state.params
     params = unstandardize(model, space.to_accumulator(before), rows.context)
     params = space.to_working(standardize(model, params, moved.context))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from xem.backends.arrays import Array, array_namespace, moveaxis, samples_last, take_rows
 from xem.backends.space import Space
 from xem.backends.tree import leaves
+from xem.engine.shards import ONE_PROCESS, Shards
+from xem.engine.tiles import spans
 from xem.families.given import Origin
 
 
@@ -56,10 +59,20 @@ class Source:
     rank: int
     axis: int = 1
 
+    shards: ClassVar[Shards] = ONE_PROCESS
+
     @property
     def n_problems(self) -> int:
         """The number of problems."""
         return int((leaves(self.x)[0] if self.rows is None else self.rows).shape[0])
+
+    def tiles(self, problems: Array | slice | None, columns: int) -> Iterator[RawTile]:
+        """Iterate over rectangles of so many observations of each problem."""
+        return (self.raw(problems, cut) for cut in spans(self.width, columns))
+
+    def first(self, problems: Array | slice | None) -> RawTile:
+        """Return some observations, which have the dtypes of all."""
+        return self.raw(problems, slice(0, 1))
 
     def raw(self, problems: Array | slice | None, columns: slice) -> RawTile:
         """Return a rectangle of the observations, masked but otherwise as they came."""

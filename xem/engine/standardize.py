@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import NamedTuple
 
@@ -12,9 +12,10 @@ from xem.backends.arrays import Array, aligned, floats_of
 from xem.backends.log_space import power_of_two, root
 from xem.backends.space import Space
 from xem.backends.sums import total, vecdot
+from xem.engine.shards import ONE_PROCESS, Shards
 from xem.engine.sources import RawTile, floating, per_event
 from xem.engine.step import standardised
-from xem.engine.summary import Summary, n_distinct, summarize
+from xem.engine.summary import Summary, merged, n_distinct, summarize
 from xem.engine.tiles import add, weighed
 from xem.families.columns import Columns
 from xem.families.given import Context, Origin
@@ -41,34 +42,38 @@ class Standardization(NamedTuple):
     """Whether a weight is negative or not finite."""
 
 
-def standardization(model: Mixture, tiles: Tiles, space: Space) -> Standardization:
+def standardization(
+    model: Mixture, first: RawTile, tiles: Tiles, space: Space, shards: Shards = ONE_PROCESS
+) -> Standardization:
     """Return the context of each problem, and the status of those that allow no fit.
 
-    These have centre 0 and scale 1.
+    These have centre 0 and scale 1. ``first`` has the dtypes of the tiles, and ``shards`` joins
+    what several processes make of their tiles.
     """
-    first, origin, unit = next(iter(tiles())), None, None
+    origin, unit = None, None
     is_integral = space.xp.isdtype(first.x.dtype, "integral")
     if is_integral and model.standardization == "location-scale":
-        origin = _origin(tiles, space)
+        origin = _origin(first, tiles, space, shards)
     if first.weights is not None and first.weights.dtype != space.dtype:
-        unit = _weight_unit(tiles, space)
+        unit = _weight_unit(tiles, space, shards)
 
     def floats() -> Iterable[RawTile]:
         for tile in tiles():
             yield floating(tile, origin, unit, space)
 
-    summary = summarize(model, floats(), space)
+    summaries = shards.gather(summarize(model, floats(), space))
+    summary = reduce(partial(merged, space=space), summaries)
     weight = summary.weight if unit is None else summary.weight * unit
     running = space.full(summary.not_finite.shape, RUNNING, space.xp.int32)
     status = codes(_conditions(model, summary, weight, space), running)
     context = _context(model, summary, status == RUNNING, space)
     context = context._replace(total_weight=weight, origin=origin, weight_unit=unit)
     if model.has_carrier:
-        context = context._replace(carrier=_carrier(model, context, floats, space))
+        context = context._replace(carrier=_carrier(model, context, floats, space, shards))
     return Standardization(context, status, summary.bad_weight)
 
 
-def _carrier(model: Mixture, context: Context, tiles: Tiles, space: Space) -> Array:
+def _carrier(model: Mixture, context: Context, tiles: Tiles, space: Space, shards: Shards) -> Array:
     """Return the sum of `Family.log_carrier` over the standardised observations, ``(...)``."""
     sums = []
     for raw in tiles():
@@ -77,10 +82,10 @@ def _carrier(model: Mixture, context: Context, tiles: Tiles, space: Space) -> Ar
         inside = model.support(x)
         value = model.log_carrier(x if inside is None else model.filled(x, inside))
         sums.append(weighed(total(value) if weights is None else vecdot(value, weights), context))
-    return add(sums)
+    return add(shards.gather(add(sums)))
 
 
-def _weight_unit(tiles: Tiles, space: Space) -> Array:
+def _weight_unit(tiles: Tiles, space: Space, shards: Shards) -> Array:
     """Return what weights that the working dtype does not hold are divided by: of each problem.
 
     It is a power of two near the largest, NaN where a weight is none: then all of them become so.
@@ -91,17 +96,17 @@ def _weight_unit(tiles: Tiles, space: Space) -> Array:
         weights: Array = tile.weights
         return xp.max(xp.where(weights >= 0, weights, math.nan), axis=-1)
 
-    most = reduce(xp.maximum, map(largest, tiles()))
+    most = reduce(xp.maximum, shards.gather(reduce(xp.maximum, map(largest, tiles()))))
     return xp.where(xp.isfinite(most), power_of_two(most), math.nan)
 
 
-def _origin(tiles: Tiles, space: Space) -> Origin:
+def _origin(first: RawTile, tiles: Tiles, space: Space, shards: Shards) -> Origin:
     """Return from where integers are counted that the working dtype does not hold.
 
     It is about the middle of a problem's values, a number that floats hold, or 0 where they hold
     all of the values.
     """
-    xp, zero = space.xp, space.in_order(next(iter(tiles())).x)[1]
+    xp, zero = space.xp, space.in_order(first.x)[1]
     least, most = (int(getattr(xp.iinfo(space.widest_integer), end)) for end in ("min", "max"))
 
     def range_of(tile: RawTile) -> tuple[Array, Array]:
@@ -111,8 +116,10 @@ def _origin(tiles: Tiles, space: Space) -> Origin:
             low, high = xp.where(there, low, most), xp.where(there, high, least)
         return xp.min(low, axis=-1), xp.max(high, axis=-1)
 
-    lows, highs = zip(*map(range_of, tiles()), strict=True)
-    low, high = reduce(xp.minimum, lows), reduce(xp.maximum, highs)
+    def widest(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+        return xp.minimum(a[0], b[0]), xp.maximum(a[1], b[1])
+
+    low, high = reduce(widest, shards.gather(reduce(widest, map(range_of, tiles()))))
     exact = round(2 / space.epsilon)
     held = (low >= max(zero - exact, least)) & (high <= min(zero + exact, most))
     middle = (low | high) - ((low ^ high) >> 1)  # the sum of the two can overflow

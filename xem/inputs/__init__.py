@@ -1,6 +1,7 @@
 """Data, parameters and priors as callers give them, checked."""
 
 from xem.inputs.arrays import check_beside, check_kind
+from xem.inputs.batches import Batches
 from xem.inputs.data import Data, check_lengths, read_lengths
 from xem.inputs.parameters import (
     as_start,
@@ -17,6 +18,7 @@ from xem.inputs.priors import prior
 from xem.inputs.sources import Problems, problems
 
 __all__ = [
+    "Batches",
     "Data",
     "Problems",
     "as_start",

@@ -67,10 +67,10 @@ def problems(model: Family, x: Any, weights: Any, lengths: Any) -> Problems:
     if isinstance(x, list | tuple):
         return _of_list(model, x, unnested(weights), lengths)
     data = Data.of(model, x, weights, lengths)
-    return _of_arrays(data, weights, lengths, model.event_rank)
+    return of_arrays(data, weights, lengths, model.event_rank)
 
 
-def _of_arrays(data: Data, weights: Array | None, lengths: Array | None, rank: int) -> Problems:
+def of_arrays(data: Data, weights: Array | None, lengths: Array | None, rank: int) -> Problems:
     """Return the problems of arrays whose leading axes are the batch."""
     (batch, n), space, count = data.lead, data.space, math.prod(data.lead[0])
     hosts = None if lengths is None else read_lengths(lengths, n)

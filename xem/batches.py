@@ -1,0 +1,118 @@
+"""Fits of data that come in chunks: `fit_batches`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import nan, prod
+from typing import Any
+
+import numpy as np
+
+from xem import inputs
+from xem.backends.settings import computing
+from xem.backends.tree import tree_map
+from xem.em import watch
+from xem.engine.compile import PLAIN
+from xem.engine.loop import Check, run
+from xem.engine.shards import ONE_PROCESS, Shards
+from xem.engine.starts.start import drawn
+from xem.engine.stream import Stream, StreamPlan, begin
+from xem.engine.workers import Workers
+from xem.families.base import Family
+from xem.models.mixture import as_mixture
+from xem.models.trees import MixtureParams
+from xem.options import Options, check_callback
+from xem.progress import Bar, Progress, progress_bar
+from xem.result import Fit
+
+
+def fit_batches(
+    model: Family,
+    batches: Iterable[Any] | Callable[[], Iterable[Any]],
+    *,
+    init: str | MixtureParams,
+    max_iter: int = 100,
+    tol: float = 1e-6,
+    seed: Any = None,
+    callback: Callable[[Progress], Any] | None = None,
+    progress: bool | Bar = False,
+) -> Fit:
+    """Fit a model to data that come in chunks, anew for each pass."""
+    return fit_shards(
+        model,
+        batches,
+        ONE_PROCESS,
+        init=init,
+        max_iter=max_iter,
+        tol=tol,
+        seed=seed,
+        callback=callback,
+        progress=progress,
+    )
+
+
+def fit_shards(
+    model: Family,
+    batches: Any,
+    shards: Shards,
+    *,
+    init: str | MixtureParams,
+    max_iter: int,
+    tol: float,
+    seed: Any,
+    callback: Callable[[Progress], Any] | None,
+    progress: bool | Bar,
+) -> Fit:
+    """Fit a model to the chunks of several processes: see `fit_batches`."""
+    options = Options(init, 1, seed, max_iter, tol, check_every=1)
+    with _planned(model, batches, shards, options, callback, progress) as plan:
+        start = Check(plan, 0, 0, nan, *begin(plan), 0)
+        return run(plan, start).fit()
+
+
+@contextmanager
+def _planned(
+    family: Family,
+    batches: Any,
+    shards: Shards,
+    options: Options,
+    callback: Callable[[Progress], Any] | None,
+    progress: bool | Bar,
+) -> Iterator[StreamPlan]:
+    """Check the arguments, and yield the plan of a fit."""
+    inputs.check_model(family)
+    check_callback(callback)
+    model = as_mixture(family)
+    chunks = inputs.Batches(model, batches)
+    model = model.bound(chunks.shape)
+    options = options.for_data(model, chunks.space)
+    count = prod(chunks.batch)
+    stream: Any = Stream(chunks, chunks.first, count, shards)
+    order, space = [np.arange(count)], chunks.space
+    problems = inputs.Problems([stream], order, chunks.batch, chunks.shape, space)
+    rng = np.random.default_rng(options.seed)
+    draws = drawn(rng, model, problems.event, options.method, 1)
+    with (
+        computing(chunks.anchor),
+        Workers(chunks.anchor, options.workers, products=model.event_rank > 0) as workers,
+        progress_bar(progress) as bar,
+    ):
+        start = inputs.start(model, options.init, 1, problems)
+        bar.begin(options.max_iter)
+        yield StreamPlan(
+            family,
+            model,
+            problems,
+            options,
+            start,
+            None,
+            tree_map(space.array, draws),
+            workers,
+            PLAIN,
+            None,
+            partial(watch, callback, bar),
+            int(rng.integers(1 << 63)),
+        )
+        bar.end()
