@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import distributed
@@ -21,6 +23,7 @@ import xem.torch
 from xem.backends.tree import leaves
 
 ROOT = Path(__file__).parents[2]
+ITERATIONS = 12
 TIMEOUT = timedelta(seconds=60)
 NORMALS = xem.Mixture(xem.Normal(), 2)
 VECTORS = xem.Mixture(xem.MultivariateNormal(), 2)
@@ -65,9 +68,9 @@ def problems() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
         "numbers": (NORMALS, x, {"n_init": 2}),
         "with a prior and a start": (NORMALS, x, with_prior),
         "with weights and lengths": (NORMALS, x, {"weights": weights, "lengths": lengths}),
-        "vectors, two axes": (VECTORS, drawn(5, 2, 60, 2), {"init": "k-means++"}),
+        "vectors, two axes": (VECTORS, drawn(3, 2, 60, 2), {"init": "k-means++", "max_iter": 9}),
         "a list": (NORMALS, series, {"weights": [s.abs() for s in series]}),
-        "several arrays": (PRODUCT, {"a": x, "b": drawn(7, 40, 2, seed=4)}, {}),
+        "several arrays": (PRODUCT, {"a": x, "b": drawn(7, 40, 2, seed=4)}, {"max_iter": 9}),
         "a family alone": (xem.Gamma(), x.abs(), {"init": xem.Gamma().params(rate=2.0)}),
         "one problem in a batch": (NORMALS, x[:1], {}),
         "no problem": (NORMALS, x[:0], {}),
@@ -110,7 +113,133 @@ def share_problems(_: Path) -> dict[str, Any]:
     return found | {f"wrong {name}": message(call) for name, call in wrong.items()}
 
 
-CASES = {"problems": share_problems}
+# Observations of the same problems
+
+
+class Shared(NamedTuple):
+    """A model and the observations of all ranks, in chunks of one size."""
+
+    model: xem.Mixture
+    x: Any
+    init: Any
+    weights: torch.Tensor | None = None
+    axis: int = 0
+    """That of the observations."""
+
+
+def two_groups(*shape: int, axis: int = 0) -> torch.Tensor:
+    """Return observations of which a third lie apart from the others."""
+    x = drawn(*shape, seed=5)
+    is_apart = torch.arange(shape[axis]) % 3 == 0
+    return torch.where(is_apart.view(-1, *(1,) * (len(shape) - 1 - axis)), 0.5 * x + 3, x)
+
+
+def observations() -> dict[str, Shared]:
+    """Return what the ranks share, by name."""
+    starts = {"loc": [0.1, 2.0], "scale": [1.0, 1.0]}
+    numbers, vectors = two_groups(600), two_groups(600, 2)
+    wide = {"loc": torch.tensor([[0.0, 0.0], [2.0, 3.0]]).double()}
+    eye = torch.eye(2, dtype=torch.float64).expand(2, 2, 2)
+    several = PRODUCT.params(
+        [0.5, 0.5],
+        a=starts,
+        b={**wide, "covariance": torch.ones(2, 2, dtype=torch.float64)},
+    )
+    return {
+        "numbers": Shared(NORMALS, numbers, NORMALS.params([0.5, 0.5], **starts)),
+        "far from 0": Shared(
+            NORMALS, numbers + 1e6, NORMALS.params([0.5, 0.5], loc=[1e6, 1e6 + 2], scale=[1, 1])
+        ),
+        "several problems with weights": Shared(
+            NORMALS,
+            two_groups(3, 600, axis=1),
+            NORMALS.params([0.5, 0.5], **starts),
+            weights=drawn(3, 600, seed=6).abs(),
+            axis=1,
+        ),
+        "vectors": Shared(VECTORS, vectors, VECTORS.params([0.5, 0.5], **wide, covariance=eye)),
+        "several arrays": Shared(PRODUCT, {"a": numbers, "b": vectors}, several),
+    }
+
+
+CUTS = {2: (0.0, 0.7, 1.0), 4: (0.0, 0.0, 0.3, 0.31, 1.0)}
+"""Where the observations of each rank begin and end, as parts of all."""
+
+
+def mine(shared: Shared, cuts: tuple[float, ...], size: int) -> list[Any]:
+    """Return the chunks of this rank."""
+    number, axis = distributed.get_rank(), shared.axis
+    arrays = shared.x if isinstance(shared.x, dict) else {"": shared.x}
+    arrays = arrays if shared.weights is None else {**arrays, "weights": shared.weights}
+    n = next(iter(arrays.values())).shape[axis]
+    begin, end = (int(n * cut) for cut in cuts[number : number + 2])
+    if begin == end:
+        return []
+    split = [array.narrow(axis, begin, end - begin).split(size, axis) for array in arrays.values()]
+    chunks = [dict(zip(arrays, parts, strict=True)) for parts in zip(*split, strict=True)]
+    if shared.weights is not None:
+        return [(chunk[""], chunk["weights"]) for chunk in chunks]
+    return chunks if isinstance(shared.x, dict) else [chunk[""] for chunk in chunks]
+
+
+@contextmanager
+def counted() -> Iterator[list[str]]:
+    """Yield a list of the sums over the ranks that are made meanwhile."""
+    calls, plain = list[str](), distributed.all_reduce
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        calls.append("all_reduce")
+        return plain(*arguments, **options)
+
+    distributed.all_reduce = counting
+    try:
+        yield calls
+    finally:
+        distributed.all_reduce = plain
+
+
+def share_observations(_: Path) -> dict[str, Any]:
+    """Fit problems of which each rank has some observations."""
+    group, number, n_ranks = (
+        distributed.group.WORLD,
+        distributed.get_rank(),
+        distributed.get_world_size(),
+    )
+    found: dict[str, Any] = {}
+    for name, shared in observations().items():
+        for size in (50, 1000):
+            chunks = mine(shared, CUTS[n_ranks], size)
+            fit = xem.torch.fit_batches(
+                shared.model, chunks, init=shared.init, max_iter=ITERATIONS, tol=0, group=group
+            )
+            found[f"{name}, {size}"] = arrays(fit)
+    shared = observations()["vectors"]
+    chunks = mine(shared, CUTS[n_ranks], 50)
+    nothing = mine(shared, (0.0, *[0.0] * (n_ranks - 1), 1.0), 50)
+    fit = partial(xem.torch.fit_batches, shared.model, group=group)
+    with counted() as calls:
+        fit(chunks, init=shared.init, max_iter=ITERATIONS, tol=0)
+    stop = (lambda progress: progress.iteration == 3) if number == 0 else None
+    other = shared.model.params(loc=drawn(2, 2, seed=number))
+    return found | {
+        "sums": len(calls),
+        "by name": arrays(fit(chunks, init="k-means++")),
+        "nothing on the first": arrays(fit(nothing, init=shared.init, max_iter=ITERATIONS, tol=0)),
+        "by name, nothing on the first": arrays(fit(nothing, init="explore", seed=0)),
+        "stopped": arrays(fit(chunks, init=shared.init, tol=0, callback=stop)),
+        "started": arrays(fit(chunks, init=other, max_iter=0, seed=0)),
+        "kinds": message(lambda: fit([chunks_of_kind(number)], init=shared.init)),
+        "no chunk": message(lambda: fit([], init=shared.init)),
+        "one pass": message(lambda: fit(iter(chunks), init=shared.init)),
+    }
+
+
+def chunks_of_kind(number: int) -> torch.Tensor:
+    """Return observations of another dtype on the first rank."""
+    return two_groups(50, 2).to(torch.float32 if number else torch.float64)
+
+
+CASES = {"fits": lambda folder: share_problems(folder) | share_observations(folder)}
 
 
 def main(case: str, folder: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import xem
-from tests.torch.ranks import arrays, launch, problems
+from tests.torch.ranks import ITERATIONS, Shared, arrays, drawn, launch, observations, problems
 
 on_ranks = pytest.mark.parametrize("n_ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
 
@@ -37,7 +37,7 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 def test_shared_problems_are_fitted_as_on_one_rank(found: Any, n_ranks: int, name: str):
     model, x, options = problems()[name]
     wanted = arrays(xem.fit(model, x, seed=0, **options))
-    for each in found(n_ranks, "problems"):
+    for each in found(n_ranks, "fits"):
         assert same(each[name], wanted)
 
 
@@ -52,5 +52,70 @@ WORDS = {
 @on_ranks
 @pytest.mark.parametrize("name", WORDS)
 def test_an_error_of_one_rank_is_that_of_all(found: Any, n_ranks: int, name: str):
-    for each in found(n_ranks, "problems"):
+    for each in found(n_ranks, "fits"):
         assert each[f"wrong {name}"].startswith(WORDS[name])
+
+
+def in_memory(shared: Shared, **options: Any) -> list[torch.Tensor]:
+    options = {"init": shared.init, "max_iter": ITERATIONS, "tol": 0} | options
+    return arrays(xem.fit(shared.model, shared.x, weights=shared.weights, **options))
+
+
+def assert_close(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> None:
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@on_ranks
+@pytest.mark.parametrize("name", observations())
+def test_shared_observations_are_fitted_as_on_one_rank(found: Any, n_ranks: int, name: str):
+    first, *others = found(n_ranks, "fits")
+    wanted = in_memory(observations()[name])
+    for size in (50, 1000):
+        assert_close(first[f"{name}, {size}"], wanted)
+        assert all(same(each[f"{name}, {size}"], first[f"{name}, {size}"]) for each in others)
+
+
+@on_ranks
+def test_there_is_one_sum_in_each_iteration(found: Any, n_ranks: int):
+    for each in found(n_ranks, "fits"):
+        assert each["sums"] == ITERATIONS + 1  # one E-step for the start
+
+
+@on_ranks
+@pytest.mark.parametrize("name", ["by name", "by name, nothing on the first"])
+def test_a_start_by_name_is_the_same_on_every_rank(found: Any, n_ranks: int, name: str):
+    first, *others = found(n_ranks, "fits")
+    assert all(same(each[name], first[name]) for each in others)
+    shared = observations()["vectors"]
+    reached = in_memory(shared, max_iter=1000, tol=1e-6)[3]
+    torch.testing.assert_close(first[name][3], reached, rtol=1e-4, atol=0)
+
+
+@on_ranks
+def test_the_first_rank_may_have_nothing(found: Any, n_ranks: int):
+    wanted = in_memory(observations()["vectors"])
+    for each in found(n_ranks, "fits"):
+        assert_close(each["nothing on the first"], wanted)
+
+
+@on_ranks
+def test_start_and_stop_are_those_of_the_first_rank(found: Any, n_ranks: int):
+    shared = observations()["vectors"]
+    stopped = in_memory(shared, max_iter=3)
+    first, *others = found(n_ranks, "fits")
+    assert_close(first["stopped"][:3], stopped[:3])
+    assert int(first["stopped"][5]) == xem.Status.STOPPED
+    torch.testing.assert_close(first["started"][1], drawn(2, 2, seed=0), rtol=1e-14, atol=0)
+    for each in others:
+        assert same(each["stopped"], first["stopped"])
+        assert same(each["started"], first["started"])
+
+
+@on_ranks
+def test_chunks_that_are_not_alike_are_told(found: Any, n_ranks: int):
+    for each in found(n_ranks, "fits"):
+        kinds = "rank 0: float64 (0, 2); rank 1: float32 (0, 2)"
+        assert kinds in each["kinds"]
+        assert "without a chunk" in each["no chunk"]
+        assert "passed over only once" in each["one pass"]

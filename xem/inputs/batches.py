@@ -70,7 +70,7 @@ class Batches:
     """
 
     def __init__(self, model: Family, batches: Any) -> None:
-        self._model, self._open = model, _opening(batches)
+        self._model, self._open = model, opening(batches)
         self._kind: Kind | None = None
         self._n: int | None = None
         chunks = self._chunks()
@@ -100,7 +100,7 @@ class Batches:
         n = 0
         for number, chunk in enumerate(self._open()):
             try:
-                x, weights = _parts(chunk)
+                x, weights = parts(chunk)
                 data = Data.of(self._model, x, weights)
             except (TypeError, ValueError) as error:
                 msg = f"chunk {number} of batches: {error}"
@@ -143,7 +143,7 @@ def _nothing(data: Data, weights: Array | None, rank: int) -> Source:
     return Source(tree_map(zero, data.arrays), mass, None, None, 1, space, rank)
 
 
-def _opening(batches: Any) -> Callable[[], Iterable[Any]]:
+def opening(batches: Any) -> Callable[[], Iterable[Any]]:
     """Return what begins a pass."""
     if is_array(batches):
         msg = (
@@ -163,7 +163,7 @@ def _opening(batches: Any) -> Callable[[], Iterable[Any]]:
     return opened
 
 
-def _parts(chunk: Any) -> tuple[Any, Any]:
+def parts(chunk: Any) -> tuple[Any, Any]:
     """Return the observations and the weights of a chunk."""
     if not isinstance(chunk, tuple | list):
         return chunk, None

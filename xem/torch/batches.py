@@ -92,9 +92,7 @@ def fit_batches(
         init=init,
         max_iter=max_iter,
         tol=tol,
-        step=step,
         seed=seed,
-        checkpoint=checkpoint,
         callback=callback,
         progress=progress,
     )

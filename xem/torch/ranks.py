@@ -84,7 +84,7 @@ class Ranks:
     def gather(self, tree: Any) -> list[Any]:
         """Return a tree of tensors, of the same shapes on all ranks, of each of them."""
         parts = leaves(tree)
-        flat = torch.cat([part.contiguous().reshape(-1).view(torch.uint8) for part in parts])
+        flat = torch.cat([_as_bytes(part) for part in parts])
         everyone = [torch.empty_like(flat) for _ in range(self.count)]
         with _together():
             distributed.all_gather(everyone, flat, group=self.group)
@@ -96,6 +96,12 @@ class Ranks:
         with _together():
             distributed.all_gather_object(found, value, group=self.group)
         return found
+
+
+def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the bytes of the entries of a tensor."""
+    copy = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)  # of stride 1
+    return copy.view(torch.uint8)
 
 
 def _as_tensors(flat: torch.Tensor, like: list[torch.Tensor]) -> Iterator[torch.Tensor]:
