@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from math import nan, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ from xem import inputs
 from xem.backends.settings import computing
 from xem.backends.tree import tree_map
 from xem.em import watch
+from xem.engine import stepwise, stream
 from xem.engine.compile import PLAIN
-from xem.engine.loop import Check, run
+from xem.engine.loop import run
 from xem.engine.shards import ONE_PROCESS, Shards
 from xem.engine.starts.start import drawn
-from xem.engine.stream import Stream, StreamPlan, begin
+from xem.engine.stream import Stream, StreamPlan
 from xem.engine.workers import Workers
 from xem.families.base import Family
 from xem.models.mixture import as_mixture
@@ -35,6 +36,7 @@ def fit_batches(
     init: str | MixtureParams,
     max_iter: int = 100,
     tol: float = 1e-6,
+    step: float | None = None,
     seed: Any = None,
     callback: Callable[[Progress], Any] | None = None,
     progress: bool | Bar = False,
@@ -47,6 +49,7 @@ def fit_batches(
         init=init,
         max_iter=max_iter,
         tol=tol,
+        step=step,
         seed=seed,
         callback=callback,
         progress=progress,
@@ -61,6 +64,7 @@ def fit_shards(
     init: str | MixtureParams,
     max_iter: int,
     tol: float,
+    step: float | None,
     seed: Any,
     callback: Callable[[Progress], Any] | None,
     progress: bool | Bar,
@@ -68,8 +72,9 @@ def fit_shards(
     """Fit a model to the chunks of several processes: see `fit_batches`."""
     options = Options(init, 1, seed, max_iter, tol, check_every=1)
     with _planned(model, batches, shards, options, callback, progress) as plan:
-        start = Check(plan, 0, 0, nan, *begin(plan), 0)
-        return run(plan, start).fit()
+        if step is None:
+            return run(plan, stream.begin(plan)).fit()
+        return stepwise.run(plan, stepwise.begin(plan), step).fit()
 
 
 @contextmanager
@@ -89,9 +94,9 @@ def _planned(
     model = model.bound(chunks.shape)
     options = options.for_data(model, chunks.space)
     count = prod(chunks.batch)
-    stream: Any = Stream(chunks, chunks.first, count, shards)
+    source: Any = Stream(chunks, chunks.first, count, shards)
     order, space = [np.arange(count)], chunks.space
-    problems = inputs.Problems([stream], order, chunks.batch, chunks.shape, space)
+    problems = inputs.Problems([source], order, chunks.batch, chunks.shape, space)
     rng = np.random.default_rng(options.seed)
     draws = drawn(rng, model, problems.event, options.method, 1)
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -71,8 +72,11 @@ class Ended(NamedTuple):
         return self.check.fit(self.last, ahead=ahead)
 
 
-def run(plan: Plan, start: Check | None = None) -> Ended:
-    """Fit all problems: start them, or go on from a check, and iterate until all have stopped."""
+def run(plan: Plan, start: Check | None = None, advance: Callable[..., Rows] = iterate) -> Ended:
+    """Fit all problems: start them, or go on from a check, and iterate until all have stopped.
+
+    ``advance`` returns the rows of a tile after some iterations.
+    """
     if start is None:
         start = Check(plan, 0, 0, math.nan, *begin(plan), 0)
     done, n_checks, most = start.iteration, start.n_checks, plan.options.max_iter
@@ -95,7 +99,7 @@ def run(plan: Plan, start: Check | None = None) -> Ended:
             return Ended(check, Status.MAX_ITER)
         steps = min(plan.options.check_every, most - done)
         done += steps
-        active = replaced(active, plan.tiling_of_steps.map(partial(iterate, plan, steps), active))
+        active = replaced(active, plan.tiling_of_steps.map(partial(advance, plan, steps), active))
 
 
 class Tally:

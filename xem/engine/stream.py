@@ -7,7 +7,7 @@ each pass adds up the sums of all problems.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar, cast
@@ -15,9 +15,10 @@ from typing import Any, TypeVar, cast
 from xem.backends.arrays import Array, moveaxis
 from xem.backends.tree import named_leaves
 from xem.backends.workspace import Workspaces
-from xem.engine.active import ActiveSet, TileTask, Tiling, replaced
+from xem.engine.active import TileTask, Tiling, replaced
 from xem.engine.begin import at_start, with_e_step
 from xem.engine.begin import begin as begin_with
+from xem.engine.loop import Check
 from xem.engine.plan import Plan
 from xem.engine.reservoir import sampled
 from xem.engine.rows import Rows
@@ -201,6 +202,12 @@ class StreamPlan(Plan):
         each, spaces = self.workers.map, self.workspaces
         return StreamedObservations(stream, task.where, make, columns, each, spaces)
 
+    def by_chunk(self, task: TileTask) -> Iterator[Observations[Tile]]:
+        """Iterate over the observations of some rows in each chunk."""
+        for chunk in self.stream.chunks:
+            part: Any = replace(self.stream, chunks=(chunk,))
+            yield self.observe(task._replace(source=part), exact=True)
+
     def observe_start(self, task: TileTask) -> Observations[Tile]:
         """Return the observations of some rows that a start looks at: those of the sample."""
         source = task.source if self.is_start_given else self.sample
@@ -211,14 +218,15 @@ class StreamPlan(Plan):
         return max(self.tiling.max_columns(exact=exact) // n_rows, _FEWEST)
 
 
-def begin(plan: StreamPlan) -> tuple[list[ActiveSet], list[Rows]]:
+def begin(plan: StreamPlan) -> Check:
     """Return the rows to fit, with a start and its E-step, and those that allow no fit."""
-    active, without_fit = begin_with(plan, _at_start)
+    active, without_fit = begin_with(plan, at_sample)
     rows = plan.tiling_of_steps.map(partial(_first_e_step, plan), active)
-    return replaced(active, rows), without_fit
+    return Check(plan, 0, 0, math.nan, replaced(active, rows), without_fit, 0)
 
 
-def _at_start(plan: Plan, task: TileTask) -> Rows:
+def at_sample(plan: Plan, task: TileTask) -> Rows:
+    """Return rows with the parameters that they start from."""
     return at_start(plan, task.rows, plan.observe_start(task))
 
 

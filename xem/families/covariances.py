@@ -55,6 +55,10 @@ class Moments(NamedTuple):
         covariance = type(self.covariance)(within).updated(between, count / both * more / total)
         return both, Moments(mean, covariance, total)
 
+    def scaled(self, factor: Array) -> Moments:
+        """Return the moments of so many times as many observations."""
+        return self._replace(count=self.count * factor)
+
 
 class Covariance:
     """A covariance model, by the three letters of mclust."""

@@ -30,14 +30,15 @@ from xem.families.prior import Conjugate, PseudoObservations
 _SHRINKAGE = 0.01
 
 
-class NormalPseudoObservations(PseudoObservations):
-    """Observations of Normal components, whose `Moments` stand for sums."""
+class PseudoMoments(PseudoObservations):
+    """Observations whose moments stand for sums, such as those of Normal components."""
 
     __slots__ = ()
 
-    def joined(self, count: Array, sums: Moments) -> tuple[Array, Moments]:
+    def joined(self, count: Array, sums: Any) -> tuple[Array, Any]:
         """Return the counts and moments of these and of other observations together."""
-        return sums.joined(count, self.count, self.sums)
+        found: tuple[Array, Any] = sums.joined(count, self.count, self.sums)
+        return found
 
 
 class NormalInverseWishart(NamedTuple):
@@ -153,7 +154,7 @@ class ConjugateOfNormals(Conjugate):
         if self.is_scalar:
             loc, covariance = loc[..., 0], self._matrix(covariance.values[..., 0])
         constant = self._constant(prior, n_components, context)
-        return NormalPseudoObservations(shrinkage, Moments(loc, covariance, count), constant)
+        return PseudoMoments(shrinkage, Moments(loc, covariance, count), constant)
 
     def _constant(self, prior: Any, n_components: int, context: Context) -> Array:
         """Return the terms of the log prior, in data units, that depend on it alone, ``(...)``."""

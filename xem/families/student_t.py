@@ -14,6 +14,8 @@ from xem.backends.log_space import root
 from xem.backends.sums import total, vecdot
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import checked_number, params_type, pooled
+from xem.families.covariances import Moments
+from xem.families.diagonal import Diagonal
 from xem.families.fields import Field
 from xem.families.gamma_functions import (
     inverse_log_less_digamma,
@@ -47,6 +49,29 @@ class StudentTSums(NamedTuple):
     wv: Array
     wvv: Array
     log_w: Array
+
+
+class StudentTMoments(NamedTuple):
+    """What the M-step needs of the observations, w of unit mean where it is not observed."""
+
+    moments: Moments
+    """Of the observations, each of which counts w, ``(*lead)``."""
+    excess: Array
+    """The mean of ``w - log w - 1``, ``(*lead)``; where df is given, of ``w - 1``."""
+
+    def joined(
+        self, count: Array, more: Array, other: StudentTMoments
+    ) -> tuple[Array, StudentTMoments]:
+        """Return how many observations these, of ``count``, and ``more`` others are; and theirs."""
+        both = count + more
+        masses = self.moments.count, other.moments.count
+        _, moments = self.moments.joined(*masses, other.moments)
+        excess = (count * self.excess + more * other.excess) / both
+        return both, StudentTMoments(moments, excess)
+
+    def scaled(self, factor: Array) -> StudentTMoments:
+        """Return the moments of so many times as many observations."""
+        return self._replace(moments=self.moments.scaled(factor))
 
 
 @dataclass(frozen=True)
@@ -134,37 +159,50 @@ class StudentT(LocationScale):
         weighted = work.compute("multiply", share, v, out=share)
         return StudentTSums(w, wv, vecdot(weighted, v), log_w)
 
-    def m_step(self, params: Any, count: Array, sums: StudentTSums, given: Given) -> Any:
+    def moments(
+        self, params: Any, count: Array, sums: StudentTSums, given: Given
+    ) -> tuple[Array, StudentTMoments]:
+        """Return the moments of the observations, and the means of what is not observed.
+
+        Its expected logarithm is that of a gamma variable (Liu and Rubin 1995, *Statistica
+        Sinica* 5, 19, equation 5).
+        """
+        xp, df = array_namespace(count), self._df(params)
+        ratio, unit = (df + 1) / df, params.scale * xp.sqrt(df)
+        w = xp.maximum(sums.w, operand(floats_of(count).smallest_normal, count))
+        away = sums.wv / w
+        square = sums.wvv / w - away * away
+        square = xp.maximum(square, xp.zeros_like(square)) * unit * unit
+        mass = ratio * sums.w
+        excess = mass / count - 1
+        if self.df is None:
+            spread, _ = log_less_digamma((df + 1) / 2)
+            excess = excess - xp.log1p(1 / df) - sums.log_w / count + spread
+        moments = Moments(params.loc + unit * away, Diagonal(square), mass)
+        return count, StudentTMoments(moments, excess)
+
+    def m_step(self, params: Any, count: Array, sums: StudentTMoments, given: Given) -> Any:
         """Return weighted means and scales, and the degrees of freedom by Newton's steps."""
-        xp, df, scale = array_namespace(count), self._df(params), params.scale
+        (loc, _, mass), scale = sums.moments, params.scale
         fixed, tied = given.fixed, given.tied
-        ratio, unit = (df + 1) / df, scale * xp.sqrt(df)
-        free = params.loc + unit * sums.wv / sums.w
-        loc = params.loc if "loc" in fixed else free
-        if "loc" in tied and "loc" not in fixed:
-            loc = pooled(free, sums.w * ratio / scale**2)
-        away = (loc - params.loc) / unit
-        square = sums.wvv - 2 * away * sums.wv + away * away * sums.w
-        square = xp.maximum(square, xp.zeros_like(square)) * (df + 1) / count
-        variance = square * scale * scale
+        if "loc" in fixed:
+            loc = params.loc
+        elif "loc" in tied:
+            loc = pooled(loc, mass / scale**2)
+        variance = sums.moments.about(loc, mass).variances * mass / count
         variance = pooled(variance, count) if "scale" in tied else variance
         scale = scale if "scale" in fixed else root(variance)
         if self.df is not None:
             return self.Params(loc, scale)
-        df = df if "df" in fixed else self._new_df(df, count, sums, "df" in tied)
+        df = params.df if "df" in fixed else self._new_df(count, sums.excess, "df" in tied)
         return self.Params(df, loc, scale)
 
-    def _new_df(self, df: Array, count: Array, sums: StudentTSums, tied: bool) -> Array:
-        """Return degrees of freedom: ``log(ν/2) - ψ(ν/2) = mean(w - log w) - 1``, w of unit mean.
-
-        The expected logarithm of what is not observed is that of a gamma variable (Liu and Rubin
-        1995, *Statistica Sinica* 5, 19, equation 5).
-        """
-        xp, ratio = array_namespace(df), (df + 1) / df
-        spread, _ = log_less_digamma((df + 1) / 2)
-        excess = (ratio * sums.w / count - 1) - xp.log1p(1 / df) - sums.log_w / count + spread
+    def _new_df(self, count: Array, excess: Array, tied: bool) -> Array:
+        """Return degrees of freedom ν: ``log(ν/2) - ψ(ν/2)`` is the excess."""
         excess = pooled(excess, count) if tied else excess
-        return xp.minimum(2 * inverse_log_less_digamma(excess), operand(DF_LIMIT, df))
+        return array_namespace(count).minimum(
+            2 * inverse_log_less_digamma(excess), operand(DF_LIMIT, excess)
+        )
 
     def _df(self, params: Any) -> Array:
         given = self.df
