@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -24,7 +27,8 @@ from xem.backends.tree import leaves
 
 ROOT = Path(__file__).parents[2]
 ITERATIONS = 12
-TIMEOUT = timedelta(seconds=60)
+PATIENCE = timedelta(seconds=5)
+"""How long ranks wait for one that is lost."""
 NORMALS = xem.Mixture(xem.Normal(), 2)
 VECTORS = xem.Mixture(xem.MultivariateNormal(), 2)
 PRODUCT = xem.Mixture(xem.Product(a=xem.Normal(), b=xem.MultivariateNormal("diag")), 2)
@@ -44,6 +48,29 @@ def launch(n_ranks: int, case: str, folder: Path) -> list[dict[str, Any]]:
     )
     assert ran.returncode == 0, ran.stderr
     return [torch.load(folder / f"{number}.pt") for number in range(n_ranks)]
+
+
+def start(n_ranks: int, case: str, folder: Path) -> list[subprocess.Popen[str]]:
+    """Start each of so many ranks by itself, so that the others outlive one that ends."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    variables = {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(n_ranks),
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, __file__, case, str(folder)],
+            env=os.environ | variables | {"RANK": str(number)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(n_ranks)
+    ]
 
 
 # Batches of problems
@@ -162,6 +189,7 @@ def observations() -> dict[str, Shared]:
     }
 
 
+SIZE = 50
 CUTS = {2: (0.0, 0.7, 1.0), 4: (0.0, 0.0, 0.3, 0.31, 1.0)}
 """Where the observations of each rank begin and end, as parts of all."""
 
@@ -207,15 +235,15 @@ def share_observations(_: Path) -> dict[str, Any]:
     )
     found: dict[str, Any] = {}
     for name, shared in observations().items():
-        for size in (50, 1000):
+        for size in (SIZE, 1000):
             chunks = mine(shared, CUTS[n_ranks], size)
             fit = xem.torch.fit_batches(
                 shared.model, chunks, init=shared.init, max_iter=ITERATIONS, tol=0, group=group
             )
             found[f"{name}, {size}"] = arrays(fit)
     shared = observations()["vectors"]
-    chunks = mine(shared, CUTS[n_ranks], 50)
-    nothing = mine(shared, (0.0, *[0.0] * (n_ranks - 1), 1.0), 50)
+    chunks = mine(shared, CUTS[n_ranks], SIZE)
+    nothing = mine(shared, (0.0, *[0.0] * (n_ranks - 1), 1.0), SIZE)
     fit = partial(xem.torch.fit_batches, shared.model, group=group)
     with counted() as calls:
         fit(chunks, init=shared.init, max_iter=ITERATIONS, tol=0)
@@ -226,6 +254,7 @@ def share_observations(_: Path) -> dict[str, Any]:
         "by name": arrays(fit(chunks, init="k-means++")),
         "nothing on the first": arrays(fit(nothing, init=shared.init, max_iter=ITERATIONS, tol=0)),
         "by name, nothing on the first": arrays(fit(nothing, init="explore", seed=0)),
+        "stepwise": arrays(fit(chunks, init=shared.init, max_iter=3, tol=0, step=0.6)),
         "stopped": arrays(fit(chunks, init=shared.init, tol=0, callback=stop)),
         "started": arrays(fit(chunks, init=other, max_iter=0, seed=0)),
         "kinds": message(lambda: fit([chunks_of_kind(number)], init=shared.init)),
@@ -239,12 +268,42 @@ def chunks_of_kind(number: int) -> torch.Tensor:
     return two_groups(50, 2).to(torch.float32 if number else torch.float64)
 
 
-CASES = {"fits": lambda folder: share_problems(folder) | share_observations(folder)}
+# Ranks that are lost
+
+
+def lose_one(_: Path, lose: Callable[[], object]) -> dict[str, Any]:
+    """Fit until the last rank does something in the place of an iteration, and then say what."""
+    shared, began = observations()["vectors"], 0.0
+    chunks = mine(shared, CUTS[distributed.get_world_size()], SIZE)
+    is_last = distributed.get_rank() == distributed.get_world_size() - 1
+
+    def at_check(progress: xem.Progress) -> None:
+        nonlocal began
+        began = time.monotonic()
+        if is_last and progress.iteration == 3:
+            lose()
+
+    distributed.barrier()
+    group = distributed.new_group(timeout=PATIENCE)
+    fit = partial(xem.torch.fit_batches, shared.model, chunks, init=shared.init, tol=0, group=group)
+    return {"said": message(partial(fit, callback=at_check)), "after": time.monotonic() - began}
+
+
+def kill() -> None:
+    """End this process as the system ends one that takes too much memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+CASES = {
+    "killed": partial(lose_one, lose=kill),
+    "slow": partial(lose_one, lose=partial(time.sleep, 600)),
+    "fits": lambda folder: share_problems(folder) | share_observations(folder),
+}
 
 
 def main(case: str, folder: str) -> None:
     """Run a case on this rank."""
-    distributed.init_process_group("gloo", timeout=TIMEOUT)
+    distributed.init_process_group("gloo")
     found = CASES[case](Path(folder))
     torch.save(found, Path(folder) / f"{distributed.get_rank()}.pt")
     distributed.destroy_process_group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,19 @@ import pytest
 import torch
 
 import xem
-from tests.torch.ranks import ITERATIONS, Shared, arrays, drawn, launch, observations, problems
+from tests.torch.ranks import (
+    CUTS,
+    ITERATIONS,
+    PATIENCE,
+    SIZE,
+    Shared,
+    arrays,
+    drawn,
+    launch,
+    observations,
+    problems,
+    start,
+)
 
 on_ranks = pytest.mark.parametrize("n_ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
 
@@ -71,7 +84,7 @@ def assert_close(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> None:
 def test_shared_observations_are_fitted_as_on_one_rank(found: Any, n_ranks: int, name: str):
     first, *others = found(n_ranks, "fits")
     wanted = in_memory(observations()[name])
-    for size in (50, 1000):
+    for size in (SIZE, 1000):
         assert_close(first[f"{name}, {size}"], wanted)
         assert all(same(each[f"{name}, {size}"], first[f"{name}, {size}"]) for each in others)
 
@@ -100,6 +113,19 @@ def test_the_first_rank_may_have_nothing(found: Any, n_ranks: int):
 
 
 @on_ranks
+def test_stepwise_em_takes_a_chunk_of_each_rank_together(found: Any, n_ranks: int):
+    shared = observations()["vectors"]
+    ends = [int(len(shared.x) * cut) for cut in CUTS[n_ranks]]
+    each = [shared.x[a:b].split(SIZE) for a, b in pairwise(ends) if a < b]
+    together = [
+        torch.cat([part for part in parts if part is not None]) for parts in zip_longest(*each)
+    ]
+    wanted = xem.fit_batches(shared.model, together, init=shared.init, max_iter=3, tol=0, step=0.6)
+    for found_there in found(n_ranks, "fits"):
+        assert_close(found_there["stepwise"], arrays(wanted))
+
+
+@on_ranks
 def test_start_and_stop_are_those_of_the_first_rank(found: Any, n_ranks: int):
     shared = observations()["vectors"]
     stopped = in_memory(shared, max_iter=3)
@@ -119,3 +145,21 @@ def test_chunks_that_are_not_alike_are_told(found: Any, n_ranks: int):
         assert kinds in each["kinds"]
         assert "without a chunk" in each["no chunk"]
         assert "passed over only once" in each["one pass"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["killed", "slow"])
+def test_the_others_tell_that_a_rank_is_lost(case: str, tmp_path: Path):
+    *others, lost = start(4, case, tmp_path)
+    try:
+        told = [process.communicate(timeout=120)[1] for process in others]
+    finally:
+        lost.kill()
+        lost.communicate()
+    assert [process.returncode for process in others] == [0] * 3, told
+    for number in range(3):
+        found = torch.load(tmp_path / f"{number}.pt")
+        assert found["said"].startswith(
+            "RuntimeError: the ranks of the group did not all take part"
+        )
+        assert found["after"] < 2 * PATIENCE.total_seconds()

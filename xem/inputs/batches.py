@@ -95,7 +95,7 @@ class Batches:
     def _chunks(self) -> Iterator[Source]:
         """Iterate over the chunks of a new pass, each checked.
 
-        Those without observations are left out; if all are, one counts for nothing.
+        In the place of one without observations is one that counts for nothing.
         """
         n = 0
         for number, chunk in enumerate(self._open()):
@@ -106,11 +106,10 @@ class Batches:
                 msg = f"chunk {number} of batches: {error}"
                 raise type(error)(msg) from error
             self._check_kind(data, weights, number)
-            if data.lead[1]:
-                n += data.lead[1]
-                yield of_arrays(data, weights, None, self._model.event_rank).sources[0]
-        if n == 0 and self._kind is not None:
-            yield _nothing(data, weights, self._model.event_rank)
+            n += data.lead[1]
+            rank = self._model.event_rank
+            is_empty = data.lead[1] == 0
+            yield _nothing(data, weights, rank) if is_empty else _source(data, weights, rank)
         self._check_count(n)
 
     def _check_kind(self, data: Data, weights: Array | None, number: int) -> None:
@@ -130,6 +129,11 @@ class Batches:
             )
             raise ValueError(msg)
         self._n = n
+
+
+def _source(data: Data, weights: Array | None, rank: int) -> Source:
+    """Return the observations of a chunk."""
+    return of_arrays(data, weights, None, rank).sources[0]
 
 
 def _nothing(data: Data, weights: Array | None, rank: int) -> Source:

@@ -34,7 +34,6 @@ def fit_batches(
     group: Any = None,
     device: Any = None,
     seed: Any = None,
-    checkpoint: Any = None,
     callback: Callable[[Progress], Any] | None = None,
     progress: bool | Bar = False,
 ) -> Fit:
@@ -53,8 +52,8 @@ def fit_batches(
         none.
     init, seed
         With a group, those of its first rank count.
-    max_iter, tol, step, checkpoint
-        As in `xem.fit_batches`, the same on every rank. The first rank writes the checkpoint.
+    max_iter, tol, step
+        As in `xem.fit_batches`, the same on every rank.
     group : torch.distributed.ProcessGroup, optional
         The ranks that have a part of the observations each, such as
         ``torch.distributed.group.WORLD``. All call this together. In each pass they exchange one
@@ -78,12 +77,12 @@ def fit_batches(
         If another rank has ended, or does not answer within the timeout of the group.
     """
     ranks = None if group is None else Ranks(group)
-    chunks = Chunks(model, batches, device, ranks)
+    chunks = Chunks(model, batches, device, ranks, in_step=step is not None)
     shards = ONE_PROCESS
     if ranks is not None:
         shards = Shards(ranks.sum, ranks.gather, ranks.number)
         init, seed = _of_first(ranks, init, seed, device)
-        callback = _first_decides(ranks, callback)
+        callback = _stopped_by_first(ranks, callback)
         progress = progress if ranks.number == 0 else False
     return fit_shards(
         model,
@@ -92,6 +91,7 @@ def fit_batches(
         init=init,
         max_iter=max_iter,
         tol=tol,
+        step=step,
         seed=seed,
         callback=callback,
         progress=progress,
@@ -101,19 +101,36 @@ def fit_batches(
 class Chunks:
     """The chunks of a rank as tensors; calling it begins a pass.
 
-    A rank that has none is given one of no observations, like those of the other ranks.
+    A rank that has none is given one of no observations, like those of the other ranks. Where the
+    ranks go ``in_step``, chunk by chunk, those with fewer are given more of these, once the first
+    pass has counted them.
     """
 
-    def __init__(self, model: Family, batches: Any, device: Any, ranks: Ranks | None) -> None:
+    def __init__(
+        self, model: Family, batches: Any, device: Any, ranks: Ranks | None, *, in_step: bool
+    ) -> None:
         inputs.check_model(model)
         self._layout = as_mixture(model).layout
         self._open = opening(batches)
-        self._device, self._ranks = device, ranks
+        self._device, self._ranks, self._in_step = device, ranks, in_step
         self._empty: Any = None
+        self._most: int | None = None
 
     def __call__(self) -> Iterator[Any]:
         """Iterate over the chunks."""
-        chunks = (_as_tensors(chunk, self._device) for chunk in self._open())
+        count = 0
+        for chunk in self._filled(_as_tensors(chunk, self._device) for chunk in self._open()):
+            count += 1
+            yield chunk
+        if self._ranks is None or not self._in_step:
+            return
+        if self._most is None:
+            self._most = max(self._ranks.values(count))
+        else:
+            yield from [self._empty] * (self._most - count)
+
+    def _filled(self, chunks: Iterator[Any]) -> Iterator[Any]:
+        """Iterate over some chunks, or one of no observations if there are none."""
         first = next(chunks, None)
         if self._ranks is not None and self._empty is None:
             self._empty = self._agreed(self._ranks, first)
@@ -198,13 +215,14 @@ def _moved(device: Any, value: Any) -> Any:
     return value.to(device) if device is not None and isinstance(value, torch.Tensor) else value
 
 
-def _first_decides(
+def _stopped_by_first(
     ranks: Ranks, callback: Callable[[Progress], Any] | None
 ) -> Callable[[Progress], bool]:
-    """Return a callback that stops all ranks where that of the first stops."""
+    """Return a callback that stops all ranks where that of the first one stops."""
+    may_stop = ranks.values(callback is not None)[0]
 
-    def decide(progress: Progress) -> bool:
+    def call(progress: Progress) -> bool:
         stops = callback is not None and bool(callback(progress))
-        return bool(ranks.values(stops)[0])
+        return bool(may_stop and ranks.values(stops)[0])
 
-    return decide
+    return call
