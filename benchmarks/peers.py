@@ -1,7 +1,7 @@
 """The other libraries, each called as its users call it: given iterations, or defaults.
 
-They were written against scikit-learn 1.9, pomegranate 1.1, gmmx 0.7, torchgmm 0.1.4 and
-gmm-gpu 0.2.8.
+They were written against scikit-learn 1.9, pomegranate 1.1, gmmx 0.7, torchgmm 0.1.4,
+tgmm 0.4.3 and gmm-gpu 0.2.8.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Peer:
     name: str
     modules: tuple[str, ...]
     kinds: frozenset[str]
-    iterate: Iterate
+    iterate: Callable[..., Vectors]
     apart: bool = False
     """Whether it needs a process of `isolated`."""
 
@@ -230,6 +230,12 @@ PEERS = (
     Peer("gmmx, jax", ("gmmx",), frozenset({"full", "diag"}), gmmx),
     Peer("torchgmm, torch", ("torchgmm",), ALL, torchgmm),
 )
+STREAMED = (
+    Peer("pomegranate, torch", ("pomegranate",), ALL - {"tied"}, pomegranate),
+    Peer("torchgmm, torch", ("torchgmm",), ALL, torchgmm),
+    Peer("tgmm, torch", ("tgmm",), ALL - {"tied"}, tgmm),
+)
+"""Those whose ``iterate`` can be given a chunk."""
 
 
 def sklearn_fits(problems: Iterable[Any], options: Iterable[dict[str, Any]]) -> list[Any]:

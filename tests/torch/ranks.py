@@ -34,19 +34,24 @@ VECTORS = xem.Mixture(xem.MultivariateNormal(), 2)
 PRODUCT = xem.Mixture(xem.Product(a=xem.Normal(), b=xem.MultivariateNormal("diag")), 2)
 
 
-def command(n_ranks: int, *words: object) -> list[str]:
-    """Return the command line that starts this program on so many ranks."""
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
-    return [*torchrun, "--nproc-per-node", str(n_ranks), __file__, *map(str, words)]
+def torchrun(n_ranks: int, program: str | Path, *words: object, folder: Path) -> str:
+    """Return what a program prints that runs in a folder on so many ranks."""
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+    ran = subprocess.run(
+        [*launcher, str(n_ranks), str(program), *map(str, words)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
 
 
 def launch(n_ranks: int, case: str, folder: Path) -> list[dict[str, Any]]:
     """Return what each of so many ranks finds in a case."""
-    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        command(n_ranks, case, folder), env=variables, capture_output=True, text=True, timeout=300
-    )
-    assert ran.returncode == 0, ran.stderr
+    torchrun(n_ranks, __file__, case, folder, folder=folder)
     return [torch.load(folder / f"{number}.pt") for number in range(n_ranks)]
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from tests.torch.ranks import (
     CUTS,
     ITERATIONS,
     PATIENCE,
+    ROOT,
     SIZE,
     Shared,
     arrays,
@@ -22,6 +24,8 @@ from tests.torch.ranks import (
     observations,
     problems,
     start,
+    torchrun,
+    two_groups,
 )
 
 on_ranks = pytest.mark.parametrize("n_ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -163,3 +167,14 @@ def test_the_others_tell_that_a_rank_is_lost(case: str, tmp_path: Path):
             "RuntimeError: the ranks of the group did not all take part"
         )
         assert found["after"] < 2 * PATIENCE.total_seconds()
+
+
+@pytest.mark.slow
+def test_the_example_of_two_processes(tmp_path: Path):
+    x = two_groups(20_000, 3).numpy()
+    np.save(tmp_path / "rows.npy", x)
+    told = torchrun(2, ROOT / "docs/examples/two_processes.py", folder=tmp_path)
+    assert sorted(told.splitlines())[0].startswith("rank 0: 10000 rows, ")
+    fit = xem.load(tmp_path / "fit.npz")
+    again = xem.fit(fit.model, x, init=fit.params, max_iter=0)
+    np.testing.assert_allclose(again.log_likelihood, fit.log_likelihood, rtol=1e-12)
