@@ -49,7 +49,7 @@ def save(fit: Fit, path: str | os.PathLike[str]) -> None:
         If the file cannot be written.
     """
     _check_fit(fit)
-    place = _as_path(path)
+    place = as_path(path)
     arrays = {name: to_numpy(getattr(fit, name)) for name in _ARRAYS}
     arrays |= {f"params.{name}": to_numpy(leaf) for name, leaf in named_leaves(fit.params)}
     description = json.dumps({"format": _FORMAT, "model": _described(fit.model)})
@@ -68,7 +68,7 @@ def _check_fit(fit: Any) -> None:
         raise TypeError(msg)
 
 
-def _as_path(path: Any) -> Path:
+def as_path(path: Any) -> Path:
     """Return the path of a file, checked."""
     if not isinstance(path, str | bytes | os.PathLike):
         msg = f"path is a {type(path).__name__}; expected text or a pathlib.Path, such as 'fit.npz'"
@@ -135,7 +135,7 @@ def load(path: str | os.PathLike[str], *, xp: ModuleType | None = None, device: 
         If it holds no fit, or one of a model that is not defined in this process, or the
         namespace has no such device here.
     """
-    place = _as_path(path)
+    place = as_path(path)
     arrays, description = _read(place)
     space = Space.at(xp, device)
 

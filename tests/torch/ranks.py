@@ -276,22 +276,35 @@ def chunks_of_kind(number: int) -> torch.Tensor:
 # Ranks that are lost
 
 
-def lose_one(_: Path, lose: Callable[[], object]) -> dict[str, Any]:
-    """Fit until the last rank does something in the place of an iteration, and then say what."""
-    shared, began = observations()["vectors"], 0.0
+def go_on(folder: Path, lose: Callable[[], object] | None) -> dict[str, Any]:
+    """Fit from the checkpoint until the last rank is lost, and return what is said then.
+
+    It does something in the place of an iteration; with nothing to do, the fit comes to its end.
+    """
+    shared, checks = observations()["vectors"], list[tuple[int, float]]()
     chunks = mine(shared, CUTS[distributed.get_world_size()], SIZE)
     is_last = distributed.get_rank() == distributed.get_world_size() - 1
 
     def at_check(progress: xem.Progress) -> None:
-        nonlocal began
-        began = time.monotonic()
-        if is_last and progress.iteration == 3:
+        checks.append((progress.iteration, time.monotonic()))
+        if lose and is_last and progress.iteration == 5:
             lose()
 
     distributed.barrier()
-    group = distributed.new_group(timeout=PATIENCE)
-    fit = partial(xem.torch.fit_batches, shared.model, chunks, init=shared.init, tol=0, group=group)
-    return {"said": message(partial(fit, callback=at_check)), "after": time.monotonic() - began}
+    fit = partial(
+        xem.torch.fit_batches,
+        shared.model,
+        chunks,
+        init=shared.init,
+        max_iter=ITERATIONS,
+        tol=0,
+        group=distributed.new_group(timeout=PATIENCE),
+        checkpoint=folder / "checkpoint.npz",
+        callback=at_check,
+    )
+    if lose:
+        return {"said": message(fit), "after": time.monotonic() - checks[-1][1]}
+    return {"fit": arrays(fit()), "first": checks[0][0]}
 
 
 def kill() -> None:
@@ -300,8 +313,9 @@ def kill() -> None:
 
 
 CASES = {
-    "killed": partial(lose_one, lose=kill),
-    "slow": partial(lose_one, lose=partial(time.sleep, 600)),
+    "killed": partial(go_on, lose=kill),
+    "slow": partial(go_on, lose=partial(time.sleep, 600)),
+    "restarted": partial(go_on, lose=None),
     "fits": lambda folder: share_problems(folder) | share_observations(folder),
 }
 

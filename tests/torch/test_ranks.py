@@ -153,7 +153,7 @@ def test_chunks_that_are_not_alike_are_told(found: Any, n_ranks: int):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["killed", "slow"])
-def test_the_others_tell_that_a_rank_is_lost(case: str, tmp_path: Path):
+def test_the_others_tell_that_a_rank_is_lost_and_all_go_on(case: str, tmp_path: Path):
     *others, lost = start(4, case, tmp_path)
     try:
         told = [process.communicate(timeout=120)[1] for process in others]
@@ -167,6 +167,10 @@ def test_the_others_tell_that_a_rank_is_lost(case: str, tmp_path: Path):
             "RuntimeError: the ranks of the group did not all take part"
         )
         assert found["after"] < 2 * PATIENCE.total_seconds()
+    wanted = in_memory(observations()["vectors"])
+    for found in launch(2, "restarted", tmp_path):
+        assert_close(found["fit"], wanted)
+        assert found["first"] in (5, 6)
 
 
 @pytest.mark.slow

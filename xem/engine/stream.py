@@ -15,8 +15,8 @@ from typing import Any, TypeVar, cast
 from xem.backends.arrays import Array, moveaxis
 from xem.backends.tree import named_leaves
 from xem.backends.workspace import Workspaces
-from xem.engine.active import TileTask, Tiling, replaced
-from xem.engine.begin import at_start, with_e_step
+from xem.engine.active import ActiveSet, TileTask, Tiling, replaced
+from xem.engine.begin import at_start, look, with_e_step
 from xem.engine.begin import begin as begin_with
 from xem.engine.loop import Check
 from xem.engine.plan import Plan
@@ -24,6 +24,7 @@ from xem.engine.reservoir import sampled
 from xem.engine.rows import Rows
 from xem.engine.shards import Shards
 from xem.engine.sources import RawTile, Source
+from xem.engine.standardize import Standardization
 from xem.engine.step import standardised
 from xem.engine.tiles import Budget, Observations, add, spans
 from xem.families.given import Tile
@@ -223,6 +224,14 @@ def begin(plan: StreamPlan) -> Check:
     active, without_fit = begin_with(plan, at_sample)
     rows = plan.tiling_of_steps.map(partial(_first_e_step, plan), active)
     return Check(plan, 0, 0, math.nan, replaced(active, rows), without_fit, 0)
+
+
+def look_at(plan: StreamPlan) -> Standardization:
+    """Return what a look at all problems gives."""
+    source, ids = plan.problems.sources[0], plan.space.arange(plan.n_problems)
+    everyone = ActiveSet(source, Rows(ids, None, None, None, ()), False)
+    seen: Standardization = plan.tiling_of_steps.map(partial(look, plan), [everyone])[0]
+    return seen
 
 
 def at_sample(plan: Plan, task: TileTask) -> Rows:

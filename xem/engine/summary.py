@@ -56,9 +56,9 @@ class Summary(NamedTuple):
 
 def summarize(model: Mixture, tiles: Iterable[RawTile], space: Space) -> Summary:
     """Return the summary of the observations of some tiles."""
-    first, *others = tiles
-    whole = summary(model, first, space)
-    for tile in others:
+    rest = iter(tiles)  # never all of them at once
+    whole = summary(model, next(rest), space)
+    for tile in rest:
         whole = merged(whole, summary(model, tile, space, whole.distinct), space)
     return whole
 

@@ -107,9 +107,7 @@ class Batches:
                 raise type(error)(msg) from error
             self._check_kind(data, weights, number)
             n += data.lead[1]
-            rank = self._model.event_rank
-            is_empty = data.lead[1] == 0
-            yield _nothing(data, weights, rank) if is_empty else _source(data, weights, rank)
+            yield _source(data, weights, self._model.event_rank)
         self._check_count(n)
 
     def _check_kind(self, data: Data, weights: Array | None, number: int) -> None:
@@ -132,13 +130,10 @@ class Batches:
 
 
 def _source(data: Data, weights: Array | None, rank: int) -> Source:
-    """Return the observations of a chunk."""
-    return of_arrays(data, weights, None, rank).sources[0]
-
-
-def _nothing(data: Data, weights: Array | None, rank: int) -> Source:
-    """Return one observation that counts for nothing, of the kind of a chunk without any."""
-    (batch, _), space, count = data.lead, data.space, math.prod(data.lead[0])
+    """Return the observations of a chunk; if there are none, one that counts for nothing."""
+    (batch, n), space, count = data.lead, data.space, math.prod(data.lead[0])
+    if n:
+        return of_arrays(data, weights, None, rank).sources[0]
 
     def zero(array: Array) -> Array:
         return space.full((count, 1, *array.shape[len(batch) + 1 :]), 0, array.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -34,6 +35,7 @@ def fit_batches(
     group: Any = None,
     device: Any = None,
     seed: Any = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     callback: Callable[[Progress], Any] | None = None,
     progress: bool | Bar = False,
 ) -> Fit:
@@ -52,8 +54,9 @@ def fit_batches(
         none.
     init, seed
         With a group, those of its first rank count.
-    max_iter, tol, step
-        As in `xem.fit_batches`, the same on every rank.
+    max_iter, tol, step, checkpoint
+        As in `xem.fit_batches`, the same on every rank. The first one reads and writes the
+        checkpoint: no other needs its file.
     group : torch.distributed.ProcessGroup, optional
         The ranks that have a part of the observations each, such as
         ``torch.distributed.group.WORLD``. All call this together. In each pass they exchange one
@@ -80,7 +83,7 @@ def fit_batches(
     chunks = Chunks(model, batches, device, ranks, in_step=step is not None)
     shards = ONE_PROCESS
     if ranks is not None:
-        shards = Shards(ranks.sum, ranks.gather, ranks.number)
+        shards = Shards(ranks.sum, ranks.gather, ranks.first, ranks.number)
         init, seed = _of_first(ranks, init, seed, device)
         callback = _stopped_by_first(ranks, callback)
         progress = progress if ranks.number == 0 else False
@@ -93,6 +96,7 @@ def fit_batches(
         tol=tol,
         step=step,
         seed=seed,
+        checkpoint=checkpoint,
         callback=callback,
         progress=progress,
     )
@@ -203,11 +207,9 @@ def _device_type(chunk: Any) -> str | None:
 
 def _of_first(ranks: Ranks, init: Any, seed: Any, device: Any) -> tuple[Any, Any]:
     """Return the start and the seed of the first rank."""
-    seed = whole_seed(seed)
-    seed = int(np.random.default_rng().integers(1 << 62)) if seed is None else seed
     place = _device_type(init) if device is None else device
-    given, chosen = ranks.values((tree_map(partial(_moved, "cpu"), init), seed))[0]
-    return (init, seed) if ranks.number == 0 else (tree_map(partial(_moved, place), given), chosen)
+    theirs, seed = ranks.first((tree_map(partial(_moved, "cpu"), init), whole_seed(seed)))
+    return init if ranks.number == 0 else tree_map(partial(_moved, place), theirs), seed
 
 
 def _moved(device: Any, value: Any) -> Any:
@@ -219,10 +221,10 @@ def _stopped_by_first(
     ranks: Ranks, callback: Callable[[Progress], Any] | None
 ) -> Callable[[Progress], bool]:
     """Return a callback that stops all ranks where that of the first one stops."""
-    may_stop = ranks.values(callback is not None)[0]
+    may_stop = ranks.first(callback is not None)
 
     def call(progress: Progress) -> bool:
         stops = callback is not None and bool(callback(progress))
-        return bool(may_stop and ranks.values(stops)[0])
+        return bool(may_stop and ranks.first(stops))
 
     return call

@@ -97,6 +97,11 @@ class Ranks:
             distributed.all_gather_object(found, value, group=self.group)
         return found
 
+    def first(self, value: Any) -> Any:
+        """Return what the first rank has for a value that can be pickled."""
+        theirs = self.values(value)[0]
+        return theirs if self.number else value
+
 
 def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
     """Return the bytes of the entries of a tensor."""
