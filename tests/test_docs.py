@@ -17,7 +17,7 @@ import xem
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/torch.md"])
 def test_python_examples_run(page, tmp_path, monkeypatch):
     text = (ROOT / page).read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)

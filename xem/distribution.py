@@ -69,7 +69,7 @@ class Distribution:
     @property
     def _full(self) -> MixtureParams:
         """The parameters as the steps see them."""
-        with computing(leaves(self.params)[0]):
+        with computing(leaves(self.params)[0], inputs=self.params):
             return self.mixture.from_user(self.params)
 
     @property

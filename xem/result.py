@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace as common_namespace
+from array_api_compat import to_device
 
-from xem.backends.arrays import Array, array_namespace, device, to_numpy
+from xem.backends.arrays import Array, array_namespace, detached, device, to_numpy
 from xem.backends.settings import computing
+from xem.backends.space import Space
 from xem.backends.tree import tree_map
 from xem.distribution import Distribution
 from xem.status import Status
@@ -108,6 +112,42 @@ class Fit(Distribution):
         full = self.mixture.in_order(self._full)
         return replace(self, params=self.mixture.to_user(full))
 
+    def to(self, *targets: Any) -> Fit:
+        """Return the fit on another device, or with floating numbers of another dtype, or both.
+
+        Counts and statuses, which are integers, stay so.
+
+        Parameters
+        ----------
+        *targets : device, str or dtype
+            A device or its name, such as ``"cuda:1"``, and float32 or float64 of the namespace.
+
+        Raises
+        ------
+        TypeError
+            If a dtype is another one, or there is more than one of a kind.
+        ValueError
+            If there is no such device.
+        """
+        xp = array_namespace(self.status)
+        dtypes = [target for target in targets if _is_dtype(xp, target)]
+        places = [target for target in targets if not _is_dtype(xp, target)]
+        sound = all(xp.isdtype(dtype, (xp.float32, xp.float64)) for dtype in dtypes)
+        if not sound or not targets or len(dtypes) > 1 or len(places) > 1:
+            msg = (
+                f"targets are {targets}; expected a device, or float32 or float64 of "
+                f"{xp.__name__}, or one of each"
+            )
+            raise TypeError(msg)
+        there = [Space.at(xp, place).device for place in places]
+
+        def move(leaf: Array) -> Array:
+            if dtypes and xp.isdtype(leaf.dtype, "real floating"):
+                leaf = xp.astype(leaf, dtypes[0], copy=False)
+            return to_device(leaf, there[0]) if there else leaf
+
+        return moved(self, move)
+
     def raise_for_status(self) -> None:
         """Raise unless every problem has converged.
 
@@ -141,6 +181,10 @@ class Fit(Distribution):
             raise IndexError(msg)
         return self._each(lambda leaf, lead: leaf[(*(slice(None),) * lead, *index, ...)])
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fit:
+        """Return a copy of which no derivative is known."""
+        return moved(self, lambda leaf: copy.deepcopy(detached(leaf), memo))
+
     def __repr__(self) -> str:
         """Return a line with the model, the batch, and the count of each status."""
         codes, counts = np.unique(to_numpy(self.status), return_counts=True)
@@ -156,6 +200,15 @@ class Fit(Distribution):
             restarts=function(self.restarts, 1),
             **{name: function(getattr(self, name), 0) for name in _PER_PROBLEM},
         )
+
+
+def _is_dtype(xp: ModuleType, target: Any) -> bool:
+    """Whether something is a dtype of a namespace."""
+    try:
+        xp.isdtype(target, "real floating")
+    except (AttributeError, TypeError):
+        return False
+    return True
 
 
 _PER_PROBLEM = (

@@ -197,7 +197,7 @@ def _checked(model: Family, x: Any, options: Mapping[str, Any]) -> tuple[int, di
     if isinstance(found.get("init"), tuple):
         given = inputs.as_start(mixture, found["init"])
         inputs.check_params(mixture, given, "init")
-        found["init"] = inputs.of_batch(mixture, given, *where)
+        found["init"] = inputs.of_batch(mixture, given, "init", *where)
     if isinstance(found.get("prior"), tuple):
         found["prior"] = inputs.prior(mixture, found["prior"], *where, read=True)
     return problems.batch[0], found
