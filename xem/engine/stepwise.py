@@ -61,6 +61,11 @@ class Schedule(NamedTuple):
     exponent: float
     n_parameters: int
 
+    @classmethod
+    def of(cls, model: Mixture, event: tuple[int, ...], exponent: float) -> Schedule:
+        """Return the schedule for a model of observations of a shape."""
+        return cls(exponent, sum(model.parameter_sizes(1, event).values()))
+
 
 class Step(NamedTuple):
     """What one chunk makes of the parameters."""
@@ -120,8 +125,7 @@ def _form(
 
 def run(plan: StreamPlan, start: Check, exponent: float) -> Ended:
     """Fit all problems, from where they start; a last pass judges where they end."""
-    n_parameters = sum(plan.model.parameter_sizes(1, plan.problems.event).values())
-    schedule = Schedule(exponent, n_parameters)
+    schedule = Schedule.of(plan.model, plan.problems.event, exponent)
     return _judged(plan, run_loop(plan, start, partial(_passes, schedule)))
 
 

@@ -22,8 +22,9 @@ from xem.families.regularized import Regularized, Unscaled
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
 from xem.sklearn import _start
-from xem.sklearn._base import MixtureEstimator, drawn
+from xem.sklearn._base import drawn
 from xem.sklearn._iterate import Outcome, Plan, iterate, stacked
+from xem.sklearn._partial import OnlineEstimator
 from xem.sklearn._verbose import Reporter
 from xem.status import Status
 
@@ -46,7 +47,7 @@ _NOT_CONVERGED = (
 )
 
 
-class GaussianMixture(MixtureEstimator):
+class GaussianMixture(OnlineEstimator):
     """Gaussian mixture, with the names, defaults and conventions of scikit-learn's.
 
     Parameters
@@ -168,7 +169,7 @@ class GaussianMixture(MixtureEstimator):
 
         See `fit` for the arguments.
         """
-        X = self._data(X, reset=True)
+        X, self._online = self._data(X, reset=True), None
         weights = self._weights(X, sample_weight)
         if X.shape[-2] < self.n_components:
             msg = (
@@ -208,6 +209,14 @@ class GaussianMixture(MixtureEstimator):
         starts = [fill_none(given, self._start(X, weights, rng)) for _ in range(plan.n_init)]
         return plan._replace(init=stacked(starts), stacked=True)
 
+    def _first(self, X: Array, weights: Array | None) -> tuple[Mixture, MixtureParams]:
+        """Return the mixture, and the parameters that `partial_fit` begins with."""
+        model = self._model()
+        if hasattr(self, "weights_"):
+            return model, self._distribution().params
+        plan = self._plan(X, weights)._replace(max_iter=0)
+        return model, iterate(model, X, weights, plan).params
+
     def _start(self, X: Array, weights: Array | None, rng: np.random.RandomState) -> MixtureParams:
         """Return the parameters of one start."""
         model = self._model()
@@ -227,9 +236,7 @@ class GaussianMixture(MixtureEstimator):
             raise ValueError(_COLLAPSED)
         if self.max_iter > 0 and not np.all(to_numpy(outcome.converged) | lost):
             warnings.warn(_NOT_CONVERGED, ConvergenceWarning, stacklevel=3)
-        weights, (means, covariances) = outcome.params
-        self.weights_, self.means_, self.covariances_ = weights, means, covariances
-        self.precisions_cholesky_, self.precisions_ = self._precisions(covariances)
+        self._keep_params(outcome.params)
         self.status_, self.converged_ = outcome.status, outcome.converged
         self.n_iter_, self.lower_bound_ = outcome.n_iter, outcome.lower_bound
         self.lower_bounds_ = outcome.lower_bounds
@@ -239,6 +246,11 @@ class GaussianMixture(MixtureEstimator):
             self.lower_bound_ = float(outcome.lower_bound)
             bounds = to_numpy(outcome.lower_bounds)[: self.n_iter_]
             self.lower_bounds_ = [float(bound) for bound in bounds]
+
+    def _keep_params(self, params: MixtureParams) -> None:
+        """Set the attributes that are parameters."""
+        self.weights_, (self.means_, self.covariances_) = params
+        self.precisions_cholesky_, self.precisions_ = self._precisions(self.covariances_)
 
     def _precisions(self, covariances: Array) -> tuple[Array, Array]:
         """Return the upper factors of the precisions, and the precisions."""

@@ -12,21 +12,25 @@ from xem.backends.arrays import Array, array_namespace, to_numpy
 from xem.distribution import Distribution
 from xem.em import fit
 from xem.models.mixture import Mixture as Model
+from xem.models.mixture import as_mixture
 from xem.models.trees import MixtureParams
+from xem.result import Fit
 from xem.sklearn._base import MixtureEstimator, drawn
+from xem.sklearn._partial import OnlineEstimator
 from xem.status import Status
 
 
 class FittedEstimator(MixtureEstimator):
     """An estimator that keeps its fit as `fit_`."""
 
+    fit_: Distribution
+
     def _distribution(self) -> Distribution:
         """Return the fit."""
-        fitted: Distribution = self.fit_
-        return fitted
+        return self.fit_
 
 
-class Mixture(FittedEstimator):
+class Mixture(OnlineEstimator, FittedEstimator):
     """A mixture model of xem, with the conventions of scikit-learn.
 
     Parameters
@@ -42,7 +46,7 @@ class Mixture(FittedEstimator):
     Attributes
     ----------
     fit_ : xem.Fit
-        All that came of the fit.
+        All that came of the fit; after `partial_fit`, the mixture with its parameters alone.
     params_ : named tuple
         Its parameters.
     converged_, n_iter_, status_ : bool, int and xem.Status, or arrays (*batch,)
@@ -89,21 +93,36 @@ class Mixture(FittedEstimator):
 
         See `fit` for the arguments.
         """
-        X = self._data(X, reset=True)
-        self._keep(
-            fit(
-                self.model,
-                self._event(X),
-                weights=self._weights(X, sample_weight),
-                prior=self.prior,
-                init=self.init,
-                n_init=self.n_init,
-                seed=drawn(self.random_state),
-                max_iter=self.max_iter,
-                tol=self.tol,
-            )
-        )
+        X, self._online = self._data(X, reset=True), None
+        self._keep(self._fitted(X, self._weights(X, sample_weight), self.max_iter))
         return self.fit_.predict(self._event(X))
+
+    def _fitted(self, X: Array, weights: Array | None, max_iter: int) -> Fit:
+        """Return a fit of no more than so many iterations."""
+        return fit(
+            self.model,
+            self._event(X),
+            weights=weights,
+            prior=self.prior,
+            init=self.init,
+            n_init=self.n_init,
+            seed=drawn(self.random_state),
+            max_iter=max_iter,
+            tol=self.tol,
+        )
+
+    def _first(self, X: Array, weights: Array | None) -> tuple[Model, MixtureParams]:
+        """Return the mixture, and the parameters that `partial_fit` begins with."""
+        if self.prior is not None:
+            msg = "partial_fit knows no prior: leave prior at None"
+            raise ValueError(msg)
+        if not hasattr(self, "fit_"):
+            self.fit_ = self._fitted(X, weights, 0)
+        return as_mixture(self.model), self.fit_.params
+
+    def _keep_params(self, params: Any) -> None:
+        """Set the attributes that are parameters."""
+        self.fit_, self.params_ = Distribution(self.model, params), params
 
     def _event(self, X: Array) -> Array:
         """Return the observations as the model has them: numbers, vectors, or several arrays."""
