@@ -45,7 +45,73 @@ def fit_batches(
     callback: Callable[[Progress], Any] | None = None,
     progress: bool | Bar = False,
 ) -> Fit:
-    """Fit a model to data that come in chunks, anew for each pass."""
+    """Fit a model to data that come in chunks, anew for each pass.
+
+    Parameters
+    ----------
+    model : Family
+        What to fit, as in `fit`.
+    batches : iterable or callable
+        Gives the chunks anew for each pass: a list of arrays (such as slices of a memory map), a
+        ``DataLoader`` with or without workers, or a function without arguments that returns an
+        iterator. A chunk is an array ``(*batch, n)`` or ``(*batch, n, d)``, of an `xem.Product` a
+        mapping of arrays, or a pair of these and observation weights ``(*batch, n)``. All have
+        one namespace, device, dtype and batch, and any n: they are parts of the same problems,
+        whereas the arrays of a list that `fit` is given are a problem each. ``list(x.split(100))``
+        is here one sample in ten chunks, and ten problems there.
+    init : str or MixtureParams
+        As in `fit`. What is not given is found on a sample of the observations, which one more
+        pass draws.
+    max_iter : int
+        The most passes.
+    tol : float
+        A problem stops when its objective per unit of weight (nats) changes by less than this
+        from one pass to the next. 0 makes no test.
+    step : float, optional
+        None for exact EM: a pass is an iteration, and the fit that of the data in memory, to
+        rounding. Else the exponent of stepwise EM, above 0 and no more than 1, such as 0.6: an
+        M-step after each chunk, from sums of which those of chunk number t, from 0, take the share
+        ``(t + 2) ** -step``, and those of the first chunk all. Above 0.5 the parameters settle;
+        with less, what is old is forgotten sooner. A chunk should have several times as many
+        observations as the model has parameters.
+    seed : int, numpy.random.Generator or torch.Generator, optional
+        Of the sample and the start. The same seed and order of observations give the same start.
+    checkpoint : str or path-like, optional
+        A file that is written after each pass, as a whole or not at all. If it is there, the fit
+        goes on from it, to the same result: it raises if it is of another fit or other data.
+    callback : callable, optional
+        Called after each pass with a `Progress`; returning True stops the fit.
+    progress : bool or Bar
+        Show a progress bar of the passes on stderr.
+
+    Returns
+    -------
+    Fit
+        As of `fit`, with one entry of `Fit.history` for each pass. With ``step`` these are sums
+        over the chunks, each at the parameters before its step, but for the last: a last pass
+        makes the log likelihood of the parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument or a chunk is not as described, or passes give different numbers of
+        observations.
+
+    Notes
+    -----
+    Before the first iteration, one pass looks at the data: their range and moments standardise
+    them, and say which problems allow no fit. Integers of more digits than floats hold take one
+    more. Stepwise EM is that of Cappé and Moulines (2009, *JRSS B* 71, 593).
+
+    Examples
+    --------
+    >>> import numpy as np, xem
+    >>> x = np.random.default_rng(0).normal(size=100_000)
+    >>> chunks = [x[i : i + 4096] for i in range(0, len(x), 4096)]
+    >>> fit = xem.fit_batches(xem.Normal(), chunks, init="explore", seed=0)
+    >>> bool(np.isclose(fit.params.loc, x.mean()))
+    True
+    """
     return fit_shards(
         model,
         batches,
@@ -75,7 +141,11 @@ def fit_shards(
     callback: Callable[[Progress], Any] | None,
     progress: bool | Bar,
 ) -> Fit:
-    """Fit a model to the chunks of several processes: see `fit_batches`."""
+    """Fit a model to the chunks of several processes: see `fit_batches`.
+
+    Each process has its chunks of the same problems; with ``step``, as many chunks as the others.
+    All get the same fit.
+    """
     options = Options(init, 1, seed, max_iter, tol, check_every=1)
     step = None if step is None else exponent("step", step)
     with _planned(model, batches, shards, options, callback, progress) as fresh:

@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, TypeVar, cast
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar, cast
 
-from xem.backends.arrays import Array, moveaxis
-from xem.backends.tree import named_leaves
+from xem.backends.arrays import Array, array_namespace, moveaxis
+from xem.backends.tree import named_leaves, tree_map
 from xem.backends.workspace import Workspaces
 from xem.engine.active import ActiveSet, TileTask, Tiling, replaced
 from xem.engine.begin import at_start, look, with_e_step
@@ -27,6 +28,7 @@ from xem.engine.sources import RawTile, Source
 from xem.engine.standardize import Standardization
 from xem.engine.step import standardised
 from xem.engine.tiles import Budget, Observations, add, spans
+from xem.engine.workers import Workers
 from xem.families.given import Tile
 
 T = TypeVar("T")
@@ -37,6 +39,21 @@ _FEWEST = 16
 _SAMPLE = 1 << 22, 1 << 11, 1 << 16
 """So many numbers a sample has for a start, and at the least and at the most so many observations
 of each problem."""
+
+
+class Piece(NamedTuple):
+    """Observations of some chunks that make one tile."""
+
+    parts: list[tuple[Source, slice]]
+    """The chunks, and which of their observations."""
+
+    def raw(self, problems: Array | slice | None) -> RawTile:
+        """Return those of some problems, as they came."""
+        tiles = [chunk.raw(problems, cut) for chunk, cut in self.parts]
+        if len(tiles) == 1:
+            return tiles[0]
+        concat = array_namespace(tiles[0].x).concat
+        return tree_map(lambda *a: concat(a, axis=-1), *tiles)
 
 
 @dataclass(frozen=True)
@@ -61,9 +78,25 @@ class Stream:
     width = math.inf
     """More than any tile has."""
 
+    def pieces(self, columns: int) -> Iterator[Piece]:
+        """Iterate over what makes a tile of no more than so many observations of each problem.
+
+        Wide chunks are cut, and narrow ones are put together.
+        """
+        piece, width = Piece([]), 0
+        for chunk in self.chunks:
+            for cut in spans(chunk.width, columns):
+                n = cut.stop - cut.start
+                if width + n > columns and width:
+                    yield piece
+                    piece, width = Piece([]), 0
+                piece.parts.append((chunk, cut))
+                width += n
+        yield piece
+
     def tiles(self, problems: Array | slice | None, columns: int) -> Iterable[RawTile]:
         """Iterate over rectangles of no more than so many observations of each problem."""
-        return (tile for chunk in self.chunks for tile in chunk.tiles(problems, columns))
+        return (piece.raw(problems) for piece in self.pieces(columns))
 
     def first(self, problems: Array | slice | None) -> RawTile:
         """Return some observations, which have the dtypes of all."""
@@ -82,8 +115,7 @@ class StreamedObservations(Observations[Tile]):
         Makes a tile of one as it came.
     columns : int
         How many observations of each problem a tile has at the most.
-    each : callable
-        Maps a function over columns.
+    workers : Workers
     workspaces : Workspaces
     """
 
@@ -93,30 +125,27 @@ class StreamedObservations(Observations[Tile]):
         where: Array | slice | None,
         make: Callable[[RawTile], Tile],
         columns: int,
-        each: Callable[..., Iterable[Any]],
+        workers: Workers,
         workspaces: Workspaces,
     ) -> None:
         self.is_one, self.workspaces = False, workspaces
         self._stream, self._where, self._of_raw = stream, where, make
-        self._columns, self._each = columns, each
+        self._columns, self._workers = columns, workers
 
     def sum(self, function: Callable[[Tile], T]) -> T:
         """Return the sum of a function over the tiles of all processes."""
         found: T = self._stream.shards.sum(pairwise_sum(self.map(function)))
         return found
 
-    def map_from(self, function: Callable[[Tile, int], T]) -> Iterable[T]:
-        """Return a function of each tile and the position of its first sample."""
-        start = 0
-        for chunk in self._stream.chunks:
-            of = partial(self._of_part, function, chunk, start)
-            yield from self._each(of, spans(chunk.width, self._columns))
-            start += chunk.width
+    def map(self, function: Callable[[Tile], T]) -> Iterator[T]:
+        """Return a function of each tile, in their order, of as many at a time as work on them."""
 
-    def _of_part(
-        self, function: Callable[[Tile, int], T], chunk: Source, start: int, cut: slice
-    ) -> T:
-        return function(self._of_raw(chunk.raw(self._where, cut)), start + cut.start)
+        def of(piece: Piece) -> T:
+            return function(self._of_raw(piece.raw(self._where)))
+
+        pieces = self._stream.pieces(self._columns)
+        while some := list(islice(pieces, self._workers.count)):
+            yield from self._workers.map(of, some)
 
 
 def pairwise_sum(terms: Iterable[T]) -> T:
@@ -200,8 +229,8 @@ class StreamPlan(Plan):
         def make(raw: RawTile) -> Tile:
             return standardised(model, raw, context, space)
 
-        each, spaces = self.workers.map, self.workspaces
-        return StreamedObservations(stream, task.where, make, columns, each, spaces)
+        spaces = self.workspaces
+        return StreamedObservations(stream, task.where, make, columns, self.workers, spaces)
 
     def by_chunk(self, task: TileTask) -> Iterator[Observations[Tile]]:
         """Iterate over the observations of some rows in each chunk."""

@@ -29,7 +29,7 @@ class Workers:
     """
 
     def __init__(self, x: Array, count: int, *, products: bool) -> None:
-        self._x, self._products = x, products
+        self._x, self._products, self.count = x, products, count
         self._pool = ThreadPoolExecutor(count, "xem") if count > 1 else None
         self._stack = ExitStack()
 
