@@ -93,10 +93,7 @@ class Batches:
         yield from chunks
 
     def _chunks(self) -> Iterator[Source]:
-        """Iterate over the chunks of a new pass, each checked.
-
-        In the place of one without observations is one that counts for nothing.
-        """
+        """Iterate over the chunks of a new pass, each checked."""
         n = 0
         for number, chunk in enumerate(self._open()):
             try:
@@ -130,16 +127,17 @@ class Batches:
 
 
 def _source(data: Data, weights: Array | None, rank: int) -> Source:
-    """Return the observations of a chunk; if there are none, one that counts for nothing."""
+    """Return the observations of a chunk; none past their lengths, where there are none."""
     (batch, n), space, count = data.lead, data.space, math.prod(data.lead[0])
     if n:
         return of_arrays(data, weights, None, rank).sources[0]
 
-    def zero(array: Array) -> Array:
-        return space.full((count, 1, *array.shape[len(batch) + 1 :]), 0, array.dtype)
+    def flat(array: Array) -> Array:
+        return space.xp.reshape(array, (count, *array.shape[len(batch) :]))
 
-    mass = space.full((count, 1), 0.0, None if weights is None else weights.dtype)
-    return Source(tree_map(zero, data.arrays), mass, None, None, 1, space, rank)
+    x, weights = tree_map(flat, data.arrays), None if weights is None else flat(weights)
+    lengths = space.full((count,), 0, space.index_dtype)
+    return Source(x, weights, lengths, None, 0, space, rank)
 
 
 def opening(batches: Any) -> Callable[[], Iterable[Any]]:
