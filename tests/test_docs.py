@@ -28,6 +28,21 @@ def test_python_examples_run(page, tmp_path, monkeypatch):
         exec(compile(block, page, "exec"), names)
 
 
+def test_the_example_of_a_stream_runs(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    text = (ROOT / "docs/examples/streaming.md").read_text("utf-8")
+    cells = re.findall(r"^```{code-cell} ipython3\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(cells) > 5
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for cell in cells:
+        exec(compile(cell.replace("1_000_000", "100_000"), "streaming.md", "exec"), names)
+    assert names["fit"].converged
+    assert names["error"].abs().max() < 0.2
+    assert names["again"].log_likelihood == names["fit"].log_likelihood
+    assert (names["fit"].log_likelihood - names["quick"].log_likelihood) / 1e5 < 0.01
+
+
 FAMILIES = (ROOT / "docs" / "families.md").read_text("utf-8")
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

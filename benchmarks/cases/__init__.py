@@ -23,6 +23,7 @@ CASES = {
     "paths": "paths",
     "sklearn": "drop_in",
     "families": "families",
+    "streaming": "streaming",
     "torch": "ranks",
     "structure": "structure",
     "gpu": "gpu",
