@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace as common_namespace
 from array_api_compat import to_device
 
-from xem.backends.arrays import Array, array_namespace, detached, device, to_numpy
+from xem.backends.arrays import Array, array_namespace, detached, to_numpy
 from xem.backends.settings import computing
 from xem.backends.space import Space
 from xem.backends.tree import tree_map
@@ -198,7 +197,7 @@ class Fit(Distribution):
             params=tree_map(lambda leaf: function(leaf, 0), self.params),
             history=function(self.history, 1),
             restarts=function(self.restarts, 1),
-            **{name: function(getattr(self, name), 0) for name in _PER_PROBLEM},
+            **{name: function(getattr(self, name), 0) for name in PER_PROBLEM},
         )
 
 
@@ -211,7 +210,7 @@ def _is_dtype(xp: ModuleType, target: Any) -> bool:
     return True
 
 
-_PER_PROBLEM = (
+PER_PROBLEM = (
     "log_likelihood",
     "objective",
     "n_iter",
@@ -220,49 +219,12 @@ _PER_PROBLEM = (
     "log_map",
     "floor_gain",
 )
+"""The figures of which each problem has one."""
 
 
 def _first(where: np.ndarray[Any, Any]) -> str:
     shown = [str(tuple(map(int, w)) if len(w) > 1 else int(w[0])) for w in where[:_SHOWN]]
     return ", ".join(shown) + (", …" if len(where) > _SHOWN else "")
-
-
-def concat(fits: Sequence[Fit]) -> Fit:
-    """Join fits of one model along the first batch axis.
-
-    Parameters
-    ----------
-    fits : sequence of Fit
-        Of equal models, array namespaces and numbers of restarts, whose batches agree in all
-        axes but the first. Shorter histories repeat their last entry.
-
-    Returns
-    -------
-    Fit
-        All problems, in the order of the fits.
-
-    Raises
-    ------
-    TypeError
-        If there is nothing to join, or something that is no fit.
-    ValueError
-        If the fits do not go together.
-    """
-    _check_fits(fits)
-    xp = common_namespace(*(fit.status for fit in fits))
-    longest = max(fit.history.shape[0] for fit in fits)
-    fits = [replace(fit, history=_prolonged(fit.history, longest)) for fit in fits]
-
-    def join(axis: int, *parts: Array) -> Array:
-        return xp.concat(parts, axis=axis)
-
-    return replace(
-        fits[0],
-        params=tree_map(lambda *p: join(0, *p), *(fit.params for fit in fits)),
-        history=join(1, *(fit.history for fit in fits)),
-        restarts=join(1, *(fit.restarts for fit in fits)),
-        **{name: join(0, *(getattr(fit, name) for fit in fits)) for name in _PER_PROBLEM},
-    )
 
 
 def on_host(fit: Fit) -> Fit:
@@ -275,46 +237,4 @@ def moved(fit: Fit, move: Callable[[Array], Array]) -> Fit:
     return fit._each(lambda leaf, _: move(leaf))
 
 
-def _check_fits(fits: Any) -> None:
-    """Check that fits go together."""
-    if not isinstance(fits, Sequence) or isinstance(fits, str):
-        msg = f"fits is a {type(fits).__name__}; expected a sequence of fits, such as a list"
-        raise TypeError(msg)
-    for i, fit in enumerate(fits):
-        if not isinstance(fit, Fit):
-            msg = f"fits[{i}] is a {type(fit).__name__}; expected a Fit, as xem.fit returns it"
-            raise TypeError(msg)
-    if not fits or not all(fit.batch for fit in fits):
-        msg = (
-            f"fits are {list(fits)!r}; expected one or more fits, "
-            "each of a batch: fit x[None, :] for a batch of one"
-        )
-        raise ValueError(msg)
-    _check_one(TypeError, "array namespace", [array_namespace(f.status).__name__ for f in fits])
-    _check_one(TypeError, "dtype", [str(f.log_likelihood.dtype) for f in fits])
-    _check_one(ValueError, "device", [str(device(f.status)) for f in fits])
-    _check_one(ValueError, "model", [f.model for f in fits])
-    _check_one(ValueError, "shape of an observation", [f.event for f in fits])
-    _check_one(ValueError, "number of restarts", [int(f.restarts.shape[0]) for f in fits])
-    if len({fit.batch[1:] for fit in fits}) > 1:
-        msg = (
-            f"fits have batches of shapes {[fit.batch for fit in fits]}; "
-            "expected batches that agree in all axes but the first"
-        )
-        raise ValueError(msg)
-
-
-def _check_one(error: type[Exception], what: str, found: list[Any]) -> None:
-    different = list(dict.fromkeys(found))
-    if len(different) > 1:
-        msg = f"fits have more than one {what}, {different}; expected one {what}"
-        raise error(msg)
-
-
-def _prolonged(history: Array, length: int) -> Array:
-    xp = array_namespace(history)
-    missing = length - history.shape[0]
-    return xp.concat([history, *([history[-1:, ...]] * missing)], axis=0)
-
-
-__all__ = ["Fit", "FitError", "concat", "moved", "on_host"]
+__all__ = ["Fit", "FitError", "moved", "on_host"]

@@ -18,7 +18,7 @@ import xem
 import xem.torch
 from tests.helpers import fitted
 from tests.lanes import JaxLane, Lane, lane_params, on_lanes, one_of_each
-from xem.backends.arrays import device
+from xem.backends.arrays import detached, device
 from xem.backends.tree import leaves
 
 MODEL = xem.Mixture(xem.Normal(), 2)
@@ -44,7 +44,7 @@ def same(a: xem.Fit, b: xem.Fit) -> bool:
 
 
 def arrays_of(fit: xem.Fit) -> list[Any]:
-    return [leaf.detach() for leaf in _pytree.tree_leaves(fit)]
+    return [detached(leaf) for leaf in _pytree.tree_leaves(fit)]
 
 
 # Trees

@@ -218,6 +218,19 @@ def test_any_coordinates_are_of_the_structure(covariance: str) -> None:
     assert_allclose(found, known, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("covariance", ["VEE", "EVV", "VEI", "tied"])
+def test_gradients_vanish_where_em_has_converged(covariance: str) -> None:
+    rng = np.random.default_rng(0)
+    places = np.asarray([[0.0, 0.0], [6.0, 0.0], [0.0, 9.0]])[:, None]
+    x = torch.asarray((places + rng.normal(size=(3, 40, 2))).reshape(120, 2))
+    fit = xem.fit(vectors(covariance), x, seed=0, tol=1e-12, max_iter=5000)
+    assert fit.converged
+    made = Module.from_fit(fit)
+    made(x).mean().backward()
+    for parameter in made.parameters():
+        assert_allclose(parameter.grad, 0, atol=2e-6)
+
+
 @pytest.mark.parametrize("weights", [[0.0, 1.0], [0.5, 0.5]])
 def test_a_weight_of_0_has_a_gradient_of_0(weights: list[float]) -> None:
     made = Module(NORMALS, dtype=torch.float64)

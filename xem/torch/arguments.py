@@ -90,7 +90,10 @@ def checked_params(
     """
     is_given = not isinstance(params, Distribution)
     if not is_given and params.model != model:
-        msg = f"the fit is of {params.model} and the module of {model}; expected one model"
+        msg = (
+            f"the fit is of {params.model} and the module of {model}; expected one model: "
+            "Module.from_fit makes a module of another"
+        )
         raise ValueError(msg)
     mixture, whole = bound(model, event)
     given = inputs.as_start(mixture, params if is_given else params.params)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 
 from xem.backends.arrays import Array, aligned, array_namespace, is_differentiated
+from xem.backends.settings import computing
 from xem.backends.space import Space
 from xem.backends.tree import at, named_leaves, replaced
 from xem.families.base import Family
@@ -61,7 +65,8 @@ def bound(model: Family, event: Any) -> tuple[Mixture, tuple[int, ...]]:
     return mixture, packed(event)
 
 
-def leaves_of(model: Family, event: Any) -> dict[str, Leaf]:
+@lru_cache(maxsize=256)
+def leaves_of(model: Family, event: Any) -> Mapping[str, Leaf]:
     """Return the parameters of a model by dotted name, for observations of a shape."""
     mixture, whole = bound(model, event)
     shapes = mixture.shapes(1, whole)
@@ -69,7 +74,8 @@ def leaves_of(model: Family, event: Any) -> dict[str, Leaf]:
     empty = model.params()
     names = {name: name for name, _ in named_leaves(empty)}
     fields = _fields(model, replaced(empty, names))
-    return {n: _leaf(model, n, *fields[n], shapes[path + n][1:]) for n in names}
+    found = {n: _leaf(model, n, *fields[n], shapes[path + n][1:]) for n in names}
+    return MappingProxyType(found)
 
 
 def _fields(family: Family, names: Any) -> dict[str, tuple[Family | None, Field]]:
@@ -102,6 +108,16 @@ def _leaf(
     *lead, d, _ = shape
     structure = Structure(letters, lead.pop() if lead else None, d)
     return Leaf(structure, (*lead, *structure.shape), untrainable=reason)
+
+
+def parameters(model: Family, event: Any, coordinates: Mapping[str, torch.Tensor]) -> Any:
+    """Return the parameters that have coordinates, in float32 at least."""
+    wide = (torch.float32, torch.float64)
+    tensors = {n: c if c.dtype in wide else c.float() for n, c in coordinates.items()}
+    with computing(next(iter(tensors.values())), inputs=tuple(tensors.values())):
+        kinds = leaves_of(model, event).items()
+        values = {name: leaf.from_coordinates(tensors[name]) for name, leaf in kinds}
+    return replaced(model.params(), values)
 
 
 def start(model: Family, event: Any, batch: tuple[int, ...]) -> dict[str, torch.Tensor]:

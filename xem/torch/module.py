@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xem import inputs
 from xem.backends.settings import computing
-from xem.backends.tree import at, leaves, replaced, tree_map
+from xem.backends.tree import at, leaves, tree_map
 from xem.distribution import Distribution
 from xem.families.base import Family
 from xem.result import Fit
@@ -23,7 +23,7 @@ from xem.torch.arguments import (
     readable,
     trainable_names,
 )
-from xem.torch.coordinates import bound, leaves_of, start
+from xem.torch.coordinates import bound, leaves_of, parameters, start
 from xem.torch.counterparts import counterpart
 
 
@@ -75,10 +75,10 @@ class Module(nn.Module):
         inputs.check_model(model)
         self.model = model
         self.event = checked_event(model, event)
-        self._leaves = leaves_of(model, self.event)
-        trained = trainable_names(model, self._leaves, trainable)
+        kinds = leaves_of(model, self.event)
+        trained = trainable_names(model, kinds, trainable)
         self.coordinates = nn.Module()
-        for name, leaf in self._leaves.items():
+        for name, leaf in kinds.items():
             shape = (*checked_shape("batch", batch), *leaf.shape)
             tensor = torch.empty(shape, device=device, dtype=dtype or torch.get_default_dtype())
             _put(self.coordinates, name, nn.Parameter(tensor) if name in trained else tensor)
@@ -117,17 +117,15 @@ class Module(nn.Module):
     @property
     def batch(self) -> tuple[int, ...]:
         """How many distributions there are."""
-        name, leaf = next(iter(self._leaves.items()))
+        name, leaf = next(iter(leaves_of(self.model, self.event).items()))
         tensor = self._coordinates(name)
         return tuple(tensor.shape[: tensor.ndim - len(leaf.shape)])
 
     @property
     def params(self) -> Any:
         """The parameters as those of a `Fit`, within their constraints, and differentiable."""
-        tensors = {name: _wide(self._coordinates(name)) for name in self._leaves}
-        with computing(next(iter(tensors.values())), inputs=tuple(tensors.values())):
-            values = {n: leaf.from_coordinates(tensors[n]) for n, leaf in self._leaves.items()}
-        return replaced(self.model.params(), values)
+        names = leaves_of(self.model, self.event)
+        return parameters(self.model, self.event, {n: self._coordinates(n) for n in names})
 
     def forward(self, x: Any, *, lengths: Tensor | None = None) -> Tensor:
         """Return the log density of observations, as `Distribution.log_prob` does.
@@ -213,10 +211,11 @@ class Module(nn.Module):
         TypeError, ValueError
             If they are of another model or shape, or the model cannot have them.
         """
-        first = self._coordinates(next(iter(self._leaves)))
+        kinds = leaves_of(self.model, self.event)
+        first = self._coordinates(next(iter(kinds)))
         with torch.no_grad(), computing(first):
             values = checked_params(self.model, params, self.event, self.batch, first)
-            pairs = self._leaves.items()
+            pairs = kinds.items()
             self._set({name: leaf.to_coordinates(at(values, name)) for name, leaf in pairs})
         return self
 
@@ -278,8 +277,3 @@ def _put(root: nn.Module, name: str, tensor: Tensor) -> None:
         root.register_parameter(last, tensor)
     else:
         root.register_buffer(last, tensor)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """Return numbers of half precision as float32, others as they are."""
-    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
