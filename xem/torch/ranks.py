@@ -16,15 +16,15 @@ from xem import inputs
 from xem.backends.arrays import unnested
 from xem.backends.tree import builder, leaves, tree_map
 from xem.families.base import Family
+from xem.joined import concat
 from xem.models.mixture import as_mixture
-from xem.result import Fit, concat, moved
+from xem.result import Fit, moved
 
 _LOST = (
     "the ranks of the group did not all take part: one of them has ended, or did not answer within "
     "the group's timeout, and what it printed says why; start all of them again (fit_batches goes "
     "on from its checkpoint, if it has one)"
 )
-
 
 _OF_PROBLEMS = ("weights", "lengths", "prior", "init")
 """The options that have an entry for each problem, or may have."""
