@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 import xem
 from tests.lanes import Lane
 from xem.backends.tree import leaves
+from xem.batches import fit_shards
+from xem.engine.shards import Shards
+from xem.engine.tiles import add
 
 ROOT = Path(__file__).parents[1]
 EXACT = 1e-12
@@ -310,6 +316,78 @@ def test_a_bar_shows_the_passes(capfd):
         NORMALS, chunks(two_groups(), 500), init="quantile", tol=0, max_iter=3, progress=True
     )
     assert "3/3" in capfd.readouterr().err
+
+
+# Several processes
+
+
+class Exchange:
+    """What `Shards` of several processes do, among threads."""
+
+    def __init__(self, count: int) -> None:
+        self.barrier, self.parts, self.sums = (
+            threading.Barrier(count, timeout=20),
+            [None] * count,
+            0,
+        )
+
+    def shards(self, number: int) -> Shards:
+        def gather(tree: Any) -> list[Any]:
+            self.parts[number] = tree
+            self.barrier.wait()
+            found = list(self.parts)
+            self.barrier.wait()
+            return found
+
+        def total(tree: Any) -> Any:
+            self.sums += number == 0
+            return add(gather(tree))
+
+        def first(value: Any) -> Any:
+            return copy.deepcopy(gather(value)[0])
+
+        return Shards(total, gather, first, number)
+
+
+@pytest.mark.parametrize("step", [None, 0.6])
+@pytest.mark.parametrize("init", ["explore", "quantile"])
+def test_shards_of_several_processes_give_one_fit(init, step, tmp_path):
+    x = two_groups()
+    parts = [chunks(x[:500], 100), chunks(x[500:], 500)]
+    exchange = Exchange(2)
+    options: dict[str, Any] = {"init": init, "seed": 0, "step": step, "max_iter": 9, "tol": 0}
+    options |= {"callback": None, "progress": False, "checkpoint": tmp_path / "fit.npz"}
+
+    def fit(number: int) -> xem.Fit:
+        return fit_shards(NORMALS, parts[number], exchange.shards(number), **options)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(fit, range(2))
+        assert exchange.sums == (10 if step is None else 9 * 5 + 1)
+        assert_same_bits(first, second)
+        again = list(pool.map(fit, range(2)))[1]
+    assert_same_bits(again, first)
+    wanted = xem.fit(NORMALS, x, init=init, seed=0, max_iter=9, tol=0)
+    if step is None:
+        assert_allclose(first.log_likelihood, wanted.log_likelihood, rtol=1e-4)
+    if (init, step) == ("quantile", None):
+        assert_same_fit(first, wanted)
+
+
+def test_an_empty_shard_adds_nothing():
+    x = two_groups()
+    exchange, start = Exchange(2), start_of(NORMALS, x)
+    options: dict[str, Any] = {"init": start, "seed": 0, "step": None, "max_iter": 9, "tol": 0}
+    options |= {"callback": None, "progress": False, "checkpoint": None}
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(
+            lambda number: fit_shards(
+                NORMALS, [x[:0] if number else x], exchange.shards(number), **options
+            ),
+            range(2),
+        )
+    assert_same_bits(first, second)
+    assert_same_fit(first, xem.fit(NORMALS, x, init=start, max_iter=9, tol=0))
 
 
 # Stepwise EM

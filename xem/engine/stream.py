@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
@@ -36,9 +36,9 @@ T = TypeVar("T")
 _FEWEST = 16
 """So many observations of each problem a tile has at the least, however many problems there are."""
 
-_SAMPLE = 1 << 22, 1 << 11, 1 << 16
-"""So many numbers a sample has for a start, and at the least and at the most so many observations
-of each problem."""
+_SAMPLE = 1 << 24, 1 << 11, 1 << 16
+"""So many numbers a sample for a start has; but of each problem so many observations at the least,
+and at the most."""
 
 
 class Piece(NamedTuple):
@@ -179,9 +179,12 @@ class StreamPlan(Plan):
     ----------
     sample_seed : int
         Of the sample that starts are made on.
+    samples : list
+        That sample, once it is drawn.
     """
 
     sample_seed: int = 0
+    samples: list[Source] = field(default_factory=list)
 
     @property
     def stream(self) -> Stream:
@@ -208,13 +211,16 @@ class StreamPlan(Plan):
         budget = Budget.of(self.space, self.options.memory, self.options.workers)
         return replace(super().tiling_of_starts, budget=budget)
 
-    @cached_property
     def sample(self) -> Source:
-        """Observations that starts are made on."""
+        """Return observations that starts are made on; they are drawn once."""
+        if not self.samples:  # the lock of a cached property would hold up fits in other threads
+            self.samples.append(self._drawn())
+        return self.samples[0]
+
+    def _drawn(self) -> Source:
         space, event, stream = self.space, self.problems.event, self.stream
         numbers, fewest, most = _SAMPLE
-        size = numbers // (math.prod(event) * stream.n_problems)
-        size = min(max(size, fewest, 2 * self.draws.strata.shape[0]), most)
+        size = min(max(numbers // (math.prod(event) * stream.n_problems), fewest), most)
         tiles = stream.tiles(None, self._columns(stream.n_problems, exact=False))
         x, weights = sampled(tiles, size, self.sample_seed, space, stream.shards)
         return Source(moveaxis(x, -1, 1), weights, None, None, x.shape[-1], space, len(event))
@@ -241,7 +247,7 @@ class StreamPlan(Plan):
 
     def observe_start(self, task: TileTask) -> Observations[Tile]:
         """Return the observations of some rows that a start looks at: those of the sample."""
-        source = task.source if self.is_start_given else self.sample
+        source = task.source if self.is_start_given else self.sample()
         return self.observe(task._replace(source=source), exact=False)
 
     def _columns(self, n_rows: int, *, exact: bool) -> int:
