@@ -22,6 +22,7 @@ from xem.backends.tree import leaves
 from xem.batches import fit_shards
 from xem.engine.shards import Shards
 from xem.engine.tiles import add
+from xem.result import on_host
 
 ROOT = Path(__file__).parents[1]
 EXACT = 1e-12
@@ -88,8 +89,12 @@ MODELS: dict[str, tuple[xem.Family, np.ndarray]] = {
 }
 
 
+def plain_fit(model: xem.Family, x: Any, **options: Any) -> xem.Fit:
+    return xem.fit(model, x, accelerate=False, **options)
+
+
 def start_of(model: xem.Family, x: Any, **options: Any) -> Any:
-    return xem.fit(model, x, init="k-means++", seed=0, max_iter=0, **options).params
+    return plain_fit(model, x, init="k-means++", seed=0, max_iter=0, **options).params
 
 
 # Exact EM
@@ -99,7 +104,7 @@ def start_of(model: xem.Family, x: Any, **options: Any) -> Any:
 def test_a_fit_of_chunks_is_that_of_the_whole(name):
     model, x = MODELS[name]
     start = start_of(model, x)
-    wanted = xem.fit(model, x, init=start, max_iter=30)
+    wanted = plain_fit(model, x, init=start, max_iter=30)
     found = xem.fit_batches(model, chunks(x, 700, order=1), init=start, max_iter=30)
     assert_same_fit(found, wanted)
 
@@ -109,7 +114,7 @@ def test_a_fit_of_chunks_is_that_of_the_whole(name):
 def test_neither_the_size_of_chunks_nor_their_order_matters(size, order):
     x = two_groups(1000)
     start = start_of(NORMALS, x)
-    wanted = xem.fit(NORMALS, x, init=start, max_iter=10)
+    wanted = plain_fit(NORMALS, x, init=start, max_iter=10)
     found = xem.fit_batches(NORMALS, chunks(x, size, order=order), init=start, max_iter=10)
     assert_same_fit(found, wanted)
 
@@ -117,7 +122,7 @@ def test_neither_the_size_of_chunks_nor_their_order_matters(size, order):
 def test_chunks_may_hold_one_observation_each():
     x = two_groups(200)
     start = start_of(NORMALS, x)
-    wanted = xem.fit(NORMALS, x, init=start, max_iter=3)
+    wanted = plain_fit(NORMALS, x, init=start, max_iter=3)
     assert_same_fit(xem.fit_batches(NORMALS, chunks(x, 1), init=start, max_iter=3), wanted)
 
 
@@ -129,7 +134,7 @@ def test_chunks_of_a_batch_with_weights_and_problems_without_a_fit():
     x[0, 2], x[1, 1, 5], weights[1, 2, 1:] = 3.0, np.nan, 0
     start = NORMALS.params(weights=[0.5, 0.5], loc=[0.0, 4.0], scale=[1.0, 1.0])
     pairs = list(zip(chunks(x, 70, axis=2), chunks(weights, 70, axis=2), strict=True))
-    wanted = xem.fit(NORMALS, x, weights=weights, init=start, max_iter=50)
+    wanted = plain_fit(NORMALS, x, weights=weights, init=start, max_iter=50)
     assert len(np.unique(wanted.status)) > 2
     assert_same_fit(xem.fit_batches(NORMALS, pairs, init=start, max_iter=50), wanted)
 
@@ -139,7 +144,7 @@ def test_chunks_of_a_product_are_mappings():
     x = {"delay": two_groups(), "stops": COUNTS}
     start = start_of(model, x)
     parts = [{name: a[i : i + 500] for name, a in x.items()} for i in range(0, 3000, 500)]
-    wanted = xem.fit(model, x, init=start, max_iter=20)
+    wanted = plain_fit(model, x, init=start, max_iter=20)
     assert_same_fit(xem.fit_batches(model, parts, init=start, max_iter=20), wanted)
 
 
@@ -148,7 +153,7 @@ def test_problems_that_need_the_exact_form_get_it():
     narrow = np.concatenate([rng.normal(0, 1, (500, 2)), rng.normal(1e5, 1e-3, (500, 2))])
     x = np.stack([narrow, vectors(1000)[:, :2]])
     start = start_of(VECTORS, x)
-    wanted = xem.fit(VECTORS, x, init=start, max_iter=20)
+    wanted = plain_fit(VECTORS, x, init=start, max_iter=20)
     found = xem.fit_batches(VECTORS, chunks(x, 90, axis=1), init=start, max_iter=20)
     assert_same_fit(found, wanted, 1e-10)
 
@@ -156,7 +161,7 @@ def test_problems_that_need_the_exact_form_get_it():
 def test_integers_that_floats_do_not_hold_keep_their_digits():
     x = 2**62 + np.round(two_groups() * 100).astype(np.int64)
     start = start_of(NORMALS, x)
-    wanted = xem.fit(NORMALS, x, init=start, max_iter=20)
+    wanted = plain_fit(NORMALS, x, init=start, max_iter=20)
     assert_same_fit(xem.fit_batches(NORMALS, chunks(x, 400), init=start, max_iter=20), wanted)
 
 
@@ -165,7 +170,7 @@ def test_weights_that_the_working_dtype_does_not_hold():
     pairs = list(zip(chunks(x, 500), chunks(weights, 500), strict=True))
     start = start_of(NORMALS, x)
     found = xem.fit_batches(NORMALS, pairs, init=start, max_iter=20)
-    wanted = xem.fit(NORMALS, x, init=start, max_iter=20)
+    wanted = plain_fit(NORMALS, x, init=start, max_iter=20)
     assert_allclose(found.params.components.loc, wanted.params.components.loc, atol=1e-6)
 
 
@@ -194,7 +199,7 @@ def test_chunks_of_all_namespaces(lane: Lane):
         scale=np.asarray(start.components.scale).tolist(),
     )
     whole = lane.asarray(x)
-    wanted = xem.fit(NORMALS, whole, init=init, max_iter=10)
+    wanted = plain_fit(NORMALS, whole, init=init, max_iter=10)
     found = xem.fit_batches(
         NORMALS, [whole[:100], whole[100:350], whole[350:]], init=init, max_iter=10
     )
@@ -210,7 +215,7 @@ def test_chunks_of_all_namespaces(lane: Lane):
 @pytest.mark.parametrize("init", ["explore", "k-means++", "quantile", "random_from_data"])
 def test_a_short_stream_starts_as_the_whole_does(init):
     x = two_groups()
-    wanted = xem.fit(NORMALS, x, init=init, seed=5, max_iter=0)
+    wanted = plain_fit(NORMALS, x, init=init, seed=5, max_iter=0)
     found = xem.fit_batches(NORMALS, chunks(x, 100), init=init, seed=5, max_iter=0)
     assert_same_fit(found, wanted)
 
@@ -222,14 +227,14 @@ def test_a_long_stream_starts_on_a_sample_that_the_seed_decides():
         return xem.fit_batches(VECTORS, chunks(x, size), init="explore", seed=seed, max_iter=0)
 
     assert_same_fit(start(10_000, 3), start(4000, 3), 1e-10)
-    whole = xem.fit(VECTORS, x, init="explore", seed=3)
+    whole = plain_fit(VECTORS, x, init="explore", seed=3)
     assert whole.log_likelihood - start(10_000, 4).log_likelihood < 0.01 * len(x)
 
 
 def test_what_is_left_out_of_a_start_is_found():
     x = two_groups()
     init = NORMALS.params(loc=[0.0, 4.0])
-    wanted = xem.fit(NORMALS, x, init=init, seed=0)
+    wanted = plain_fit(NORMALS, x, init=init, seed=0)
     assert_same_fit(xem.fit_batches(NORMALS, chunks(x, 500), init=init, seed=0), wanted)
 
 
@@ -250,6 +255,24 @@ def test_batches_may_be_a_function_or_any_iterable_but_none_that_is_used_up():
         xem.fit_batches(NORMALS, (part for part in parts), init=start)
     with pytest.raises(ValueError, match="has given 0 observations, and the first 3000"):
         xem.fit_batches(NORMALS, lambda: used_up, init=start)
+
+
+def test_a_loader_of_tensors_and_their_weights():
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(two_groups())
+    weights = torch.rand(3000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    dataset = torch.utils.data.TensorDataset(x, weights)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=256, shuffle=True)
+    start = start_of(NORMALS, two_groups())
+    init = NORMALS.params(
+        weights=start.weights.tolist(),
+        **{n: p.tolist() for n, p in start.components._asdict().items()},
+    )
+    found = xem.fit_batches(NORMALS, loader, init=init, max_iter=5)
+    wanted = plain_fit(NORMALS, x, weights=weights, init=init, max_iter=5)
+    assert_same_fit(on_host(found), on_host(wanted))
+    dropping = torch.utils.data.DataLoader(dataset[:2900][0], batch_size=256)
+    assert xem.fit_batches(NORMALS, dropping, init=init, max_iter=1).total_weight == 2900
 
 
 def test_a_pass_that_leaves_some_out_raises():
@@ -367,7 +390,7 @@ def test_shards_of_several_processes_give_one_fit(init, step, tmp_path):
         assert_same_bits(first, second)
         again = list(pool.map(fit, range(2)))[1]
     assert_same_bits(again, first)
-    wanted = xem.fit(NORMALS, x, init=init, seed=0, max_iter=9, tol=0)
+    wanted = plain_fit(NORMALS, x, init=init, seed=0, max_iter=9, tol=0)
     if step is None:
         assert_allclose(first.log_likelihood, wanted.log_likelihood, rtol=1e-4)
     if (init, step) == ("quantile", None):
@@ -387,7 +410,7 @@ def test_an_empty_shard_adds_nothing():
             range(2),
         )
     assert_same_bits(first, second)
-    assert_same_fit(first, xem.fit(NORMALS, x, init=start, max_iter=9, tol=0))
+    assert_same_fit(first, plain_fit(NORMALS, x, init=start, max_iter=9, tol=0))
 
 
 # Stepwise EM
@@ -422,7 +445,7 @@ def test_one_normal_of_vectors_is_that_of_the_weighted_observations(kind):
     parts = chunks(vectors() + drift, 100)
     found = xem.fit_batches(family, parts, init="k-means++", seed=0, step=0.6, max_iter=1)
     weights = np.repeat(shares(30, 0.6) / 100, 100)
-    wanted = xem.fit(
+    wanted = plain_fit(
         family, np.concatenate(parts), weights=weights, init="k-means++", seed=0, max_iter=1
     )
     for a, b in zip(leaves(found.params), leaves(wanted.params), strict=True):
@@ -433,7 +456,7 @@ def test_one_normal_of_vectors_is_that_of_the_weighted_observations(kind):
 def test_a_maximum_stays_where_it_is(name):
     """With one chunk of all observations, old and new sums agree at a maximum."""
     model, x = MODELS[name]
-    start = xem.fit(model, x, init="explore", seed=0, tol=1e-9).params
+    start = plain_fit(model, x, init="explore", seed=0, tol=1e-9).params
     found = xem.fit_batches(model, [x], init=start, step=0.6, max_iter=3, tol=0)
     before = xem.fit_batches(model, [x], init=start, max_iter=0).log_likelihood
     assert found.log_likelihood >= before - 1e-9 * abs(before)
@@ -444,7 +467,7 @@ def test_a_maximum_stays_where_it_is(name):
 def test_steps_come_near_the_maximum(name):
     model, x = MODELS[name]
     start = start_of(model, x)
-    wanted = xem.fit(model, x, init=start).log_likelihood
+    wanted = plain_fit(model, x, init=start).log_likelihood
     found = xem.fit_batches(
         model, chunks(x, 300, order=2), init=start, step=0.7, max_iter=12, tol=0
     )
@@ -574,7 +597,7 @@ def test_what_is_no_checkpoint_raises(tmp_path):
     path.write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"is no checkpoint of xem\.fit_batches: give another"):
         xem.fit_batches(NORMALS, [two_groups()], init="quantile", checkpoint=path)
-    xem.save(xem.fit(NORMALS, two_groups()), path)
+    xem.save(plain_fit(NORMALS, two_groups()), path)
     with pytest.raises(ValueError, match="is no checkpoint"):
         xem.fit_batches(NORMALS, [two_groups()], init="quantile", checkpoint=path)
     with pytest.raises(FileNotFoundError, match="directory that does not exist: make it first"):

@@ -65,15 +65,16 @@ def fit_batches(
     max_iter : int
         The most passes.
     tol : float
-        A problem stops when its objective per unit of weight (nats) changes by less than this
-        from one pass to the next. 0 makes no test.
+        As in `fit`; with ``step``, a problem stops when the objective of a pass per unit of weight
+        (nats) differs by less than this from that of the pass before. 0 makes no test.
     step : float, optional
-        None for exact EM: a pass is an iteration, and the fit that of the data in memory, to
-        rounding. Else the exponent of stepwise EM, above 0 and no more than 1, such as 0.6: an
-        M-step after each chunk, from sums of which those of chunk number t, from 0, take the share
-        ``(t + 2) ** -step``, and those of the first chunk all. Above 0.5 the parameters settle;
-        with less, what is old is forgotten sooner. A chunk should have several times as many
-        observations as the model has parameters.
+        None for exact EM: a pass is an iteration, and the fit is that of ``fit(…,
+        accelerate=False)`` on the data in memory, to rounding. Else the exponent of stepwise EM,
+        above 0 and no more than 1, such as 0.6: an M-step after each chunk, from sums of which
+        those of chunk number t, from 0, take the share ``(t + 2) ** -step``, and those of the
+        first chunk all. Above 0.5 the parameters settle; with less, what is old is forgotten
+        sooner. A chunk should have several times as many observations as the model has
+        parameters.
     seed : int, numpy.random.Generator or torch.Generator, optional
         Of the sample and the start. The same seed and order of observations give the same start.
     checkpoint : str or path-like, optional
@@ -87,9 +88,9 @@ def fit_batches(
     Returns
     -------
     Fit
-        As of `fit`, with one entry of `Fit.history` for each pass. With ``step`` these are sums
-        over the chunks, each at the parameters before its step, but for the last: a last pass
-        makes the log likelihood of the parameters.
+        As of `fit`, with one entry of `Fit.history` for each pass behind that of the start. With
+        ``step`` these are sums over the chunks, each at the parameters before its step, NaN at the
+        start; but for the last: a last pass makes the log likelihood of the parameters.
 
     Raises
     ------
@@ -146,7 +147,7 @@ def fit_shards(
     Each process has its chunks of the same problems; with ``step``, as many chunks as the others.
     All get the same fit.
     """
-    options = Options(init, 1, seed, max_iter, tol, check_every=1)
+    options = Options(init, 1, seed, max_iter, tol, accelerate=False, check_every=1)
     step = None if step is None else exponent("step", step)
     with _planned(model, batches, shards, options, callback, progress) as fresh:
         plan, start = _with_checkpoint(fresh, checkpoint, step)

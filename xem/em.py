@@ -44,6 +44,7 @@ def fit(
     seed: Any = None,
     max_iter: int = 1000,
     tol: float = 1e-6,
+    accelerate: bool = True,
     compile: bool = False,  # noqa: A002
     memory: int | None = None,
     threads: int | None = None,
@@ -89,8 +90,12 @@ def fit(
     max_iter : int
         The most iterations.
     tol : float
-        A problem stops when its objective per unit of weight (nats) rises by less than this
-        in one iteration. 0 makes no test: ``max_iter`` iterations exactly.
+        A problem stops when what its objective per unit of weight (nats) is below its limit, as
+        extrapolated, is less than this, and its last rise is too. 0 makes no test: ``max_iter``
+        iterations of plain EM exactly.
+    accelerate : bool
+        Whether to lengthen the steps of EM by what the last ones tell. The objective never falls;
+        a step that would make it fall is not made, which costs an iteration. False is plain EM.
     compile : bool
         Whether to make the iterations with programs of ``torch.compile``'s TorchInductor, or
         of ``jax.jit`` for JAX arrays. NumPy and CuPy arrays are lent to PyTorch without a copy.
@@ -126,7 +131,18 @@ def fit(
     The iteration is that of Dempster, Laird and Rubin (1977, *JRSS B* 39, 1). Progress is
     logged at level INFO under the name ``xem``.
     """
-    options = Options(init, n_init, seed, max_iter, tol, compile, memory, threads, check_every)
+    options = Options(
+        init,
+        n_init,
+        seed,
+        max_iter,
+        tol,
+        accelerate=accelerate,
+        compile=compile,
+        memory=memory,
+        threads=threads,
+        check_every=check_every,
+    )
     with _planned(model, (x, weights, lengths), prior, options, callback, progress) as plan:
         return run(plan).fit()
 
@@ -152,7 +168,9 @@ def fit_ahead(
         What one more M-step makes of its parameters: their own where that makes none that the
         model can have.
     """
-    options = Options(init, n_init, seed, max_iter, tol, check_every=1)
+    options = Options(
+        init, n_init, seed, max_iter, tol, accelerate=False, stop="rise", check_every=1
+    )
     with _planned(model, (x, weights, None), None, options, callback, progress=False) as plan:
         ended = run(plan)
         return ended.fit(), ended.fit(ahead=True).params

@@ -35,6 +35,10 @@ class Options:
     seed: int | np.random.Generator | None
     max_iter: int
     tol: float
+    accelerate: bool = True
+    stop: str = "limit"
+    """What is to be less than ``tol``: the last rise and what is left to the ``"limit"``, or the
+    ``"rise"`` alone."""
     compile: bool = False
     memory: int | None = None
     threads: int | None = None
@@ -51,6 +55,11 @@ class Options:
     def method(self) -> str:
         """The start by name of what is not given."""
         return _OF_THE_REST if _is_params(self.init) else self.init
+
+    @property
+    def extrapolates(self) -> bool:
+        """Whether what is left to the limit is asked for."""
+        return self.tol > 0 and self.stop == "limit"
 
     @property
     def workers(self) -> int:
@@ -165,6 +174,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "seed": as_seed,
     "max_iter": partial(whole, least=0),
     "tol": _tolerance,
+    "accelerate": _switch,
     "compile": _switch,
     "memory": partial(whole, least=1),
     "threads": partial(whole, least=1),

@@ -36,7 +36,7 @@ def matmul(x: Array, y: Array, work: Workspace = NEW_ARRAYS) -> Array:
 
 def transposed(x: Array) -> Array:
     """Return the stack of transposed matrices."""
-    return moveaxis(x, -1, -2)
+    return x.swapaxes(-1, -2) if isinstance(x, np.ndarray) else moveaxis(x, -1, -2)
 
 
 def diagonal(x: Array) -> Array:
@@ -85,11 +85,25 @@ def _by_columns(a: Array) -> Array:
     for j in range(d):
         pivot = rest[..., 0, 0]
         root = xp.sqrt(xp.where(pivot > 0, pivot, float("nan")))
-        column = rest[..., :, 0] / root[..., None]
-        columns.append(xp.concat([xp.zeros_like(a[..., :j, 0]), column], axis=-1) if j else column)
-        below = column[..., 1:]
-        rest = rest[..., 1:, 1:] - below[..., :, None] * below[..., None, :]
-    return xp.stack(columns, axis=-1)
+        columns.append(rest[..., :, 0] / root[..., None])
+        if j + 1 < d:
+            below = columns[j][..., 1:]
+            rest = rest[..., 1:, 1:] - below[..., :, None] * below[..., None, :]
+    return _lower_triangle(columns)
+
+
+def _lower_triangle(columns: list[Array]) -> Array:
+    """Return lower triangular matrices, of their columns from the diagonal on."""
+    first, *others = columns
+    if isinstance(first, np.ndarray):
+        lower = np.zeros((*first.shape, len(columns)), first.dtype)
+        for j, column in enumerate(columns):
+            lower[..., j:, j] = column
+        return lower
+    xp = array_namespace(first)
+    above = [xp.zeros_like(first[..., :j]) for j in range(1, len(columns))]
+    wide = [xp.concat(pair, axis=-1) for pair in zip(above, others, strict=True)]
+    return xp.stack([first, *wide], axis=-1)
 
 
 def definite(a: Array) -> Array:
@@ -113,7 +127,7 @@ def _by_rows(lower: Array) -> Array:
     xp, d = array_namespace(lower), lower.shape[-1]
     identity, rows = identity_like(lower[..., 0]), list[Array]()
     for i in range(d):
-        row = xp.broadcast_to(identity[i, :], lower.shape[:-1])
+        row = identity[i, :]
         for j in range(i):
             row = row - lower[..., i, j, None] * rows[j]
         rows.append(row / lower[..., i, i, None])

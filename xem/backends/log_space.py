@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import detached, floats_of, is_differentiated, is_launched
+from xem.backends.arrays import Floats, detached, floats_of, is_differentiated, is_launched
 from xem.backends.base import Array
 from xem.backends.choice import array_namespace
 from xem.backends.space import Space
@@ -18,7 +18,8 @@ from xem.backends.sums import total, vecdot
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 
 _FOLDS = 2
-_SHORTEST = 32
+_SHORTEST = 256
+"""Of fewer numbers, logarithms take less time than products do."""
 _EXPONENTS = 1000
 """So many times may numbers of 64 bits be doubled."""
 _LOG2_E = math.log2(math.e)
@@ -194,16 +195,32 @@ def _exp(away: Array, lowest: Any, work: Workspace) -> Array:
     if not isinstance(away, np.ndarray) or isinstance(lowest, np.ndarray):
         away = array_namespace(away).where(away < lowest, -math.inf, away)
         return work.compute("exp", away, out=away)
-    flat, row = away.reshape(-1), _filled(lowest, away.dtype)
-    least, high = np.exp(row[:1]), lowest + math.log(4 / floats_of(away).eps)
+    flat, limits = away.reshape(-1), _limits(lowest, away.dtype)
     for start in range(0, flat.size, _CACHED):
         part = flat[start : start + _CACHED]
-        if part.min() >= high:
+        if np.minimum.reduce(part) >= limits.high:
             np.exp(part, out=part)
             continue
-        np.maximum(part, row[: part.size], out=part)
-        np.subtract(np.exp(part, out=part), least, out=part)
+        np.maximum(part, limits.row[: part.size], out=part)
+        np.subtract(np.exp(part, out=part), limits.least, out=part)
     return flat.reshape(away.shape)
+
+
+class _Limits(NamedTuple):
+    """What follows from the log of the least term that counts."""
+
+    row: np.ndarray[Any, Any]
+    """A row of that number: NumPy's maximum is slower with the number itself."""
+    least: np.ndarray[Any, Any]
+    """Its exponential, ``(1,)``."""
+    high: float
+    """No exponential above it is changed by the rounding of 1 when that is taken off."""
+
+
+@lru_cache(maxsize=64)
+def _limits(lowest: float, dtype: Any) -> _Limits:
+    row = np.full(_CACHED, lowest, dtype)
+    return _Limits(row, np.exp(row[:1]), lowest + math.log(4 / float(np.finfo(dtype).eps)))
 
 
 def _lowest_log(like: Array, weights: Array | None, n_components: int) -> Any:
@@ -213,21 +230,21 @@ def _lowest_log(like: Array, weights: Array | None, n_components: int) -> Any:
     sum of K terms and multiplied by the weight of the observation. However light it is, terms
     count that are larger than the square of the rounding of 1.
     """
-    xp, info = array_namespace(like), floats_of(like)
-    least = math.log(2 * n_components * info.smallest_normal / info.eps)
+    info = floats_of(like)
+    least = _least_log(info, n_components)
     if weights is None:
         return least
     light = (weights > 0) & (weights < 1)
     if isinstance(light, np.ndarray) and not light.any():
         return least
+    xp = array_namespace(like)
     lowest = least - xp.log(xp.where(light, weights, 1.0))
     return xp.clip(lowest, None, 2 * math.log(info.eps))[..., None, :]
 
 
-@lru_cache(maxsize=64)
-def _filled(value: float, dtype: Any) -> np.ndarray[Any, Any]:
-    """Return a row of one number: NumPy's maximum is slower with the number itself."""
-    return np.full(_CACHED, value, dtype)
+@lru_cache(maxsize=256)
+def _least_log(info: Floats, n_components: int) -> float:
+    return math.log(2 * n_components * info.smallest_normal / info.eps)
 
 
 def total_log(x: Array, weights: Array | None, bound: int, work: Workspace = NEW_ARRAYS) -> Array:
@@ -279,7 +296,7 @@ def power_of_two(x: Array) -> Array:
     Nothing follows from which one it is, so it has no derivative.
     """
     xp, x, limit = array_namespace(x), detached(x), _largest_exponent(x) - 4
-    exponent = xp.where(x > 0, xp.round(magnitude(x)), 0.0)
+    exponent = xp.round(xp.log2(xp.where((x > 0) & xp.isfinite(x), x, 1.0)))
     return Space.of(x).full((), 2.0, x.dtype) ** xp.clip(exponent, -limit, limit)
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from xem.backends.base import Array, Backend, Function
+from xem.backends.constants import Constants
 from xem.backends.held import HeldSettings
+from xem.backends.numpy_functions import namespace
+
+_HALVED = 16
+"""Matrices of more rows are inverted by halves."""
 
 
 class NumpyBackend(Backend):
@@ -19,6 +25,10 @@ class NumpyBackend(Backend):
     on_host = True
     library = np
     keep_fraction = 0.9  # gathering costs nothing
+
+    def __init__(self, xp: ModuleType) -> None:
+        super().__init__(namespace)
+        self._constants = Constants()
 
     def widest_float(self, device: Any) -> Any:
         """Return float64: long doubles have no BLAS."""
@@ -40,6 +50,10 @@ class NumpyBackend(Backend):
         """Return True: allocators give large arrays back to the system at once."""
         return True
 
+    def constant(self, name: Any, like: Array, make: Callable[[], Array]) -> Array:
+        """Return a kept array, which nothing can be written to."""
+        return self._constants.get((name, like.dtype), lambda: _locked(make()))
+
     def single_threaded_products(self) -> AbstractContextManager[Any]:
         """Hold BLAS to one thread."""
         return _one_thread()
@@ -55,9 +69,29 @@ class NumpyBackend(Backend):
                     lower[index] = np.linalg.cholesky(a[index])
             return lower
 
+    def solve(self, lower: Array, identity: Array) -> Array:
+        """Return the inverses, of large matrices from those of their halves: LAPACK's is slower."""
+        d = lower.shape[-1]
+        if d <= _HALVED:
+            return np.linalg.inv(lower)
+        above, below = slice(0, d // 2), slice(d // 2, d)
+        first = self.solve(lower[..., above, above], identity)
+        last = self.solve(lower[..., below, below], identity)
+        inverse = np.zeros_like(lower)
+        inverse[..., above, above], inverse[..., below, below] = first, last
+        inverse[..., below, above] = -last @ (lower[..., below, above] @ first)
+        return inverse
+
     def special(self, name: str, x: Array) -> Function | None:
         """Return SciPy's function; of many numbers its others are slower than array operations."""
         return _of_scipy().get(name)
+
+
+def _locked(array: Array) -> Array:
+    """Return a view that nothing can be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 @cache

@@ -48,10 +48,7 @@ class Space:
     @classmethod
     def of(cls, x: Array) -> Space:
         """Describe where an array lives, and which dtypes its fit will have."""
-        backend, place = backend_of(x), device(x)
-        widest = backend.widest_float(place)
-        single = _is_single(backend.xp, x.dtype)
-        return cls(backend.xp, place, backend.xp.float32 if single else widest, widest)
+        return _space_of(backend_of(x), device(x), x.dtype)
 
     @classmethod
     def at(cls, xp: ModuleType | None = None, place: Any = None, *, single: bool = False) -> Space:
@@ -226,9 +223,11 @@ def first_line(error: Exception) -> str:
 
 
 @lru_cache(maxsize=256)
-def _is_single(xp: ModuleType, dtype: Any) -> bool:
-    """Whether numbers of a dtype are floating and have no more digits than float32."""
-    return bool(xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits <= 32)
+def _space_of(backend: Backend, place: Any, dtype: Any) -> Space:
+    """Return the space of the arrays of a dtype on a device."""
+    xp, widest = backend.xp, backend.widest_float(place)
+    single = xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits <= 32
+    return Space(xp, place, xp.float32 if single else widest, widest)
 
 
 def select(where: Array, tree: T, other: T) -> T:

@@ -47,7 +47,7 @@ def total(x: Array) -> Array:
 
 
 def vecdot(x: Array, y: Array) -> Array:
-    """Return the sum of ``x * y`` over the last axis, as `total` makes it.
+    """Return the sum of ``x * y`` over the last axis, as `total` makes it; other axes broadcast.
 
     Only NumPy has a product for it that mixes no problems and keeps the full precision of
     float32 under every global setting.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -60,9 +61,8 @@ def n_products(d: int) -> int:
 def packed(symmetric: Array) -> Array:
     """Return the upper triangles ``(..., d (d + 1) / 2)`` of symmetric matrices, row by row."""
     xp, d = array_namespace(symmetric), symmetric.shape[-1]
-    rows, columns = np.triu_indices(d)
     flat = xp.reshape(symmetric, (*symmetric.shape[:-2], d * d))
-    return gathered(flat, _sent(("packed", d), rows * d + columns, flat), flat.ndim - 1)
+    return gathered(flat, _sent(("packed", d), _packing(d), flat), flat.ndim - 1)
 
 
 def unpacked(upper: Array, d: int) -> Array:
@@ -70,13 +70,27 @@ def unpacked(upper: Array, d: int) -> Array:
 
     Where a triangle lacks its last entry, the matrix lacks its last row.
     """
-    xp, place = array_namespace(upper), np.empty((d, d), np.intp)
-    rows, columns = np.triu_indices(d)
-    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    height = d if upper.shape[-1] == len(rows) else d - 1
-    flat = place[:height].reshape(-1)
+    xp, place = array_namespace(upper), _unpacking(d)
+    height = d if upper.shape[-1] == n_products(d - 1) else d - 1
+    flat = place[: height * d]
     full = gathered(upper, _sent(("unpacked", d, height), flat, upper), upper.ndim - 1)
     return xp.reshape(full, (*upper.shape[:-1], height, d))
+
+
+@lru_cache(maxsize=64)
+def _packing(d: int) -> np.ndarray[Any, Any]:
+    """Return where the entries of an upper triangle are in a matrix, row by row."""
+    rows, columns = np.triu_indices(d)
+    return rows * d + columns
+
+
+@lru_cache(maxsize=64)
+def _unpacking(d: int) -> np.ndarray[Any, Any]:
+    """Return where the entries of a symmetric matrix, row by row, are in its upper triangle."""
+    place = np.empty((d, d), np.intp)
+    rows, columns = np.triu_indices(d)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return place.reshape(-1)
 
 
 def _triangle(d: int) -> list[tuple[str, np.ndarray[Any, Any]]]:

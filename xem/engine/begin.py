@@ -11,6 +11,7 @@ import numpy as np
 from xem.backends.arrays import Array, take_rows, to_numpy
 from xem.backends.space import Space
 from xem.engine import rows as rows_
+from xem.engine.acceleration import no_memory
 from xem.engine.active import ActiveSet, TileTask, recorded, replaced
 from xem.engine.compile import PLAIN, Plain
 from xem.engine.convergence import State, hopeless
@@ -183,4 +184,7 @@ def with_e_step(
         before=state.objective,
         call=call,
     )
+    if plan.options.extrapolates:
+        memory = no_memory(model, state.params, rows.context, space)
+        found = found._replace(memory=memory)
     return rows._replace(state=found._replace(n_iter=state.n_iter))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from xem.backends.arrays import Array, array_namespace
 from xem.backends.space import select
 from xem.backends.tree import tree_map
+from xem.engine.acceleration import Memory, Proposal
 from xem.families.given import Context, Given
 from xem.models.mixture import Mixture
 from xem.status import NEEDS_EXACT, RUNNING, Status, codes
@@ -25,6 +26,8 @@ class State(NamedTuple):
     n_iter: Array
     status: Array
     """`Status` codes; `RUNNING` for a problem that goes on."""
+    memory: Memory | None = None
+    """Of the iterations before; None where nothing follows from them."""
 
 
 def check_convergence(
@@ -32,6 +35,7 @@ def check_convergence(
     old: State,
     new: State,
     rise: Array,
+    proposal: Proposal,
     context: Context,
     loses_precision: Array | None,
     limit: int | None,
@@ -41,30 +45,49 @@ def check_convergence(
     """Return the state after an iteration: stopped problems keep theirs, the others decide.
 
     ``rise`` is that of the objective: it has digits that the difference of two objectives lacks.
-    A problem whose new parameters are not sound keeps the old ones and is degenerate; one that
-    ``loses_precision`` keeps them and waits. Where a look at the values costs nothing (``peek``),
-    nothing is selected as long as all move.
+    A problem that would fall by a step longer than that of EM keeps its parameters, and makes
+    the EM step next. One whose new parameters are not sound keeps the old ones and is
+    degenerate; one that ``loses_precision`` keeps them and waits. Where a look at the values
+    costs nothing (``peek``), nothing is selected as long as all move.
     """
     xp, fine = array_namespace(new.objective), sound(model, new, context)
     running = old.status == RUNNING
     if limit is not None:
         running = running & (old.n_iter < limit)
-    moves = running & fine
-    if loses_precision is not None:
-        moves = moves & ~loses_precision
-    all_move = peek and bool(moves.all())
+    usable = fine if loses_precision is None else fine & ~loses_precision
+    falls = None if proposal.is_longer is None else proposal.is_longer & ~(usable & (rise >= 0))
+    moves = running & (usable if falls is None else usable & ~falls)
     conditions: dict[int, Array] = {}
     if context.least_rise is not None:
-        rise = rise if model.monotone else xp.abs(rise)
-        conditions[Status.CONVERGED] = rise < context.least_rise
-    if all_move:
+        change = rise if model.monotone else xp.abs(rise)
+        conditions[Status.CONVERGED] = _converged(change, context.least_rise, proposal.left, falls)
+    if new.memory is not None:
+        last = rise if falls is None else xp.where(falls, math.inf, rise)
+        new = new._replace(memory=new.memory._replace(rise=last))
+    if peek and bool(moves.all()):
         return new._replace(status=codes(conditions, old.status))
-    conditions[Status.DEGENERATE] = ~fine
+    ends = True if falls is None else ~falls
+    conditions[Status.DEGENERATE] = ~fine & ends
     if loses_precision is not None:
-        conditions[NEEDS_EXACT] = loses_precision
+        conditions[NEEDS_EXACT] = loses_precision & ends
     status = xp.where(running, codes(conditions, old.status), old.status)
-    kept: State = select(moves, new._replace(status=None), old._replace(status=None))
-    return kept._replace(status=status)
+    whole, before = new._replace(status=None), old._replace(status=None)
+    if falls is None:
+        kept: State = select(moves, whole, before)
+        return kept._replace(status=status)
+    counted, remembered = (whole.n_iter, whole.memory), (before.n_iter, before.memory)
+    n_iter, memory = select(moves | (running & falls), counted, remembered)
+    whole, before = (s._replace(n_iter=None, memory=None) for s in (whole, before))
+    return select(moves, whole, before)._replace(status=status, memory=memory, n_iter=n_iter)
+
+
+def _converged(rise: Array, least: Array, left: Array | None, falls: Array | None) -> Array:
+    """Return which problems have next to nothing left, and have just risen by as little.
+
+    One that stays where it is, because it would fall, must fall by as little too.
+    """
+    converged = rise < least if left is None else (rise < least) & (left < least)
+    return converged if falls is None else converged & (~falls | (rise > -least))
 
 
 def sound(model: Mixture, state: State, context: Context) -> Array:

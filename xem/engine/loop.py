@@ -50,9 +50,8 @@ class Check(NamedTuple):
             if ahead:
                 state = following(plan.model.exact, state, rows.context, space)
             # sums of other forms of the step differ in shape, and no caller sees them
-            ended.append(
-                rows._replace(state=state._replace(sums=state.sums._replace(components=None)))
-            )
+            sums = state.sums._replace(components=None)
+            ended.append(rows._replace(state=state._replace(sums=sums, memory=None)))
         rows = rows_.ordered(ended, self.n_checks)
         held = plan.model.held(plan.start)
         batch, n_init = plan.problems.batch, plan.options.n_init

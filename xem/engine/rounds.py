@@ -37,7 +37,8 @@ def iterate(plan: Plan, steps: int, task: TileTask) -> Rows:
         return _iterated(plan, task, raw, steps, None, plan.call.session())
     times = plan.space.full((), steps, plan.space.xp.int32)
     rows = (task.rows.state, task.rows.context, times)
-    state = plan.call(iterations, (plan.model, plan.space), rows, (raw.whole(),))
+    static = (plan.model, plan.space, plan.options.accelerate)
+    state = plan.call(iterations, static, rows, (raw.whole(),))
     return task.rows._replace(state=state)
 
 
@@ -53,7 +54,16 @@ def _iterated(
     model, space = plan.model_of(task), plan.space
     state, context = call.rows_last((task.rows.state, task.rows.context))
     for _ in range(steps):
-        state = iteration(model, state, observations, context, space, limit=limit, call=call)
+        state = iteration(
+            model,
+            state,
+            observations,
+            context,
+            space,
+            limit=limit,
+            accelerates=plan.options.accelerate,
+            call=call,
+        )
         if space.on_host:
             going = state.status == RUNNING
             if not (going if limit is None else going & (state.n_iter < limit)).any():

@@ -12,6 +12,7 @@ from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
 from xem.backends.workspace import workspace_for
 from xem.engine import pieces
+from xem.engine.acceleration import Proposal, proposal
 from xem.engine.compile import PLAIN, Plain, repeated
 from xem.engine.convergence import State, check_convergence, sound
 from xem.engine.sources import RawTile, floating, per_event
@@ -224,6 +225,7 @@ def iteration(
     space: Space,
     *,
     limit: int | None = None,
+    accelerates: bool = False,
     call: Plain = PLAIN,
 ) -> State:
     """Make an M-step and an E-step, and let each problem decide whether it goes on.
@@ -231,31 +233,48 @@ def iteration(
     In the fast form of the step, a problem that needs the exact one waits, `NEEDS_EXACT`. None
     makes more than ``limit`` iterations.
     """
-    params, coefficients = call(m_step, (model, space), (state, context))
+    proposed, coefficients = call(m_step, (model, space, accelerates), (state, context))
     sums, excess = expectation(model, coefficients.rounded, observations, context, space, call)
-    rows = (state, params, coefficients, sums, excess, context)
+    rows = (state, proposed, coefficients, sums, excess, context)
     following: State = call(decide, (model, space, limit), rows)
     return following
 
 
 def iterations(
-    model: Mixture, space: Space, state: State, context: Context, steps: Array, raw: RawTile
+    model: Mixture,
+    space: Space,
+    accelerates: bool,
+    state: State,
+    context: Context,
+    steps: Array,
+    raw: RawTile,
 ) -> State:
     """Return the state after some iterations over one tile as it came, in one compiled loop."""
     tile = standardised(model, raw, context, space)
     observations = Observations(lambda _: tile, 1, 1)
     return repeated(
-        lambda state: iteration(model, state, observations, context, space), steps, state
+        lambda state: iteration(
+            model, state, observations, context, space, accelerates=accelerates
+        ),
+        steps,
+        state,
     )
 
 
 def m_step(
-    model: Mixture, space: Space, state: State, context: Context
-) -> tuple[Any, Coefficients]:
+    model: Mixture, space: Space, accelerates: bool, state: State, context: Context
+) -> tuple[Proposal, Coefficients]:
     """Return new parameters, and what an E-step needs of them: its level is the objective."""
-    params = maximisation(model, state.params, state.sums, context, space)
+    params, given = space.to_accumulator(state.params), Given(context, 0, context.prior)
+    image = model.m_step(params, context.total_weight, state.sums, given)
+    if state.memory is None:
+        proposed = Proposal(space.to_working(image), None, None, None)
+    else:
+        proposed = proposal(
+            model, params, image, state.memory, context, space, accelerates=accelerates
+        )
     level = state.objective / context.total_weight
-    return params, prepared(model, params, space, level=level)
+    return proposed, prepared(model, proposed.params, space, level=level)
 
 
 def decide(
@@ -263,17 +282,20 @@ def decide(
     space: Space,
     limit: int | None,
     state: State,
-    params: Any,
+    proposed: Proposal,
     coefficients: Coefficients,
     sums: Any,
     excess: Array,
     context: Context,
 ) -> State:
     """Return the state after an E-step."""
+    params, n_iter = proposed.params, state.n_iter + 1
     rise = objective_of(model, params, coefficients, sums, excess, context, space)
-    after = State(params, sums, state.objective + rise, state.n_iter + 1, state.status)
+    after = State(params, sums, state.objective + rise, n_iter, state.status, proposed.memory)
     inexact = model.loses_precision(params, coefficients.rounded, Given(context, 0), space)
-    return check_convergence(model, state, after, rise, context, inexact, limit, peek=space.on_host)
+    return check_convergence(
+        model, state, after, rise, proposed, context, inexact, limit, peek=space.on_host
+    )
 
 
 def following(model: Mixture, state: State, context: Context, space: Space) -> State:

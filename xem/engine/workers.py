@@ -29,15 +29,16 @@ class Workers:
     """
 
     def __init__(self, x: Array, count: int, *, products: bool) -> None:
-        self._x, self._products, self.count = x, products, count
-        self._pool = ThreadPoolExecutor(count, "xem") if count > 1 else None
+        self._x, self.count, self._products = x, count, products
+        self._pool: ThreadPoolExecutor | None = None
         self._stack = ExitStack()
 
     def map(self, function: Callable[[R], T], items: Sequence[R]) -> list[T]:
         """Return the results in order; an interrupt waits for the tiles under way."""
-        if self._pool is None or len(items) < 2:
+        if self.count < 2 or len(items) < 2:
             return [function(item) for item in items]
-        futures = [self._pool.submit(self._quietly, function, item) for item in items]
+        self._pool = pool = self._pool or ThreadPoolExecutor(self.count, "xem")
+        futures = [pool.submit(self._quietly, function, item) for item in items]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
             return [future.result() for future in futures]

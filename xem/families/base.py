@@ -308,6 +308,21 @@ class Family(ABC):
             )
         )
 
+    @property
+    def has_coordinates(self) -> bool:
+        """Whether any finite numbers are the coordinates of parameters that components can have."""
+        return True
+
+    def to_coordinates(self, params: Any) -> Any:
+        """Return unconstrained coordinates, each of the shape of its parameter: see `Field`."""
+        pairs = zip(self.fields.values(), params, strict=True)
+        return self.Params(*(field.to_coordinates(p) for field, p in pairs))
+
+    def from_coordinates(self, coordinates: Any) -> Any:
+        """Return the parameters that have such coordinates."""
+        pairs = zip(self.fields.values(), coordinates, strict=True)
+        return self.Params(*(field.from_coordinates(c) for field, c in pairs))
+
     def around(self, centres: Array, given: Given) -> Any:
         """Return the `broad` distributions, moved to centres ``(*lead, clusters, *event)``.
 

@@ -42,6 +42,7 @@ class Composite(Family):
     floored = combined("floored", all)
     leaves_floor = combined("leaves_floor", any)
     in_accumulator = combined("in_accumulator", any)
+    has_coordinates = combined("has_coordinates", all)
     needs_scale = combined("needs_scale", any)
     isotropic = combined("isotropic", any)
     least_spread = combined("least_spread", max)

@@ -89,6 +89,15 @@ class Covariance:
         self.conjugate = shape == "I" or (volume == shape and orientation in ("I", shape))
         self.coupled = not self.conjugate and letters != "EEV"
 
+    @property
+    def has_coordinates(self) -> bool:
+        """Whether what components share is linear in the coordinates of their covariances.
+
+        A common shape or common axes, without the other, are not.
+        """
+        _, shape, orientation = tuple(self._letters)
+        return orientation in ("I", shape)
+
     def size(self, n_components: int, d: int) -> int:
         """Return how many free numbers the covariances hold."""
         sizes = zip(self.letters, (1, d - 1, d * (d - 1) // 2), strict=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from xem.backends.arrays import Array, array_namespace, floats_of, operand, plain
 from xem.families.base import Family, checked_floor, gain_of
 from xem.families.covariances import COVARIANCES, Covariance
@@ -58,6 +60,11 @@ class LocationCovariance(Family):
     def shared(self) -> frozenset[str]:
         """The parameters of which the family itself makes one for all components."""
         return frozenset({"covariance"} if self.structure.one_for_all else ())
+
+    @property
+    def has_coordinates(self) -> bool:
+        """Whether any finite numbers are the coordinates of parameters that components can have."""
+        return self.structure.has_coordinates
 
     @property
     def isotropic(self) -> bool:
@@ -143,6 +150,8 @@ class LocationCovariance(Family):
         Σ φ/λ directions, but for what the wide ones add.
         """
         xp, held = array_namespace(params.loc), self.at_bound(params, given)
+        if not self.covariance_floor or (isinstance(held, np.ndarray) and not held.any()):
+            return xp.zeros_like(params.loc[..., 0])
         precision = self.matrix(params.covariance).factor().inverse().gram()
         in_metric = xp.sum(precision.variances * self._metric(given), axis=-1)
         most = operand(float(params.loc.shape[-1]), in_metric)

@@ -57,7 +57,8 @@ class StudentTMoments(NamedTuple):
     moments: Moments
     """Of the observations, each of which counts w, ``(*lead)``."""
     excess: Array
-    """The mean of ``w - log w - 1``, ``(*lead)``; where df is given, of ``w - 1``."""
+    """The mean of ``w - log w - 1``, ``(*lead)``, which is ``log(ν/2) - ψ(ν/2)`` of the degrees of
+    freedom ν; where these are given, that of ``w - 1``."""
 
     def joined(
         self, count: Array, more: Array, other: StudentTMoments
@@ -120,6 +121,14 @@ class StudentT(LocationScale):
         mean, scale = given.beside(given.context.mean), given.beside(root(given.context.metric))
         values = {"df": array_namespace(scale).full_like(scale, 10.0), "loc": mean, "scale": scale}
         return self.Params(*(values[name] for name in self.fields))
+
+    def clamp(self, params: Any, given: Given) -> Any:
+        """Return the parameters with the scales held up by the floor, and df by the limit."""
+        params = super().clamp(params, given)
+        if self.df is not None:
+            return params
+        limited = array_namespace(params.df).minimum(params.df, operand(DF_LIMIT, params.df))
+        return params._replace(df=limited)
 
     def precompute(self, params: Any, offset: Array) -> StudentTCoefficients:
         """Return the locations, factors, powers and peaks of the components."""
@@ -194,15 +203,10 @@ class StudentT(LocationScale):
         scale = scale if "scale" in fixed else root(variance)
         if self.df is not None:
             return self.Params(loc, scale)
-        df = params.df if "df" in fixed else self._new_df(count, sums.excess, "df" in tied)
-        return self.Params(df, loc, scale)
-
-    def _new_df(self, count: Array, excess: Array, tied: bool) -> Array:
-        """Return degrees of freedom ν: ``log(ν/2) - ψ(ν/2)`` is the excess."""
-        excess = pooled(excess, count) if tied else excess
-        return array_namespace(count).minimum(
-            2 * inverse_log_less_digamma(excess), operand(DF_LIMIT, excess)
-        )
+        if "df" in fixed:
+            return self.Params(params.df, loc, scale)
+        excess = pooled(sums.excess, count) if "df" in tied else sums.excess
+        return self.Params(2 * inverse_log_less_digamma(excess), loc, scale)
 
     def _df(self, params: Any) -> Array:
         given = self.df

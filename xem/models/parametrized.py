@@ -11,6 +11,7 @@ from xem.backends.arrays import Array, aligned, array_namespace, floats_of
 from xem.backends.tree import at, named_leaves, replaced, tree_map
 from xem.families.base import Family, pooled
 from xem.families.columns import packed
+from xem.families.fields import Field
 from xem.models.components import Components
 from xem.models.trees import MixtureParams, MixturePrior
 
@@ -164,6 +165,16 @@ class Parametrized(Components):
         moved = self.family.unstandardize(params.components, centre, scale)
         return MixtureParams(params.weights, moved)
 
+    def to_coordinates(self, params: MixtureParams) -> MixtureParams:
+        """Return unconstrained coordinates: logarithms of the weights, and those of components."""
+        components = self.family.to_coordinates(params.components)
+        return MixtureParams(_SHARES.to_coordinates(params.weights), components)
+
+    def from_coordinates(self, coordinates: MixtureParams) -> MixtureParams:
+        """Return the parameters that have such coordinates."""
+        components = self.family.from_coordinates(coordinates.components)
+        return MixtureParams(_SHARES.from_coordinates(coordinates.weights), components)
+
     def held(self, params: MixtureParams) -> MixtureParams:
         """Return the fixed parameters alone, None for the others."""
         fixed = self.fixed_names
@@ -249,6 +260,10 @@ class Parametrized(Components):
         weights = array_namespace(shares[0]).concat(shares, axis=-1)
         return MixtureParams(weights, self.of_blocks(parts))
 
+    def alike(self, params: MixtureParams) -> MixtureParams:
+        """Return parameters with the tied ones equal."""
+        return params._replace(components=self._tied_alike(params.components))
+
     def _tied_alike(self, components: Any) -> Any:
         """Return the components with the tied parameters equal."""
         tied = {name: at(components, name) for name in self.inner_tied}
@@ -259,6 +274,10 @@ class Parametrized(Components):
         """Return parameters that the mixture has, from given ones that may be too general."""
         mass = params.weights + floats_of(params.weights).smallest_normal
         return MixtureParams(params.weights, self.family.nearest_allowed(params.components, mass))
+
+
+_SHARES = Field("simplex", shape=(None,))
+"""What the weights of components are."""
 
 
 def _prior_keywords(family: Family) -> tuple[str, ...]:

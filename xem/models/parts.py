@@ -97,6 +97,14 @@ class Parts(Composite):
         found = [f.representable(p) if f.parameter_names else None for f, p in parts]
         return self.merged(found, and_, True)
 
+    def to_coordinates(self, params: Any) -> Any:
+        """Return unconstrained coordinates of the parameters of each part."""
+        return self.tree(family.to_coordinates(p) for family, p in self.parts(params))
+
+    def from_coordinates(self, coordinates: Any) -> Any:
+        """Return the parameters that have such coordinates."""
+        return self.tree(family.from_coordinates(c) for family, c in self.parts(coordinates))
+
     def to_user(self, params: Any) -> Any:
         """Return parameters as callers see them."""
         return self.tree(family.to_user(p) for family, p in self.parts(params))

@@ -57,12 +57,20 @@ class MixtureEstimator(ABC, DensityMixin, BaseEstimator):
         ValueError
             If the data, an argument or a component are not as they must be.
         """
-        self.fit_predict(X, y, sample_weight)
+        self._fit(X, sample_weight)
         return self
 
-    @abstractmethod
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
-        """Fit the mixture, and return the most probable components as `predict` does."""
+        """Fit the mixture, and return the most probable components as `predict` does.
+
+        See `fit` for the arguments.
+        """
+        X = self._fit(X, sample_weight)
+        return self._distribution().predict(self._event(X))
+
+    @abstractmethod
+    def _fit(self, X: Any, sample_weight: Any) -> Array:
+        """Fit the mixture, and return the observations, checked."""
 
     def score_samples(self, X: Any) -> Array:
         """Return the log density of each observation, ``(*batch, n_samples)``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -164,11 +165,8 @@ class GaussianMixture(OnlineEstimator):
         self.verbose_interval = verbose_interval
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
-        """Fit the mixture, and return the most probable components as `predict` does.
-
-        See `fit` for the arguments.
-        """
+    def _fit(self, X: Any, sample_weight: Any) -> Array:
+        """Fit the mixture, and return the observations, checked."""
         X, self._online = self._data(X, reset=True), None
         weights = self._weights(X, sample_weight)
         if X.shape[-2] < self.n_components:
@@ -183,15 +181,11 @@ class GaussianMixture(OnlineEstimator):
         outcome = iterate(self._model(), X, weights, plan)
         reporter.end(to_numpy(outcome.converged), to_numpy(outcome.lower_bound))
         self._keep(outcome)
-        return self._distribution().predict(X)
+        return X
 
     def _model(self) -> Mixture:
         """Return the mixture that is fitted."""
-        kind, added = self.covariance_type, float(self.reg_covar)
-        if not added:
-            return Mixture(Unscaled(kind, covariance_floor=0), int(self.n_components))
-        family = Regularized(kind, covariance_floor=0, added_variance=added)
-        return Mixture(family, int(self.n_components))
+        return _mixture(self.covariance_type, float(self.reg_covar), int(self.n_components))
 
     def _plan(self, X: Array, weights: Array | None) -> Plan:
         """Return how to start."""
@@ -235,7 +229,7 @@ class GaussianMixture(OnlineEstimator):
         if not batch and lost:
             raise ValueError(_COLLAPSED)
         if self.max_iter > 0 and not np.all(to_numpy(outcome.converged) | lost):
-            warnings.warn(_NOT_CONVERGED, ConvergenceWarning, stacklevel=3)
+            warnings.warn(_NOT_CONVERGED, ConvergenceWarning, stacklevel=5)
         self._keep_params(outcome.params)
         self.status_, self.converged_ = outcome.status, outcome.converged
         self.n_iter_, self.lower_bound_ = outcome.n_iter, outcome.lower_bound
@@ -266,3 +260,12 @@ class GaussianMixture(OnlineEstimator):
         model = self._model()
         params = model.params(self.weights_, loc=self.means_, covariance=self.covariances_)
         return Distribution(model, params)
+
+
+@lru_cache(maxsize=64)
+def _mixture(kind: str, added: float, n_components: int) -> Mixture:
+    """Return a mixture with covariances of a kind, to which a variance is added."""
+    if not added:
+        return Mixture(Unscaled(kind, covariance_floor=0), n_components)
+    family = Regularized(kind, covariance_floor=0, added_variance=added)
+    return Mixture(family, n_components)

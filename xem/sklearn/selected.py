@@ -84,11 +84,8 @@ class BestMixture(FittedEstimator):
         self.tol = tol
         self.random_state = random_state
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
-        """Fit all candidates, and return the most probable components of the best.
-
-        See `fit` for the arguments; a batch is not taken here.
-        """
+    def _fit(self, X: Any, sample_weight: Any) -> Array:
+        """Fit all candidates to one problem, and return the observations, checked."""
         X = self._data(X, reset=True)
         if X.ndim > 2:
             msg = f"X has shape {tuple(X.shape)}; expected (n_samples, n_features), one problem"
@@ -99,7 +96,7 @@ class BestMixture(FittedEstimator):
         weights = self._weights(X, sample_weight)
         fits = [self._candidate(model, X, weights) for model in self._models()]
         self._choose(fits)
-        return self.predict(X)
+        return X
 
     def _models(self) -> list[Mixture]:
         """Return the models to try."""

@@ -88,14 +88,11 @@ class Mixture(OnlineEstimator, FittedEstimator):
         self.prior = prior
         self.random_state = random_state
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
-        """Fit the mixture, and return the most probable components as `predict` does.
-
-        See `fit` for the arguments.
-        """
+    def _fit(self, X: Any, sample_weight: Any) -> Array:
+        """Fit the mixture, and return the observations, checked."""
         X, self._online = self._data(X, reset=True), None
         self._keep(self._fitted(X, self._weights(X, sample_weight), self.max_iter))
-        return self.fit_.predict(self._event(X))
+        return X
 
     def _fitted(self, X: Array, weights: Array | None, max_iter: int) -> Fit:
         """Return a fit of no more than so many iterations."""

@@ -128,15 +128,15 @@ def _near_by_products(x: np.ndarray[Any, Any], centres: np.ndarray[Any, Any]) ->
     The score of a centre is its squared distance less the squared length of the vector. Where
     that of another one is within what rounding and ties can amount to, differences decide.
     """
-    lengths = np.sum(centres * centres, axis=-1)[..., None]
+    lengths = np.vecdot(centres, centres)[..., None]
     score = matmul(-2 * centres, x)
     score += lengths
-    least = np.min(score, axis=-2)
+    least = np.minimum.reduce(score, axis=-2)
     slack = (_SLACK + x.shape[-2] + 7 * _TIE) * Space.of(x).epsilon
-    least += slack * (np.sum(x * x, axis=-2) + np.max(lengths, axis=-2))
+    least += slack * (np.add.reduce(x * x, axis=-2) + np.maximum.reduce(lengths, axis=-2))
     near = score <= least[..., None, :]
     number = np.uint8 if near.shape[-2] < 256 else np.intp  # bytes are far faster to add
-    count = np.sum(near.view(np.uint8), axis=-2, dtype=number)
+    count = np.add.reduce(near.view(np.uint8), axis=-2, dtype=number)
     undecided = np.flatnonzero(count != 1)
     if undecided.size:
         row, place = np.divmod(undecided, x.shape[-1])

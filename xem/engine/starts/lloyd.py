@@ -45,7 +45,7 @@ def to_means(observations: Observations[Tile], centres: Array) -> Array:
         hard = assigned(tile, centres)
         if centres.ndim == 3:
             return total(hard), cross_sums(hard, tile.x)
-        return total(hard), vecdot(hard, xp.broadcast_to(tile.x[:, None, :], hard.shape))
+        return total(hard), vecdot(hard, tile.x[:, None, :])
 
     mass, first = observations.sum(moments)
     empty = aligned(mass == 0, first)

@@ -67,7 +67,7 @@ def _exchanged(
     away = squared_distances(tile, trials)
     with_all = xp.minimum(nearest[:, None, :], away)
     without_nearest = xp.minimum(second[:, None, :], away)
-    stay = vecdot(with_all, xp.broadcast_to(weights[:, None, :], with_all.shape))
+    stay = vecdot(with_all, weights[:, None, :])
     mass = xp.astype(hard, weights.dtype) * weights[:, None, :]
     cost = stay[:, None, :] + cross_sums(mass, without_nearest - with_all)
     cost = xp.reshape(cost, (cost.shape[0], -1))

@@ -116,8 +116,7 @@ def _missed(problem: Clustering, coefficients: Any) -> Array:
     def lost(tile: Tile) -> Array:
         logs, _ = exact.joint(coefficients, tile.x)
         others = xp.clip(1 - posterior(logs, coefficients.left), space.epsilon, None)
-        weights = xp.broadcast_to(weights_of(tile)[:, None, :], others.shape)
-        return space.to_accumulator(-vecdot(xp.log(others), weights))
+        return space.to_accumulator(-vecdot(xp.log(others), weights_of(tile)[:, None, :]))
 
     return problem.in_exact_tiles.sum(lost)
 

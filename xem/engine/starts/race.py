@@ -27,42 +27,49 @@ def race(
     Each problem has so many rows, one after the other. In each stage, its runs make so many
     iterations, and so many of them go on.
     """
-    space = problem.space
+    space, sums = problem.space, None
     place = space.xp.tile(space.arange(count), (problem.context.total_weight.shape[0] // count,))
     for steps, most in stages:
-        state, kept = run(problem, params, steps), min(most, count)
+        state, kept = run(problem, params, steps, sums), min(most, count)
         chosen = _promising(problem, state, count, kept)
         problem, count = problem.taken(chosen), kept
-        params, place = rows.take((state.params, place), chosen)
+        params, sums, place = rows.take((state.params, state.sums, place), chosen)
     return params, place
 
 
-def run(problem: Clustering, params: Any, steps: int) -> State:
-    """Return the states of runs after some iterations, without the sums of components.
+def run(problem: Clustering, params: Any, steps: int, sums: Any = None) -> State:
+    """Return the states of runs after some iterations; ``sums`` are those at the parameters.
 
-    Runs that end where the fast form of the step does not go are made in the exact one.
+    Runs that end where the fast form of the step does not go are made in the exact one: the
+    states are then without the sums of components, which differ in shape.
     """
-    state = _run(problem, params, steps, exact=False)
+    state = _run(problem, params, steps, sums, exact=False)
+    judged = _without_components(state)
 
     def exactly(waiting: Array) -> State:
-        return _run(problem.taken(waiting), rows.take(params, waiting), steps, exact=True)
+        start = rows.take(params, waiting)
+        return _without_components(_run(problem.taken(waiting), start, steps, None, exact=True))
 
-    made: State = redone(state.status != RUNNING, state, exactly, problem.space)
-    return made
+    made: State = redone(state.status != RUNNING, judged, exactly, problem.space)
+    return state if made is judged else made
 
 
-def _run(problem: Clustering, params: Any, steps: int, *, exact: bool) -> State:
+def _without_components(state: State) -> State:
+    return state._replace(sums=state.sums._replace(components=None))
+
+
+def _run(problem: Clustering, params: Any, steps: int, sums: Any, *, exact: bool) -> State:
     """Return the states after some iterations, which are judged after the last one alone."""
     model, context, space = problem.model, problem.context, problem.space
     seen = problem.observations
     if exact:
         model, seen = model.exact, problem.in_exact_tiles
     for _ in range(steps):
-        coefficients = prepared(model, params, space).rounded
-        sums, _ = expectation(model, coefficients, seen, context, space)
-        params = maximisation(model, params, sums, context, space)
-    state = begun(model, params, seen, context, space)
-    return state._replace(sums=state.sums._replace(components=None))
+        if sums is None or sums.components is None:
+            coefficients = prepared(model, params, space).rounded
+            sums, _ = expectation(model, coefficients, seen, context, space)
+        params, sums = maximisation(model, params, sums, context, space), None
+    return begun(model, params, seen, context, space)
 
 
 def _promising(problem: Clustering, state: State, count: int, kept: int) -> Array:

@@ -91,7 +91,7 @@ def least_inertia(
     def left(tile: Tile, start: int) -> Array:
         squares, columns = squared_distances(tile, trials), slice(start, start + tile.x.shape[-1])
         least = xp.minimum(nearest[:, None, columns], squares)
-        return vecdot(least, xp.broadcast_to(weights[:, None, columns], least.shape))
+        return vecdot(least, weights[:, None, columns])
 
     best = xp.argmin(add(observations.map_from(left)), axis=-1, keepdims=True)
     return at_positions(trials, best)

@@ -1,0 +1,190 @@
+"""Acceleration: from the last steps of EM a longer one, and what is left to the limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xem.backends.arrays import Array, array_namespace
+from xem.backends.space import Space
+from xem.backends.sums import vecdot
+from xem.backends.tree import at, builder, leaves, replaced
+from xem.families.given import Context, Given
+from xem.models.mixture import Mixture
+
+_CHANGES = 2
+"""So many changes are remembered beside the last one."""
+
+_ALIKE = 1e-12
+"""The last change is new if no less than this part of its square is left without the others."""
+
+_NEAR = 1e-3
+"""Steps are lengthened once the objective rises by less than this an iteration and unit of weight:
+while it rises by more, longer ones can lead to another limit, which may be a lower one."""
+
+_MOMENTUM = 2.0
+"""So many times the last step is made again where the changes do not tell where to go."""
+
+_SLOWEST = 1e4
+"""What the changes do not explain of a residual is taken to lead so many times as far."""
+
+
+class Memory(NamedTuple):
+    """What a problem remembers of its last iterations; vectors are ``(rows, coordinates)``."""
+
+    residual: Array
+    """How far the step of EM went from the point before."""
+    step: Array
+    """How far was gone from there."""
+    residuals: Array
+    """Changes of the residual, of unit length and at right angles, or 0: ``(rows, 2, …)``."""
+    images: Array
+    """The changes of where EM leads that go with them."""
+    rise: Array
+    """Of the objective in the last iteration; infinity where the point is the one before."""
+    curvature: Array
+    """Of what a step of EM maximises, per unit of length squared."""
+
+
+class Proposal(NamedTuple):
+    """Where an iteration goes, if the objective allows it."""
+
+    params: Any
+    """In the working dtype."""
+    memory: Memory | None
+    """With the residual, the step and the changes of this iteration; None for none."""
+    is_longer: Array | None
+    """Which rows go elsewhere than to where EM leads; None for none."""
+    left: Array | None
+    """What the objective is below its limit, as extrapolated; None if that is not asked."""
+
+
+def no_memory(model: Mixture, params: Any, context: Context, space: Space) -> Memory:
+    """Return the memory of problems that have made no iteration yet."""
+    numbers = _joined(leaves(model.to_coordinates(space.to_accumulator(params))), space)
+    zero = space.xp.zeros_like(numbers)
+    none = space.xp.stack([zero] * _CHANGES, axis=1)
+    weight = space.to_accumulator(context.total_weight)
+    unknown = space.xp.full_like(weight, math.inf)
+    return Memory(zero, zero, none, none, unknown, weight)
+
+
+def proposal(
+    model: Mixture,
+    params: Any,
+    image: Any,
+    memory: Memory,
+    context: Context,
+    space: Space,
+    *,
+    accelerates: bool,
+) -> Proposal:
+    """Return a step from parameters that EM leads to their ``image`` from, and what is left.
+
+    Where it has no better one, the step is that of EM. Both are in the accumulating dtype.
+
+    Notes
+    -----
+    It is Anderson's acceleration with a short memory: the residual is written as a sum of its
+    last changes, as well as least squares can, and what goes with these is taken off the image
+    (Henderson and Varadhan 2019, *JCGS* 28, 834). Each change is freed of those before, which
+    keeps what they told of directions that are conjugate (He, Tang, Zhao, Saad and Xi 2024,
+    *SIAM J. Matrix Anal. Appl.* 45, 712). Where that leads down, the objective is no bowl
+    there, and the last step is added to that of EM, some times over. Coordinates are those of
+    `Field.to_coordinates`; one that is infinite does not move.
+
+    What is left is half the product of the gradient and the way to the limit. The gradient is
+    the residual times a curvature, which the rise in the last iteration tells.
+    """
+    xp = space.xp
+    here, there = (model.to_coordinates(p) for p in (params, image))
+    shapes, target = [tuple(a.shape) for a in leaves(there)], _joined(leaves(there), space)
+    residual = _finite(target - _joined(leaves(here), space))
+    memory, back, rest = _explained(residual, memory)
+    size = vecdot(residual, residual)
+    slope = size - vecdot(residual, back)
+    rises = slope > 0
+    left = 0.5 * memory.curvature * (slope + _SLOWEST * rest)
+    left = xp.where(rises | (size == 0), left, math.inf)
+    if not (accelerates and model.has_coordinates):
+        return Proposal(space.to_working(image), memory._replace(step=residual), None, left)
+    again = ~rises & (vecdot(memory.step, residual) > 0)
+    momentum = xp.where(again[:, None], -_MOMENTUM * memory.step, 0.0)
+    near = memory.rise < _NEAR * context.total_weight
+    back = xp.where(near[:, None], xp.where(rises[:, None], back, momentum), 0.0)
+    found = model.from_coordinates(builder(there)(_parted(target - back, shapes, space)))
+    found = space.to_working(_allowed(model, found, image, context))
+    is_longer = xp.any(back != 0, axis=-1)
+    return Proposal(found, memory._replace(step=residual - back), is_longer, left)
+
+
+def _explained(residual: Array, memory: Memory) -> tuple[Memory, Array, Array]:
+    """Return the memory with the last change, what to take off the image, and what is left.
+
+    That is the square of what the changes do not explain of the residual.
+    """
+    xp, known = array_namespace(residual), memory.rise < math.inf
+    change = residual - memory.residual
+    image, square = change + memory.step, vecdot(change, change)
+    kept = xp.where(known, 1.0, 0.0)[:, None, None]
+    residuals, images = memory.residuals * kept, memory.images * kept
+    shares = vecdot(residuals, change[:, None, :])
+    change, image = change - _sum(shares, residuals), image - _sum(shares, images)
+    rest = vecdot(change, change)
+    is_new = known & (rest > _ALIKE * square)
+    unit = xp.where(is_new, 1 / xp.sqrt(xp.where(is_new, rest, 1.0)), 0.0)[:, None]
+    residuals = xp.concat([residuals, (change * unit)[:, None, :]], axis=1)
+    images = xp.concat([images, (image * unit)[:, None, :]], axis=1)
+    shares = vecdot(residuals, residual[:, None, :])
+    unexplained = residual - _sum(shares, residuals)
+    curvature = _curvature(residual, memory)
+    kept = Memory(
+        residual, memory.step, residuals[:, 1:, :], images[:, 1:, :], memory.rise, curvature
+    )
+    return kept, _sum(shares, images), vecdot(unexplained, unexplained)
+
+
+def _curvature(residual: Array, memory: Memory) -> Array:
+    """Return the curvature by which the gradients at both ends of a step make its rise."""
+    xp = array_namespace(residual)
+    made = vecdot(memory.residual + residual, memory.step)
+    told = (memory.rise < math.inf) & (memory.rise > 0) & (made > 0)
+    rise = xp.where(told, memory.rise, 0.0)
+    return xp.where(told, 2 * rise / xp.where(told, made, 1.0), memory.curvature)
+
+
+def _allowed(model: Mixture, params: Any, image: Any, context: Context) -> Any:
+    """Return parameters with what is fixed as it is, tied alike, and above the floors."""
+    params = replaced(params, {name: at(image, name) for name in model.fixed_names})
+    params = model.alike(params)
+    return params if model.leaves_floor else model.clamp(params, Given(context, 0))
+
+
+def _sum(shares: Array, vectors: Array) -> Array:
+    """Return the sum of shares ``(rows, m)`` of vectors ``(rows, m, …)``."""
+    return array_namespace(vectors).sum(shares[..., None] * vectors, axis=1)
+
+
+def _finite(residual: Array) -> Array:
+    """Return a residual that is 0 where a coordinate is infinite."""
+    xp = array_namespace(residual)
+    finite = xp.abs(residual) < math.inf
+    if isinstance(finite, np.ndarray) and finite.all():
+        return residual
+    return xp.where(finite, residual, 0.0)
+
+
+def _joined(arrays: list[Array], space: Space) -> Array:
+    """Return the numbers of each row in one vector."""
+    return space.xp.concat([space.xp.reshape(a, (a.shape[0], -1)) for a in arrays], axis=-1)
+
+
+def _parted(joined: Array, shapes: list[tuple[int, ...]], space: Space) -> Iterator[Array]:
+    """Iterate over the arrays of some shapes that `_joined` put in one vector of each row."""
+    ends = list(accumulate((math.prod(shape[1:]) for shape in shapes), initial=0))
+    for shape, (start, stop) in zip(shapes, pairwise(ends), strict=True):
+        yield space.xp.reshape(joined[:, start:stop], shape)
