@@ -15,6 +15,7 @@ from xem.backends.arrays import (
     array_namespace,
     floats_of,
     is_differentiated,
+    is_traced,
     moveaxis,
     take_rows,
     to_numpy,
@@ -89,19 +90,14 @@ class Distribution:
         lengths : integer array (*batch,), optional
             How many observations each problem has; 0 is returned past them.
         """
-        return self._over(self.mixture.density, x, lengths, 0.0, differentiable=True)
+        return log_prob(self.model, self.params, x, lengths)
 
     def posterior(self, x: Array, *, lengths: Array | None = None) -> Array:
         """Return the posterior probabilities of the components, ``(*batch, n, K)``.
 
         See `log_prob` for the arguments.
         """
-        self._need_components("posterior")
-
-        def probabilities(params: MixtureParams, x: Array) -> Array:
-            return moveaxis(self.mixture.posterior(params, x), -2, -1)
-
-        return self._over(probabilities, x, lengths, 0.0, differentiable=True)
+        return posterior(self.model, self.params, x, lengths)
 
     def predict(self, x: Array, *, lengths: Array | None = None) -> Array:
         """Return the most probable components, integers ``(*batch, n)``.
@@ -189,6 +185,9 @@ class Distribution:
         x = xp.reshape(x, (count, n, *event))
         numbers = self.mixture.exact.numbers_per_observation(1, event, on_host=space.on_host)
         budget = Budget.of(space, None, 1)
+        if is_traced(x):  # sizes are open, and memory is the compiler's
+            value = self._of_tile(function, params, x, slice(0, count), slice(0, n), space)
+            return xp.reshape(value, (*batch, n, *value.shape[2:]))
         columns = spans(n, budget.max_columns(numbers))
         rows = [
             xp.concat([self._of_tile(function, params, x, r, c, space) for c in columns], axis=1)
@@ -264,6 +263,23 @@ class Distribution:
         position = space.arange(n)
         inside: Array = position < xp.astype(lengths, position.dtype)[..., None]
         return inside
+
+
+def log_prob(model: Family, params: Any, x: Array, lengths: Array | None = None) -> Array:
+    """Return the log density of observations: see `Distribution.log_prob`."""
+    found = Distribution(model, params)
+    return found._over(found.mixture.density, x, lengths, 0.0, differentiable=True)
+
+
+def posterior(model: Family, params: Any, x: Array, lengths: Array | None = None) -> Array:
+    """Return the posterior probabilities of the components: see `Distribution.posterior`."""
+    found = Distribution(model, params)
+    found._need_components("posterior")
+
+    def probabilities(params: MixtureParams, x: Array) -> Array:
+        return moveaxis(found.mixture.posterior(params, x), -2, -1)
+
+    return found._over(probabilities, x, lengths, 0.0, differentiable=True)
 
 
 def _events(shape: Any) -> list[tuple[int, ...]]:

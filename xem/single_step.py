@@ -24,6 +24,7 @@ from xem.engine.step import (
     with_rounding,
 )
 from xem.engine.tiles import Observations, weighed
+from xem.families.base import Family
 from xem.families.columns import packed
 from xem.families.given import Context, Given, Tile, about_origin
 from xem.models.mixture import Mixture, as_mixture
@@ -74,13 +75,29 @@ def em_step(
     TypeError, ValueError
         If an argument has the wrong kind or shape.
     """
+    return evaluated(model, params, x, weights, lengths, prior)[:2]
+
+
+class Evaluation(NamedTuple):
+    """What one pass over the observations says of parameters."""
+
+    following: Any
+    """The parameters after one iteration."""
+    log_likelihood: Array
+    """Total weighted log likelihood at the parameters that were given, ``(*batch,)``."""
+    objective: Array
+    """The same plus the log prior density, ``(*batch,)``."""
+    log_map: Array
+    """`Fit.log_map`, ``(*batch,)``."""
+
+
+def evaluated(
+    model: Family, params: Any, x: Any, weights: Array | None, lengths: Array | None, prior: Any
+) -> Evaluation:
+    """Return the parameters after one iteration, and the figures of those given: see `em_step`."""
     inputs.check_model(model)
     model = as_mixture(model)
-    params = inputs.as_start(model, params)
-    inputs.check_params(model, params, "params")
-    if not inputs.is_complete(params):
-        msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
-        raise ValueError(msg)
+    params = _complete(model, params)
     here = _Place.of(model, x, weights, lengths)
     model, space = model.bound(here.shape), here.space
     arrays = (params, here.source.x, weights, prior)
@@ -90,12 +107,7 @@ def em_step(
         full = inputs.normalized(full)
         context, observations, known = here.about_origin(model)
         if prior is not None:
-            given = inputs.prior(model, prior, here.batch, here.event, space)
-            inner, count = Given(context, 0), model.n_clusters
-            before = model.prepared_prior(
-                given, 1, inner, count, lambda: covariance(here.look(model)[1])
-            )
-            context = context._replace(prior=before)
+            context = context._replace(prior=here.prepared_prior(model, prior, context))
         old = space.to_working(standardize(model, full, context))
         if differentiated:
             old, sound = with_density(model, old, here.event, space)
@@ -103,15 +115,40 @@ def em_step(
         exact = model.exact
         coefficients = prepared(exact, old, space)
         sums, value = expectation(exact, coefficients.rounded, observations, context, space)
-        log_likelihood = with_rounding(exact, coefficients, sums, value)
-        new = maximisation(exact, old, sums, context, space)
-        new = unstandardize(model, new, context)
-        new = fill_none(model.held(full), new)
-        total = likelihood_in_data_units(log_likelihood, context)
+        value = with_rounding(exact, coefficients, sums, value)
+        new = unstandardize(model, maximisation(exact, old, sums, context, space), context)
+        total = objective = likelihood_in_data_units(value, context)
+        if context.prior is not None:
+            log_prior = exact.log_prior(space.to_accumulator(old), context.prior)
+            objective = total + (log_prior + context.prior.constant)
+        found = Evaluation(fill_none(model.held(full), new), total, objective, sums.log_map)
         known = known & ~space.xp.isnan(total)
         if not (space.on_host and known.all()):
-            new, total = tree_map(lambda p: _where(known, p), (new, total))
-        return model.to_user(space.to_working(new)), space.to_working(total)
+            found = tree_map(lambda p: _where(known, p), found)
+        found = space.to_working(found)
+        return found._replace(following=model.to_user(found.following))
+
+
+def bound_and_context(
+    model: Family, x: Any, weights: Array | None, lengths: Array | None
+) -> tuple[Mixture, Context]:
+    """Return a model as a mixture for the shape of its data, and what is known of each problem."""
+    model = as_mixture(model)
+    here = _Place.of(model, x, weights, lengths)
+    model = model.bound(here.shape)
+    with computing(here.anchor):
+        return model, here.look(model)[0]
+
+
+def _complete(model: Mixture, params: Any) -> MixtureParams:
+    """Return parameters of a mixture, checked to be there all."""
+    given = inputs.as_start(model, params)
+    inputs.check_params(model, given, "params")
+    if not inputs.is_complete(given):
+        msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
+        raise ValueError(msg)
+    full: MixtureParams = given
+    return full
 
 
 def m_step(
@@ -244,6 +281,12 @@ class _Place(NamedTuple):
         context = about_origin(context, context.total_weight >= 0)
         tile = standardised(model, self._raw()[0], context, self.space)
         return context, Observations(lambda _: tile, self.n, self.n + 1), known
+
+    def prepared_prior(self, model: Mixture, prior: Any, context: Context) -> Any:
+        """Return the pseudo-observations of a prior as callers give it."""
+        given = inputs.prior(model, prior, self.batch, self.event, self.space)
+        inner, count = Given(context, 0), model.n_clusters
+        return model.prepared_prior(given, 1, inner, count, lambda: covariance(self.look(model)[1]))
 
     def look(self, model: Mixture) -> tuple[Context, Observations[Tile], Array]:
         """Return what is known of each problem, and its observations in standardised units.

@@ -128,7 +128,7 @@ def share_problems(_: Path) -> dict[str, Any]:
     """Fit batches whose problems the ranks share."""
     group, x = distributed.group.WORLD, drawn(7, 40)
     found: dict[str, Any] = {
-        name: arrays(xem.torch.fit(model, data, group=group, seed=0, **options))
+        name: arrays(xem.torch.fit(model, data, backward=None, group=group, seed=0, **options))
         for name, (model, data, options) in problems().items()
     }
 
@@ -142,7 +142,16 @@ def share_problems(_: Path) -> dict[str, Any]:
         "callback": lambda: xem.torch.fit(NORMALS, x, callback=failing, group=group),
         "group": lambda: xem.torch.fit(NORMALS, x, group="gloo"),
     }
+    found["gradient"] = gradient(group)
     return found | {f"wrong {name}": message(call) for name, call in wrong.items()}
+
+
+def gradient(group: Any = None) -> torch.Tensor:
+    """Return that of the places of components, which two groups in each problem have."""
+    x = two_groups(5, 60, axis=1).requires_grad_()
+    fit = xem.torch.fit(NORMALS, x, init="quantile", group=group)
+    fit.params.components.loc.square().sum().backward()
+    return x.grad
 
 
 # Observations of the same problems

@@ -559,16 +559,27 @@ def test_ranks_of_a_process_group_train_it() -> None:
         assert_allclose(parameter.grad, gradient, rtol=1e-12)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["normal", "full"])
-@pytest.mark.parametrize("backend", ["eager", "inductor"])
+@pytest.mark.parametrize("name", ["normal", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore")  # PyTorch's compiler warns of what it does itself
-def test_compiled_modules_are_the_same(name: str, backend: str) -> None:
+def test_compiled_modules_are_the_same_in_one_graph(name: str, backend: str) -> None:
     made = module(name)
     x = drawn(made, 50)
     known = torch.autograd.grad(made(x).sum(), list(made.parameters()))
-    value = torch.compile(made, backend=backend)(x)
+    value = torch.compile(made, backend=backend, fullgraph=True)(x)
     assert_allclose(value.detach(), made(x).detach(), rtol=1e-12)
     value.sum().backward()
     for parameter, gradient in zip(made.parameters(), known, strict=True):
         assert_allclose(parameter.grad, gradient, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_networks_with_modules_are_compiled_in_one_graph() -> None:
+    made = copy.deepcopy(module("normal"))  # whose model has answered nothing
+    x = drawn(module("normal"), 50)
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def shares(x: Tensor) -> Tensor:
+        return made.posterior(x).mean(-2)
+
+    assert_allclose(shares(x).detach(), made.posterior(x).mean(-2).detach(), rtol=1e-12)

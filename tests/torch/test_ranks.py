@@ -20,6 +20,7 @@ from tests.torch.ranks import (
     Shared,
     arrays,
     drawn,
+    gradient,
     launch,
     observations,
     problems,
@@ -56,6 +57,13 @@ def test_shared_problems_are_fitted_as_on_one_rank(found: Any, n_ranks: int, nam
     wanted = arrays(xem.fit(model, x, seed=0, **options))
     for each in found(n_ranks, "fits"):
         assert same(each[name], wanted)
+
+
+@on_ranks
+def test_gradients_of_the_ranks_sum_to_that_of_all(found: Any, n_ranks: int):
+    each = [rank["gradient"] for rank in found(n_ranks, "fits")]
+    assert all((part == 0).all(1).any() for part in each)
+    torch.testing.assert_close(torch.stack(each).sum(0), gradient(), rtol=1e-9, atol=1e-12)
 
 
 WORDS = {

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xem.backends.arrays import Floats, detached, floats_of, is_differentiated, is_launched
+from xem.backends.arrays import (
+    Floats,
+    detached,
+    floats_of,
+    is_differentiated,
+    is_launched,
+    is_traced,
+)
 from xem.backends.base import Array
 from xem.backends.choice import array_namespace
 from xem.backends.space import Space
@@ -285,7 +292,7 @@ def _log_of_product(x: Array, bound: int) -> Array:
     """Return the sum of ``log(x)`` over the last axis: of the product where it cannot overflow."""
     xp, wide = array_namespace(x), Space.of(x).accumulator
     longest = int(_EXPONENTS / math.log2(bound)) if bound > 1 else 0
-    if xp.finfo(wide).bits < 64 or x.shape[-1] > longest:
+    if xp.finfo(wide).bits < 64 or is_traced(x) or x.shape[-1] > longest:
         return total(xp.log(x))
     return xp.astype(xp.log(xp.prod(xp.astype(x, wide), axis=-1)), x.dtype)
 

@@ -39,7 +39,7 @@ def total(x: Array) -> Array:
     the threads of a device make the blocks; a compiler's loops are not cut.
     """
     n = x.shape[-1]
-    if n > _SUMMED and _adds_in_order(x):
+    if _adds_in_order(x) and n > _SUMMED:
         return _over_blocks(total, x)
     if isinstance(x, np.ndarray):
         return np.vecdot(x, _ones(n, x.dtype))

@@ -84,9 +84,15 @@ class TorchBackend(Backend):
         return self._torch.is_grad_enabled() or self._is_transformed()
 
     def is_traced(self, x: Array) -> bool:
-        """Whether the operations of this thread are recorded."""
-        modes = self._torch._C
-        return modes._get_dispatch_mode(modes._TorchDispatchModeKey.PROXY) is not None
+        """Whether the operations of this thread are recorded, or run in order to be.
+
+        Compilers run a function on tensors without values before they record it.
+        """
+        torch, modes = self._torch, self._torch._C
+        if modes._get_dispatch_mode(modes._TorchDispatchModeKey.PROXY) is not None:
+            return True
+        is_compiled = torch._guards.TracingContext.try_get() is not None
+        return is_compiled or bool(torch.compiler.is_compiling())
 
     def _is_transformed(self) -> bool:
         torch = self._torch

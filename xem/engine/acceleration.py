@@ -130,7 +130,7 @@ def _explained(residual: Array, memory: Memory) -> tuple[Memory, Array, Array]:
     xp, known = array_namespace(residual), memory.rise < math.inf
     change = residual - memory.residual
     image, square = change + memory.step, vecdot(change, change)
-    kept = xp.where(known, 1.0, 0.0)[:, None, None]
+    kept = xp.astype(known, residual.dtype)[:, None, None]
     residuals, images = memory.residuals * kept, memory.images * kept
     shares = vecdot(residuals, change[:, None, :])
     change, image = change - _sum(shares, residuals), image - _sum(shares, images)

@@ -95,7 +95,7 @@ class Covariance:
 
         A common shape or common axes, without the other, are not.
         """
-        _, shape, orientation = tuple(self._letters)
+        _, shape, orientation = tuple(self.letters)
         return orientation in ("I", shape)
 
     def size(self, n_components: int, d: int) -> int:

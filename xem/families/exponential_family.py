@@ -129,10 +129,11 @@ class ExponentialFamily(Family):
         beta = xp.concat([eta, (offset - normalizer)[..., None]], axis=-1)
         return Natural(beta, self.coordinate(params))
 
-    def unrolled(self, coefficients: Natural, k: int) -> Terms:
+    def unrolled(self, coefficients: Natural, k: int) -> Natural | Terms:
         """Return the coefficients of one component."""
         beta, coordinate = coefficients
-        return Terms(beta[..., k : k + 1, :], coordinate)
+        kind = Natural if self._is_exact else Terms
+        return kind(beta[..., k : k + 1, :], coordinate)
 
     def statistics_in(self, work: Workspace, x: Array) -> Array:
         """Return the `statistics`, in memory of a pass where the family fills an array."""

@@ -15,12 +15,12 @@ from xem.backends.space import Space
 from xem.backends.tree import at, named_leaves, replaced
 from xem.families.base import Family
 from xem.families.columns import packed
-from xem.families.covariances import MCLUST
+from xem.families.covariances import COVARIANCES, MCLUST
 from xem.families.fields import Field
 from xem.families.given import Context, Given
 from xem.models.mixture import Mixture, as_mixture
 from xem.models.trees import MixtureParams
-from xem.torch.structures import Structure, has_coordinates
+from xem.torch.structures import Structure
 
 _WEIGHTS = Field("simplex")
 
@@ -102,7 +102,7 @@ def _leaf(
     letters = getattr(family, "covariance", None) if field.unit == "dx²" else None
     if letters not in MCLUST:
         return Leaf(field, shape, is_place, reason)
-    if not has_coordinates(letters):
+    if not COVARIANCES[letters].has_coordinates:
         reason = "components share an orientation or a shape, which has no free coordinates"
         return Leaf(Field("real"), shape, untrainable=reason, is_free=False)
     *lead, d, _ = shape
@@ -110,14 +110,15 @@ def _leaf(
     return Leaf(structure, (*lead, *structure.shape), untrainable=reason)
 
 
-def parameters(model: Family, event: Any, coordinates: Mapping[str, torch.Tensor]) -> Any:
-    """Return the parameters that have coordinates, in float32 at least."""
+def values_of(
+    model: Family, event: Any, coordinates: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the parameters that have coordinates, by dotted name, in float32 at least."""
     wide = (torch.float32, torch.float64)
     tensors = {n: c if c.dtype in wide else c.float() for n, c in coordinates.items()}
     with computing(next(iter(tensors.values())), inputs=tuple(tensors.values())):
         kinds = leaves_of(model, event).items()
-        values = {name: leaf.from_coordinates(tensors[name]) for name, leaf in kinds}
-    return replaced(model.params(), values)
+        return {name: leaf.from_coordinates(tensors[name]) for name, leaf in kinds}
 
 
 def start(model: Family, event: Any, batch: tuple[int, ...]) -> dict[str, torch.Tensor]:

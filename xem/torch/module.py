@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xem import inputs
 from xem.backends.settings import computing
-from xem.backends.tree import at, leaves, tree_map
+from xem.backends.tree import at, leaves, replaced, tree_map
 from xem.distribution import Distribution
 from xem.families.base import Family
 from xem.result import Fit
@@ -23,7 +23,7 @@ from xem.torch.arguments import (
     readable,
     trainable_names,
 )
-from xem.torch.coordinates import bound, leaves_of, parameters, start
+from xem.torch.coordinates import bound, leaves_of, start, values_of
 from xem.torch.counterparts import counterpart
 
 
@@ -76,6 +76,7 @@ class Module(nn.Module):
         self.model = model
         self.event = checked_event(model, event)
         kinds = leaves_of(model, self.event)
+        self._empty, self._names = model.params(), tuple(kinds)  # no compiler is to ask for them
         trained = trainable_names(model, kinds, trainable)
         self.coordinates = nn.Module()
         for name, leaf in kinds.items():
@@ -124,8 +125,8 @@ class Module(nn.Module):
     @property
     def params(self) -> Any:
         """The parameters as those of a `Fit`, within their constraints, and differentiable."""
-        names = leaves_of(self.model, self.event)
-        return parameters(self.model, self.event, {n: self._coordinates(n) for n in names})
+        coordinates = {name: self._coordinates(name) for name in self._names}
+        return replaced(self._empty, values_of(self.model, self.event, coordinates))
 
     def forward(self, x: Any, *, lengths: Tensor | None = None) -> Tensor:
         """Return the log density of observations, as `Distribution.log_prob` does.

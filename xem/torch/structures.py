@@ -9,16 +9,6 @@ from xem.backends.linalg import diagonal, from_diagonal
 from xem.families.covariances import COVARIANCES, Covariance
 
 
-def has_coordinates(letters: str) -> bool:
-    """Whether covariances of a model have free coordinates.
-
-    In those of `Field`, volume, shape and orientation that are equal are means over components,
-    unless of shape and orientation one is shared and the other is not.
-    """
-    _, shape, orientation = tuple(letters)
-    return orientation in ("I", shape)
-
-
 class Structure(NamedTuple):
     """The coordinates of mclust's covariances ``(*lead, K, d, d)``.
 
