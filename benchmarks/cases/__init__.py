@@ -24,8 +24,8 @@ CASES = {
     "sklearn": "drop_in",
     "families": "families",
     "streaming": "streaming",
-    "torch": "ranks",
     "structure": "structure",
+    "torch": "torch",
     "gpu": "gpu",
 }
 

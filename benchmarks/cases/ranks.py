@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.data import Problem, Shape, Vectors, astype, draw, log_likelihood
 from benchmarks.machine import ROOT
-from benchmarks.peers import ALL, STREAMED, THREADS, Peer, requires
+from benchmarks.peers import ALL, STREAMED, THREADS, Peer
 from benchmarks.report import Row, absent, failed
 from benchmarks.timing import per_iteration
 
@@ -31,7 +31,6 @@ FEW, MANY = 2, 7
 """Iterations: what the start and the look at the data take drops out of the difference."""
 
 
-@requires("torch")
 def run(smoke: bool) -> Iterator[Row]:
     """Compare an iteration, and what it reaches with exact EM."""
     shape = Shape(1_000_000, 8, 8)

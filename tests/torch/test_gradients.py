@@ -288,7 +288,7 @@ def test_an_unrolled_fit_makes_the_iterations_of_the_fit():
     model, x = MODELS["normal"]
     x = x.clone().requires_grad_()
     fit = xem.torch.fit(model, x, seed=0, backward="unroll", max_iter=7, tol=0)
-    known = xem.fit(model, x.detach(), seed=0, max_iter=7, tol=0)
+    known = xem.fit(model, x.detach(), seed=0, max_iter=7, tol=0, accelerate=False)
     assert_allclose(fit.params.weights.detach(), known.params.weights, rtol=1e-10)
     assert_allclose(fit.log_likelihood.detach(), known.log_likelihood, rtol=1e-12)
 
@@ -328,6 +328,7 @@ def test_memory_does_not_grow_with_the_iterations():
         ({"backward_tol": 0}, "backward_tol is 0"),
         ({"backward_max_iter": 0}, "backward_max_iter is 0"),
         ({"backward": "unroll", "n_init": 3}, "differentiates one run"),
+        ({"backward": "unroll", "accelerate": True}, "differentiates one run"),
     ],
 )
 def test_options_are_checked(options, match):

@@ -53,8 +53,8 @@ def fit(
         ``"implicit"``: the derivatives of the fixed point of EM. The fit is polished until EM moves
         its parameters by 1e-10 or less of their sizes (2e-5 in float32). A problem that has not
         converged, or has no fit, gets gradients of exactly 0; where polishing fails, its status
-        becomes `Status.MAX_ITER`. ``"unroll"``: those of the iterations, which are kept in memory.
-        None: no gradient.
+        becomes `Status.MAX_ITER`. ``"unroll"``: those of the iterations, of one run of plain EM,
+        which are kept in memory. None: no gradient.
     backward_tol : float
         The error, relative to the solution, to which the equations of the implicit function theorem
         are solved, those of each problem by themselves.
@@ -124,11 +124,14 @@ def _implicit(problem: Problem, fit: Fit, solver: Solver) -> Fit:
 
 def _unrolled(problem: Problem, options: Mapping[str, Any]) -> Fit:
     """Return a fit whose iterations are made again, and recorded."""
-    if options.get("n_init", 1) != 1:
-        n_init = options["n_init"]
-        msg = f"n_init is {n_init!r}; backward='unroll' differentiates one run: leave it out"
+    options = {"n_init": 1, "accelerate": False, "seed": None, **options}
+    if options["n_init"] != 1 or options["accelerate"]:
+        msg = (
+            f"n_init is {options['n_init']!r} and accelerate {options['accelerate']!r}; "
+            "backward='unroll' differentiates one run of plain EM: leave both out"
+        )
         raise ValueError(msg)
-    seed: Any = as_seed("seed", options.get("seed"))
+    seed: Any = as_seed("seed", options["seed"])
     seed = np.random.SeedSequence().entropy if seed is None else seed
     fit, start = (
         _fitted(problem, {**options, **more, "seed": copy.deepcopy(seed)})

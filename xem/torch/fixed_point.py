@@ -10,8 +10,8 @@ from torch import Tensor
 
 from xem.backends.arrays import aligned
 
-_INDEPENDENT = 1e-7
-"""What is left of a difference beside those before it, relative to it, is rounding below this."""
+_INDEPENDENT = 1e-4
+"""Less of a difference than this beside those before it is rounding, or no longer linear."""
 
 
 Function = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -19,8 +19,8 @@ from xem.torch.vectors import Coordinates
 _POLISHED = {torch.float64: 1e-10, torch.float32: 1e-4}
 """EM moves the parameters of a polished fit by no more than this, in units of their sizes."""
 
-_AIM = 1e-2
-"""It goes on to so much less than that if it can, for the sake of finite differences."""
+_AIM = 0.1
+"""It goes on to this part of that if it can, for the sake of finite differences."""
 
 _POLISHING = 300
 """The most steps that a fit is polished by."""
