@@ -419,13 +419,18 @@ def test_without_tol_all_iterations_are_made(lane, max_iter):
 @one_of_each
 @pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-7])
 @pytest.mark.parametrize("check_every", [1, 7])
-def test_tol_is_the_rise_per_observation(lane, tol, check_every):
+@pytest.mark.parametrize("accelerate", [False, True])
+def test_tol_bounds_what_is_left_per_observation(lane, tol, check_every, accelerate):
     x = two_groups(90)
-    rises = np.diff(trace(x, 300)) / 90
-    expected = int(np.argmax(rises < tol)) + 1
-    fit = xem.fit(FREE, lane.asarray(x), init=begun(FREE), tol=tol, check_every=check_every)
-    assert int(lane.to_numpy(fit.n_iter)) == expected
+    known = np.asarray(trace(x, 300)) / 90
+    options = {"tol": tol, "check_every": check_every, "accelerate": accelerate}
+    fit = xem.fit(FREE, lane.asarray(x), init=begun(FREE), **options)
     assert int(lane.to_numpy(fit.status)) == Status.CONVERGED
+    left = known[-1] - float(lane.to_numpy(fit.log_likelihood)) / 90
+    assert left <= tol
+    if not accelerate:
+        n_iter = int(lane.to_numpy(fit.n_iter))
+        assert known[n_iter] - known[n_iter - 1] < tol
 
 
 @one_of_each

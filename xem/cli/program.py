@@ -155,7 +155,7 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other starts.")] = 0,
     tol: Annotated[
         float,
-        typer.Option(help="Stop when an iteration gains less: nats per observation."),
+        typer.Option(help="Stop when less is left to the limit: nats per observation."),
     ] = 1e-6,
     max_iter: Annotated[int, typer.Option(help="Stop after so many iterations.")] = 1000,
     dtype: Annotated[

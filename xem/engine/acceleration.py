@@ -12,7 +12,7 @@ import numpy as np
 from xem.backends.arrays import Array, array_namespace
 from xem.backends.space import Space
 from xem.backends.sums import vecdot
-from xem.backends.tree import at, builder, leaves, replaced
+from xem.backends.tree import builder, leaves
 from xem.families.given import Context, Given
 from xem.models.mixture import Mixture
 
@@ -117,7 +117,7 @@ def proposal(
     near = memory.rise < _NEAR * context.total_weight
     back = xp.where(near[:, None], xp.where(rises[:, None], back, momentum), 0.0)
     found = model.from_coordinates(builder(there)(_parted(target - back, shapes, space)))
-    found = space.to_working(_allowed(model, found, image, context))
+    found = space.to_working(model.within_bounds(found, image, Given(context, 0)))
     is_longer = xp.any(back != 0, axis=-1)
     return Proposal(found, memory._replace(step=residual - back), is_longer, left)
 
@@ -155,13 +155,6 @@ def _curvature(residual: Array, memory: Memory) -> Array:
     told = (memory.rise < math.inf) & (memory.rise > 0) & (made > 0)
     rise = xp.where(told, memory.rise, 0.0)
     return xp.where(told, 2 * rise / xp.where(told, made, 1.0), memory.curvature)
-
-
-def _allowed(model: Mixture, params: Any, image: Any, context: Context) -> Any:
-    """Return parameters with what is fixed as it is, tied alike, and above the floors."""
-    params = replaced(params, {name: at(image, name) for name in model.fixed_names})
-    params = model.alike(params)
-    return params if model.leaves_floor else model.clamp(params, Given(context, 0))
 
 
 def _sum(shares: Array, vectors: Array) -> Array:

@@ -236,7 +236,9 @@ class Mixture(Parametrized):
     def kept(self, old: Any, new: Any, alive: Array, given: Given) -> MixtureParams:
         """Return new parameters, with the old ones where there is no mass."""
         xp, wide = array_namespace(alive), alive[..., None]
-        weights = xp.where(wide, new.weights, old.weights)
+        weights = old.weights
+        if "weights" not in self.fixed:
+            weights = xp.where(wide, new.weights, old.weights)
         inner = self.given_to_components(given)
         return MixtureParams(weights, self.family.kept(old.components, new.components, wide, inner))
 
@@ -336,6 +338,24 @@ class Mixture(Parametrized):
         held = self.family.clamp(params.components, inner)
         components = self.family.kept(params.components, held, everyone, inner)
         return MixtureParams(params.weights, components)
+
+    def within_bounds(
+        self, params: MixtureParams, image: MixtureParams, given: Given
+    ) -> MixtureParams:
+        """Return parameters that lie beyond those an M-step led to, as the model can have them.
+
+        Tied ones are equal and none is below a floor; what is fixed, or has come to a floor, stays
+        as the M-step left it.
+        """
+        inner = self.given_to_components(given)
+        components = self._tied_alike(params.components)
+        alive = image.weights >= 0
+        if self.family.floored and not self.family.leaves_floor:
+            components = self.family.clamp(components, inner)
+            alive = ~self.family.at_bound(image.components, inner)
+        components = self.family.kept(image.components, components, alive, inner)
+        fixed = "weights" in self.fixed
+        return MixtureParams(image.weights if fixed else params.weights, components)
 
     # where likelihoods end
 

@@ -260,10 +260,6 @@ class Parametrized(Components):
         weights = array_namespace(shares[0]).concat(shares, axis=-1)
         return MixtureParams(weights, self.of_blocks(parts))
 
-    def alike(self, params: MixtureParams) -> MixtureParams:
-        """Return parameters with the tied ones equal."""
-        return params._replace(components=self._tied_alike(params.components))
-
     def _tied_alike(self, components: Any) -> Any:
         """Return the components with the tied parameters equal."""
         tied = {name: at(components, name) for name in self.inner_tied}
