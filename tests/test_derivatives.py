@@ -466,3 +466,27 @@ def test_a_constant_problem_leaves_no_trace_in_jax(lane: Lane):
 
     known = (of(1 + 1e-5) - of(1 - 1e-5)) / 2e-5
     assert_allclose(jax.grad(of)(lane.asarray(1.0)), known, rtol=1e-6)
+
+
+def test_densities_have_derivatives_in_variances_of_balls():
+    x, leaves = data("spherical"), start("spherical", data("spherical"))
+    assert_derivative(lambda v: log_prob("spherical", *leaves[:2], v, x), leaves[2])
+
+
+def test_densities_have_derivatives_in_what_components_share():
+    """Which are the sums of those of components that have the same, each for itself."""
+    x, (weights, loc, shared) = data("tied"), start("tied", data("tied"))
+    shared.requires_grad_()
+    each = torch.stack([shared.detach()] * 2).requires_grad_()
+    log_prob("tied", weights, loc, shared, x).sum().backward()
+    log_prob("full", weights, loc, each, x).sum().backward()
+    assert_allclose(shared.grad, each.grad.sum(0), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["loc", "scale"])
+def test_densities_of_a_family_by_itself_have_derivatives(name):
+    x, family = data("normal"), xem.Normal()
+    known = {"loc": tensor(0.5), "scale": tensor(2.0)}
+    assert_derivative(
+        lambda v: Distribution(family, family.params(**known | {name: v})).log_prob(x), known[name]
+    )

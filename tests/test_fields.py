@@ -67,3 +67,13 @@ def test_coordinates_have_derivatives(constraint: str) -> None:
     own = field(constraint)
     coordinates = own.to_coordinates(torch.as_tensor(values(constraint)[:2])).requires_grad_()
     assert torch.autograd.gradcheck(own.from_coordinates, coordinates)
+
+
+@pytest.mark.parametrize("constraint", ["nonnegative", "unit", "simplex"])
+def test_derivatives_at_a_boundary_are_0(constraint: str) -> None:
+    own = field(constraint)
+    value = torch.tensor([0.0, 0.25, 0.75, 0.0], dtype=torch.float64)
+    coordinates = own.to_coordinates(value).requires_grad_()
+    (own.from_coordinates(coordinates) ** 2).sum().backward()
+    assert_allclose(coordinates.grad[[0, 3]], 0, atol=0)
+    assert (coordinates.grad[1:3] != 0).all()

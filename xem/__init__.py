@@ -19,10 +19,11 @@ from xem.families import (
     Uniform,
 )
 from xem.files import load, save
+from xem.joined import concat
 from xem.models import Mixture, Product
 from xem.progress import Progress
 from xem.ragged import pad
-from xem.result import Fit, FitError, concat
+from xem.result import Fit, FitError
 from xem.single_step import em_step
 from xem.status import Status
 

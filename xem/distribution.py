@@ -70,7 +70,7 @@ class Distribution:
     @property
     def _full(self) -> MixtureParams:
         """The parameters as the steps see them."""
-        with computing(leaves(self.params)[0]):
+        with computing(leaves(self.params)[0], inputs=self.params):
             return self.mixture.from_user(self.params)
 
     @property
@@ -97,12 +97,7 @@ class Distribution:
 
         See `log_prob` for the arguments.
         """
-        self._need_components("posterior")
-
-        def probabilities(params: MixtureParams, x: Array) -> Array:
-            return moveaxis(self.mixture.posterior(params, x), -2, -1)
-
-        return self._over(probabilities, x, lengths, 0.0, differentiable=True)
+        return posterior(self.model, self.params, x, lengths)
 
     def predict(self, x: Array, *, lengths: Array | None = None) -> Array:
         """Return the most probable components, integers ``(*batch, n)``.
@@ -274,6 +269,17 @@ def log_prob(model: Family, params: Any, x: Array, lengths: Array | None = None)
     """Return the log density of observations: see `Distribution.log_prob`."""
     found = Distribution(model, params)
     return found._over(found.mixture.density, x, lengths, 0.0, differentiable=True)
+
+
+def posterior(model: Family, params: Any, x: Array, lengths: Array | None = None) -> Array:
+    """Return the posterior probabilities of the components: see `Distribution.posterior`."""
+    found = Distribution(model, params)
+    found._need_components("posterior")
+
+    def probabilities(params: MixtureParams, x: Array) -> Array:
+        return moveaxis(found.mixture.posterior(params, x), -2, -1)
+
+    return found._over(probabilities, x, lengths, 0.0, differentiable=True)
 
 
 def _events(shape: Any) -> list[tuple[int, ...]]:

@@ -66,7 +66,7 @@ class OnlineFit:
         problems = inputs.problems(model, x, weights, None)
         model, space, batch = model.bound(problems.shape), problems.space, problems.batch
         with computing(problems.anchor):
-            given = inputs.full_parameters(model, params, batch, problems.event, space)
+            given = inputs.full_parameters(model, params, "init", batch, problems.event, space)
             flat = inputs.flattened(inputs.normalized(given), batch, space)
             context = _looked_at(model, problems, list(Status)).context
             start = space.to_working(standardize(model, flat, context))

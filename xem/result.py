@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace as common_namespace
+from array_api_compat import to_device
 
-from xem.backends.arrays import Array, array_namespace, device, to_numpy
+from xem.backends.arrays import Array, array_namespace, detached, to_numpy
 from xem.backends.settings import computing
+from xem.backends.space import Space
 from xem.backends.tree import tree_map
 from xem.distribution import Distribution
 from xem.status import Status
@@ -108,6 +111,42 @@ class Fit(Distribution):
         full = self.mixture.in_order(self._full)
         return replace(self, params=self.mixture.to_user(full))
 
+    def to(self, *targets: Any) -> Fit:
+        """Return the fit on another device, or with floating numbers of another dtype, or both.
+
+        Counts and statuses, which are integers, stay so.
+
+        Parameters
+        ----------
+        *targets : device, str or dtype
+            A device or its name, such as ``"cuda:1"``, and float32 or float64 of the namespace.
+
+        Raises
+        ------
+        TypeError
+            If a dtype is another one, or there is more than one of a kind.
+        ValueError
+            If there is no such device.
+        """
+        xp = array_namespace(self.status)
+        dtypes = [target for target in targets if _is_dtype(xp, target)]
+        places = [target for target in targets if not _is_dtype(xp, target)]
+        sound = all(xp.isdtype(dtype, (xp.float32, xp.float64)) for dtype in dtypes)
+        if not sound or not targets or len(dtypes) > 1 or len(places) > 1:
+            msg = (
+                f"targets are {targets}; expected a device, or float32 or float64 of "
+                f"{xp.__name__}, or one of each"
+            )
+            raise TypeError(msg)
+        there = [Space.at(xp, place).device for place in places]
+
+        def move(leaf: Array) -> Array:
+            if dtypes and xp.isdtype(leaf.dtype, "real floating"):
+                leaf = xp.astype(leaf, dtypes[0], copy=False)
+            return to_device(leaf, there[0]) if there else leaf
+
+        return moved(self, move)
+
     def raise_for_status(self) -> None:
         """Raise unless every problem has converged.
 
@@ -141,6 +180,10 @@ class Fit(Distribution):
             raise IndexError(msg)
         return self._each(lambda leaf, lead: leaf[(*(slice(None),) * lead, *index, ...)])
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fit:
+        """Return a copy of which no derivative is known."""
+        return moved(self, lambda leaf: copy.deepcopy(detached(leaf), memo))
+
     def __repr__(self) -> str:
         """Return a line with the model, the batch, and the count of each status."""
         codes, counts = np.unique(to_numpy(self.status), return_counts=True)
@@ -154,11 +197,20 @@ class Fit(Distribution):
             params=tree_map(lambda leaf: function(leaf, 0), self.params),
             history=function(self.history, 1),
             restarts=function(self.restarts, 1),
-            **{name: function(getattr(self, name), 0) for name in _PER_PROBLEM},
+            **{name: function(getattr(self, name), 0) for name in PER_PROBLEM},
         )
 
 
-_PER_PROBLEM = (
+def _is_dtype(xp: ModuleType, target: Any) -> bool:
+    """Whether something is a dtype of a namespace."""
+    try:
+        xp.isdtype(target, "real floating")
+    except (AttributeError, TypeError):
+        return False
+    return True
+
+
+PER_PROBLEM = (
     "log_likelihood",
     "objective",
     "n_iter",
@@ -167,49 +219,12 @@ _PER_PROBLEM = (
     "log_map",
     "floor_gain",
 )
+"""The figures of which each problem has one."""
 
 
 def _first(where: np.ndarray[Any, Any]) -> str:
     shown = [str(tuple(map(int, w)) if len(w) > 1 else int(w[0])) for w in where[:_SHOWN]]
     return ", ".join(shown) + (", …" if len(where) > _SHOWN else "")
-
-
-def concat(fits: Sequence[Fit]) -> Fit:
-    """Join fits of one model along the first batch axis.
-
-    Parameters
-    ----------
-    fits : sequence of Fit
-        Of equal models, array namespaces and numbers of restarts, whose batches agree in all
-        axes but the first. Shorter histories repeat their last entry.
-
-    Returns
-    -------
-    Fit
-        All problems, in the order of the fits.
-
-    Raises
-    ------
-    TypeError
-        If there is nothing to join, or something that is no fit.
-    ValueError
-        If the fits do not go together.
-    """
-    _check_fits(fits)
-    xp = common_namespace(*(fit.status for fit in fits))
-    longest = max(fit.history.shape[0] for fit in fits)
-    fits = [replace(fit, history=_prolonged(fit.history, longest)) for fit in fits]
-
-    def join(axis: int, *parts: Array) -> Array:
-        return xp.concat(parts, axis=axis)
-
-    return replace(
-        fits[0],
-        params=tree_map(lambda *p: join(0, *p), *(fit.params for fit in fits)),
-        history=join(1, *(fit.history for fit in fits)),
-        restarts=join(1, *(fit.restarts for fit in fits)),
-        **{name: join(0, *(getattr(fit, name) for fit in fits)) for name in _PER_PROBLEM},
-    )
 
 
 def on_host(fit: Fit) -> Fit:
@@ -222,46 +237,4 @@ def moved(fit: Fit, move: Callable[[Array], Array]) -> Fit:
     return fit._each(lambda leaf, _: move(leaf))
 
 
-def _check_fits(fits: Any) -> None:
-    """Check that fits go together."""
-    if not isinstance(fits, Sequence) or isinstance(fits, str):
-        msg = f"fits is a {type(fits).__name__}; expected a sequence of fits, such as a list"
-        raise TypeError(msg)
-    for i, fit in enumerate(fits):
-        if not isinstance(fit, Fit):
-            msg = f"fits[{i}] is a {type(fit).__name__}; expected a Fit, as xem.fit returns it"
-            raise TypeError(msg)
-    if not fits or not all(fit.batch for fit in fits):
-        msg = (
-            f"fits are {list(fits)!r}; expected one or more fits, "
-            "each of a batch: fit x[None, :] for a batch of one"
-        )
-        raise ValueError(msg)
-    _check_one(TypeError, "array namespace", [array_namespace(f.status).__name__ for f in fits])
-    _check_one(TypeError, "dtype", [str(f.log_likelihood.dtype) for f in fits])
-    _check_one(ValueError, "device", [str(device(f.status)) for f in fits])
-    _check_one(ValueError, "model", [f.model for f in fits])
-    _check_one(ValueError, "shape of an observation", [f.event for f in fits])
-    _check_one(ValueError, "number of restarts", [int(f.restarts.shape[0]) for f in fits])
-    if len({fit.batch[1:] for fit in fits}) > 1:
-        msg = (
-            f"fits have batches of shapes {[fit.batch for fit in fits]}; "
-            "expected batches that agree in all axes but the first"
-        )
-        raise ValueError(msg)
-
-
-def _check_one(error: type[Exception], what: str, found: list[Any]) -> None:
-    different = list(dict.fromkeys(found))
-    if len(different) > 1:
-        msg = f"fits have more than one {what}, {different}; expected one {what}"
-        raise error(msg)
-
-
-def _prolonged(history: Array, length: int) -> Array:
-    xp = array_namespace(history)
-    missing = length - history.shape[0]
-    return xp.concat([history, *([history[-1:, ...]] * missing)], axis=0)
-
-
-__all__ = ["Fit", "FitError", "concat", "moved", "on_host"]
+__all__ = ["Fit", "FitError", "moved", "on_host"]

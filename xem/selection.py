@@ -13,9 +13,10 @@ from xem.backends.arrays import Array, to_numpy
 from xem.backends.space import Space
 from xem.backends.tree import tree_map
 from xem.engine.ranking import best
+from xem.joined import concat
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
-from xem.result import Fit, concat
+from xem.result import Fit
 
 
 def best_of(fits: Fit) -> Fit:

@@ -103,7 +103,7 @@ def evaluated(
     arrays = (params, here.source.x, weights, prior)
     with computing(here.anchor, inputs=arrays) as differentiated:
         here = here._replace(differentiated=differentiated)
-        full = inputs.full_parameters(model, params, here.batch, here.event, space)
+        full = inputs.full_parameters(model, params, "params", here.batch, here.event, space)
         full = inputs.normalized(full)
         context, observations, known = here.about_origin(model)
         if prior is not None:

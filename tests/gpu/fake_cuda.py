@@ -195,7 +195,7 @@ class Audit(TorchDispatchMode):
                 self._memory.hold(tensor)
         if name in ("_to_copy", "copy_") and not _on_device(given[-1]):
             costs.uploads[where] += 1
-        elif not _is_view(function, name, given, results):
+        elif not is_view(function, name, given, results):
             costs.launches[where] += 1
             if not has_cuda_kernel(function):
                 costs.kernelless[where] += 1
@@ -222,7 +222,7 @@ def _by_mask(name: str, given: list[torch.Tensor]) -> bool:
     return masked and _on_device(given[-1])
 
 
-def _is_view(
+def is_view(
     function: Any, name: str, given: list[torch.Tensor], results: list[torch.Tensor]
 ) -> bool:
     """Whether an operation moves no data: it is declared a view, or its results are its inputs."""

@@ -71,14 +71,13 @@ def check_convergence(
     if loses_precision is not None:
         conditions[NEEDS_EXACT] = loses_precision & ends
     status = xp.where(running, codes(conditions, old.status), old.status)
-    whole, before = new._replace(status=None), old._replace(status=None)
-    if falls is None:
-        kept: State = select(moves, whole, before)
-        return kept._replace(status=status)
-    counted, remembered = (whole.n_iter, whole.memory), (before.n_iter, before.memory)
-    n_iter, memory = select(moves | (running & falls), counted, remembered)
-    whole, before = (s._replace(n_iter=None, memory=None) for s in (whole, before))
-    return select(moves, whole, before)._replace(status=status, memory=memory, n_iter=n_iter)
+    made = moves if falls is None else moves | (running & falls)
+    memory, n_iter = new.memory, old.n_iter + xp.astype(made, old.n_iter.dtype)
+    if limit is not None:  # some wait for the others, and go on
+        memory = select(made, memory, old.memory)
+    apart = {"status": None, "memory": None, "n_iter": None}
+    kept: State = select(moves, new._replace(**apart), old._replace(**apart))
+    return kept._replace(status=status, memory=memory, n_iter=n_iter)
 
 
 def _converged(rise: Array, least: Array, left: Array | None, falls: Array | None) -> Array:

@@ -79,7 +79,7 @@ class Covariance:
     """Whether holding up an eigenvalue changes what is best for the others."""
 
     def __init__(self, letters: str) -> None:
-        self._letters = letters
+        self.letters = letters
         volume, shape, orientation = tuple(letters)
         self.matrix = Diagonal if orientation == "I" else Dense
         self.isotropic = shape == "I" or orientation not in ("I", shape)
@@ -95,12 +95,12 @@ class Covariance:
 
         A common shape or common axes, without the other, are not.
         """
-        _, shape, orientation = tuple(self._letters)
+        _, shape, orientation = tuple(self.letters)
         return orientation in ("I", shape)
 
     def size(self, n_components: int, d: int) -> int:
         """Return how many free numbers the covariances hold."""
-        sizes = zip(self._letters, (1, d - 1, d * (d - 1) // 2), strict=True)
+        sizes = zip(self.letters, (1, d - 1, d * (d - 1) // 2), strict=True)
         return sum({"E": 1, "V": n_components, "I": 0}[letter] * size for letter, size in sizes)
 
     def estimate(self, given: Matrix, counts: Array, old: Matrix | None = None) -> Matrix:
@@ -109,7 +109,7 @@ class Covariance:
         ``counts`` are how many observations these are of. Where the maximum is found by
         iteration it begins at the old covariances, or without these at the given ones.
         """
-        volume, shape, orientation = tuple(self._letters)
+        volume, shape, orientation = tuple(self.letters)
         old = given if old is None else old
         if shape + orientation == "EV":
 
@@ -131,11 +131,11 @@ class Covariance:
 
     def _scaled(self, given: Matrix, counts: Array, old: Matrix) -> Matrix:
         """Return what volume and shape make of covariances whose axes are known."""
-        if self._letters.startswith("VE"):
+        if self.letters.startswith("VE"):
             return _of_equal_shape(given, counts, old)
-        if self._letters.startswith("EV"):
+        if self.letters.startswith("EV"):
             return _of_equal_volume(given, counts)
-        return given if self._letters.startswith("V") else _equal(given, counts)
+        return given if self.letters.startswith("V") else _equal(given, counts)
 
     def shape(self, n_components: int, d: int) -> tuple[int, ...]:
         """Return the shape in which callers see the covariances of one problem."""

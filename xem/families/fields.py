@@ -123,7 +123,8 @@ class Field(NamedTuple):
         if self.constraint == "from 1":
             return 1 + xp.exp(coordinates)
         if self.constraint == "unit":
-            return 1 / (1 + xp.exp(-coordinates))
+            share = xp.exp(xp.where(coordinates < 0, coordinates, -coordinates))
+            return xp.where(coordinates < 0, share, 1.0) / (1 + share)  # no infinite derivative
         if self.constraint == "simplex":
             share = xp.exp(coordinates - xp.max(coordinates, axis=-1, keepdims=True))
             return share / xp.sum(share, axis=-1, keepdims=True)

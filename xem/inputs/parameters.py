@@ -38,8 +38,8 @@ def start(model: Mixture, init: Any, n_init: int, problems: Problems) -> Mixture
     if n_init > 1 and is_complete(given):
         msg = f"n_init is {n_init} with a complete start; leave n_init at 1, or part of init out"
         raise ValueError(msg)
-    full = full_parameters(model, given, problems.batch, problems.event, problems.space)
-    _check_values(model, full, problems.space)
+    full = full_parameters(model, given, "init", problems.batch, problems.event, problems.space)
+    check_values(model, full, "init", problems.space)
     flat: MixtureParams = flattened(normalized(full), problems.batch, problems.space)
     return flat
 
@@ -98,18 +98,19 @@ def _check_fixed(model: Mixture, given: MixtureParams) -> None:
 def full_parameters(
     model: Mixture,
     given: MixtureParams,
+    argument: str,
     batch: tuple[int, ...],
     event: tuple[int, ...],
     space: Space,
 ) -> MixtureParams:
-    """Return given parameters as the steps see them, checked; None stays None."""
+    """Return the parameters of an argument as the steps see them, checked; None stays None."""
     found = {}
     for name, (_, *shape) in model.shapes(1, event).items():
         value = at(given, name)
         if value is not None:
             called = name if model.is_in_blocks else name.replace("components.", "")
             full = (*batch, *shape)
-            found[name] = as_parameter(f"init {called}", value, full, space, space.dtype)
+            found[name] = as_parameter(f"{argument} {called}", value, full, space, space.dtype)
     return model.from_user(replaced(given, found), 1, event)
 
 
@@ -130,23 +131,23 @@ def flattened(tree: Any, batch: tuple[int, ...], space: Space) -> Any:
     return tree_map(lambda p: space.xp.reshape(p, (*lead, *p.shape[len(batch) :])), tree)
 
 
-def _check_values(family: Family, params: Any, space: Space) -> None:
-    """Check on the host that given parameters are ones that a family can have.
+def check_values(family: Family, params: Any, argument: str, space: Space) -> None:
+    """Check on the host that the parameters of an argument are ones that a family can have.
 
     They are judged in the dtype in which steps factor them: a thin covariance may have no factor
     in a narrower one.
     """
     if isinstance(params, MixtureParams) and params.weights is not None:
-        _check_weights(to_numpy(params.weights))
+        _check_weights(to_numpy(params.weights), argument)
     parts = family.parts(params)
     for part, params_of_part in parts:
-        _check_values(part, params_of_part, space)
+        check_values(part, params_of_part, argument, space)
     if parts or all(p is None for p in params):
         return
     valid = family.valid(space.to_accumulator(params))
     if not to_numpy(array_namespace(valid).all(valid)):
         msg = (
-            f"init holds parameters that {type(family).__name__} components cannot "
+            f"{argument} holds parameters that {type(family).__name__} components cannot "
             f"have, among {list(params._fields)}: not finite, or outside their range "
             "(scales and rates are positive, probabilities from 0 to 1, covariances symmetric and "
             "positive definite)"
@@ -154,12 +155,12 @@ def _check_values(family: Family, params: Any, space: Space) -> None:
         raise ValueError(msg)
 
 
-def _check_weights(weights: np.ndarray[Any, Any]) -> None:
+def _check_weights(weights: np.ndarray[Any, Any], argument: str) -> None:
     """Check that component weights are proportional to probabilities."""
     sound = np.all(np.isfinite(weights)) and weights.min(initial=0) >= 0
     if not sound or not np.all(weights.sum(-1) > 0):
         msg = (
-            "init weights hold a negative or non-finite number, or sum to 0; expected "
+            f"{argument} weights hold a negative or non-finite number, or sum to 0; expected "
             "non-negative component weights: they need not sum to 1"
         )
         raise ValueError(msg)

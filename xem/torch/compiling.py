@@ -18,10 +18,11 @@ from torch.utils import _pytree
 from xem import distribution, single_step
 from xem.backends.tree import builder, leaves
 from xem.families.base import Family
+from xem.torch import coordinates
 
 
 class _Constant:
-    """A model as a tree without leaves."""
+    """A model, or a tuple of one and of numbers, as a tree without leaves."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -93,4 +94,29 @@ def em_step(
 def log_prob(model: Family, params: Any, x: Any, lengths: Any = None) -> Tensor:
     """Return what `xem.distribution.log_prob` does."""
     found: Tensor = _log_prob(_Constant(model), params, x, _there({"lengths": lengths}))
+    return found
+
+
+@nonstrict_trace
+def _posterior(constant: _Constant, params: Any, x: Any, given: dict[str, Any]) -> Tensor:
+    return distribution.posterior(constant.model, params, x, **given)
+
+
+@nonstrict_trace
+def _values_of(constant: _Constant, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    model, event = constant.model
+    return coordinates.values_of(model, event, given)
+
+
+@torch.compiler.substitute_in_graph(distribution.posterior)
+def posterior(model: Family, params: Any, x: Any, lengths: Any = None) -> Tensor:
+    """Return what `xem.distribution.posterior` does."""
+    found: Tensor = _posterior(_Constant(model), params, x, _there({"lengths": lengths}))
+    return found
+
+
+@torch.compiler.substitute_in_graph(coordinates.values_of)
+def values_of(model: Family, event: Any, coordinates: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return what `xem.torch.coordinates.values_of` does."""
+    found: dict[str, Tensor] = _values_of(_Constant((model, event)), coordinates)
     return found
