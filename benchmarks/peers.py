@@ -1,7 +1,7 @@
 """The other libraries, each called as its users call it: given iterations, or defaults.
 
-They were written against scikit-learn 1.9, pomegranate 1.1, gmmx 0.7, torchgmm 0.1.4 and
-gmm-gpu 0.2.8.
+They were written against scikit-learn 1.9, pomegranate 1.1, gmmx 0.7, torchgmm 0.1.4,
+tgmm 0.4.3 and gmm-gpu 0.2.8.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Peer:
     name: str
     modules: tuple[str, ...]
     kinds: frozenset[str]
-    iterate: Iterate
+    iterate: Callable[..., Vectors]
     apart: bool = False
     """Whether it needs a process of `isolated`."""
 
@@ -120,8 +120,11 @@ def _switch_on() -> None:
     os.environ["SCIPY_ARRAY_API"] = "1"
 
 
-def pomegranate(problem: Problem, iterations: int) -> Vectors:
-    """Iterate pomegranate, whose spherical components are made of equal variances."""
+def pomegranate(problem: Problem, iterations: int, chunk: int | None = None) -> Vectors:
+    """Iterate pomegranate, whose spherical components are made of equal variances.
+
+    With a chunk, it is given so many observations at a time.
+    """
     import torch
     from pomegranate.distributions import Normal
     from pomegranate.gmm import GeneralMixtureModel
@@ -132,7 +135,12 @@ def pomegranate(problem: Problem, iterations: int) -> Vectors:
     name = {"spherical": "sphere"}.get(kind, kind)
     parts = [Normal(*each, covariance_type=name) for each in zip(loc, covariance, strict=True)]
     model = GeneralMixtureModel(parts, priors=weights, max_iter=iterations, tol=-np.inf)
-    model.fit(torch.from_numpy(x))
+    if chunk is None:
+        model.fit(torch.from_numpy(x))
+    for _ in range(iterations if chunk else 0):
+        for part in torch.from_numpy(x).split(chunk):
+            model.summarize(part)
+        model.from_summaries()
     covariance = np.stack([part.covs.numpy() for part in parts])
     loc = np.stack([part.means.numpy() for part in parts])
     return Vectors(
@@ -155,8 +163,11 @@ def gmmx(problem: Problem, iterations: int) -> Vectors:
     return Vectors(model.weights_numpy, model.means_numpy, model.covariances.values_numpy)
 
 
-def torchgmm(problem: Problem, iterations: int) -> Vectors:
-    """Iterate torchgmm, which makes the same start from the centres."""
+def torchgmm(problem: Problem, iterations: int, chunk: int | None = None) -> Vectors:
+    """Iterate torchgmm, which makes the same start from the centres.
+
+    With a chunk, it takes so many observations at a time.
+    """
     import torch
     from torchgmm.bayes import GaussianMixture
 
@@ -174,12 +185,39 @@ def torchgmm(problem: Problem, iterations: int) -> Vectors:
         init_means=torch.from_numpy(problem.centres),
         convergence_tolerance=0,
         covariance_regularization=0,
+        batch_size=chunk,
         trainer_params=trainer,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = model.fit(torch.from_numpy(problem.x)).model_
     fields = (found.component_probs, found.means, found.covariances)
+    return Vectors(*(field.numpy() for field in fields))
+
+
+def tgmm(problem: Problem, iterations: int, chunk: int | None = None) -> Vectors:
+    """Iterate tgmm. With a chunk, it takes so many observations at a time."""
+    import torch
+    from tgmm import GaussianMixture
+
+    weights, loc, covariance = map(torch.from_numpy, problem.start)
+    model = GaussianMixture(
+        len(weights),
+        problem.x.shape[1],
+        covariance_type=problem.kind,
+        max_iter=iterations,
+        tol=1e-300,  # 0 is refused
+        reg_covar=0.0,
+        init_weights=weights,
+        init_means=loc,
+        init_covariances=covariance,
+        batch_size=chunk,
+        device="cpu",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(torch.from_numpy(problem.x))
+    fields = (model.weights_, model.means_, model.covariances_)
     return Vectors(*(field.numpy() for field in fields))
 
 
@@ -192,6 +230,12 @@ PEERS = (
     Peer("gmmx, jax", ("gmmx",), frozenset({"full", "diag"}), gmmx),
     Peer("torchgmm, torch", ("torchgmm",), ALL, torchgmm),
 )
+STREAMED = (
+    Peer("pomegranate, torch", ("pomegranate",), ALL - {"tied"}, pomegranate),
+    Peer("torchgmm, torch", ("torchgmm",), ALL, torchgmm),
+    Peer("tgmm, torch", ("tgmm",), ALL - {"tied"}, tgmm),
+)
+"""Those whose ``iterate`` can be given a chunk."""
 
 
 def sklearn_fits(problems: Iterable[Any], options: Iterable[dict[str, Any]]) -> list[Any]:

@@ -57,7 +57,8 @@ def fit_batches(
         iterator. A chunk is an array ``(*batch, n)`` or ``(*batch, n, d)``, of an `xem.Product` a
         mapping of arrays, or a pair of these and observation weights ``(*batch, n)``. All have
         one namespace, device, dtype and batch, and any n: they are parts of the same problems,
-        whereas the arrays of a list that `fit` is given are a problem each.
+        whereas the arrays of a list that `fit` is given are a problem each. ``list(x.split(100))``
+        is here one sample in ten chunks, and ten problems there.
     init : str or MixtureParams
         As in `fit`. What is not given is found on a sample of the observations, which one more
         pass draws.
@@ -191,7 +192,7 @@ def _planned(
     source: Any = Stream(chunks, chunks.first, count, shards)
     order, space = [np.arange(count)], chunks.space
     problems = inputs.Problems([source], order, chunks.batch, chunks.shape, space)
-    rng = np.random.default_rng(options.seed)
+    rng = shards.first(np.random.default_rng(options.seed))
     draws = drawn(rng, model, problems.event, options.method, 1)
     with (
         computing(chunks.anchor),

@@ -44,7 +44,8 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str], plan: StreamPlan, step: float | None) -> None:
         self._path, self._plan = as_path(path), plan
         options, problems = plan.options, plan.problems
-        if not self._path.absolute().parent.is_dir():
+        self._is_first = plan.stream.shards.number == 0
+        if self._is_first and not self._path.absolute().parent.is_dir():
             msg = f"checkpoint is {str(path)!r}, in a directory that does not exist: make it first"
             raise FileNotFoundError(msg)
         self._fit = {
@@ -86,9 +87,11 @@ class Checkpoint:
         ValueError
             If the file is of another fit, or of other data.
         """
-        if not self._is_there():
+        there = self._is_first and self._path.exists()
+        data = self._plan.stream.shards.first(self._path.read_bytes() if there else None)
+        if data is None:
             return None
-        arrays, found = self._contents()
+        arrays, found = self._contents(data)
         for name, wanted in self._fit.items():
             if found["fit"].get(name) != json.loads(json.dumps(wanted)):
                 msg = (
@@ -110,22 +113,10 @@ class Checkpoint:
         iteration, n_checks = found["iteration"], found["n_checks"] - 1
         return Check(self._plan, iteration, 0, float("nan"), active, finished, n_checks)
 
-    def _is_there(self) -> bool:
-        """Whether there is a file, for all processes."""
-        flag = self._plan.space.full((1,), float(self._path.exists()))
-        there = [bool(found[0]) for found in self._plan.stream.shards.gather(flag)]
-        if any(there) and not all(there):
-            msg = (
-                f"{self._path} is there for process {there.index(True)}, and not for process "
-                f"{there.index(False)}: put it where all processes see it"
-            )
-            raise FileNotFoundError(msg)
-        return there[0]
-
-    def _contents(self) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
+    def _contents(self, data: bytes) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
         """Return the arrays and the description in the file."""
         try:
-            with np.load(self._path, allow_pickle=False) as archive:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             found = json.loads(str(arrays.pop("checkpoint")))
             number = found["format"]

@@ -63,9 +63,9 @@ def fit(
         Observations, numbers or vectors as the model has them, or of an `xem.Product` a mapping of
         arrays by name; the leading axes are independent problems. Any array namespace and device;
         integers are fitted in float64 where there is one, and keep their digits if that does not
-        hold them (not so in a mapping), float16 and bfloat16 in float32. A list is one batch of
-        series of different lengths: ``list(x.split(100))`` are ten problems of 100 observations,
-        and no ten chunks of one, which `fit_batches` takes.
+        hold them (not so in a mapping), float16 and bfloat16 in float32. A list, or a nested
+        tensor of PyTorch, is one batch of series of different lengths: ``list(x.split(100))`` are
+        ten problems of 100 observations, and no ten chunks of one, which `fit_batches` takes.
     weights : array (*batch, n), or list of arrays, optional
         Non-negative observation weights; weight w counts as w adjacent copies. Their dtype may
         be wider than that of ``x``.

@@ -53,9 +53,9 @@ NOW = {
     ("full", torch.float32): 253,
     ("full", torch.float64): 233,
 }
-"""Those that it takes: about 140 for the longer step; two for the level of the log densities, which keeps their sum small; with
-vectors in float32 eight for sums in blocks and for what rounding takes from the sum; with numbers
-ten for whether the centring costs a narrow component digits."""
+"""Those that it takes: about 140 for the longer step; two for the level of the log densities, which
+keeps their sum small; with vectors in float32 eight for sums in blocks and for what rounding takes
+from the sum; with numbers ten for whether the centring costs a narrow component digits."""
 
 
 @cache

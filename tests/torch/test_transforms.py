@@ -116,7 +116,7 @@ def test_compiled_with_a_prior_and_with_gradients():
     assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
 
 
-@some
+@pytest.mark.parametrize("name", ["normal", "full", pytest.param("tied", marks=pytest.mark.slow)])
 def test_exported_for_any_number_of_observations(name):
     model, params, x = case(name)
 

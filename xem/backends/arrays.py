@@ -51,6 +51,11 @@ def check_dense(name: str, x: Array) -> None:
     backend_of(x).check_dense(name, x)
 
 
+def unnested(x: Any) -> Any:
+    """Return the parts of a nested tensor of PyTorch as a list; anything else as it is."""
+    return backend_of(x).unnested(x) if is_array(x) else x
+
+
 def is_launched(x: Array) -> bool:
     """Whether each operation on an array starts a kernel of a device, which takes its time."""
     return not isinstance(x, np.ndarray) and backend_of(x).is_launched(x)
@@ -193,5 +198,6 @@ __all__ = [
     "samples_last",
     "take_rows",
     "to_numpy",
+    "unnested",
     "whole_seed",
 ]

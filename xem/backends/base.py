@@ -79,6 +79,10 @@ class Backend:
     def check_dense(self, name: str, x: Array) -> None:
         """Raise TypeError if an array does not hold a number for each of its entries."""
 
+    def unnested(self, x: Array) -> Any:
+        """Return the parts of a nested array as a list; any other array as it is."""
+        return x
+
     def is_launched(self, x: Array) -> bool:
         """Whether each operation starts a kernel of a device."""
         return False

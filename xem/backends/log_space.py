@@ -25,8 +25,8 @@ from xem.backends.sums import total, vecdot
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 
 _FOLDS = 2
-_SHORTEST, _SHORTEST_LOOP = 256, 16
-"""Of fewer numbers, logarithms take less time than products do, in calls and in compiled loops."""
+_SHORTEST = 256
+"""Of fewer numbers, logarithms take less time than products do."""
 _EXPONENTS = 1000
 """So many times may numbers of 64 bits be doubled."""
 _LOG2_E = math.log2(math.e)
@@ -265,13 +265,12 @@ def total_log(x: Array, weights: Array | None, bound: int, work: Workspace = NEW
         return vecdot(work.compute("log", x), weights)
     if work.unrolls:
         return _log_of_product(x, bound)
-    if is_launched(x):
+    if is_launched(x) or is_traced(x):  # how many there are is open where a call is recorded
         return total(work.compute("log", x))
     tail: Any = 0.0
-    shortest = _SHORTEST_LOOP if is_traced(x) else _SHORTEST
     for _ in range(_folds(floats_of(x).bits, bound)):
         n = x.shape[-1]
-        if n < shortest:
+        if n < _SHORTEST:
             break
         if n % 2:
             tail = tail + array_namespace(x).log(x[..., -1])

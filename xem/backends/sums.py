@@ -39,10 +39,10 @@ def total(x: Array) -> Array:
     the threads of a device make the blocks; a compiler's loops are not cut.
     """
     n = x.shape[-1]
-    if _adds_in_order(x) and n > _SUMMED:
-        return _over_blocks(total, x)
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray) and n <= _SUMMED:
         return np.vecdot(x, _ones(n, x.dtype))
+    if _adds_in_order(x) and n > _SUMMED:  # in this order: n of what is recorded is open
+        return _over_blocks(total, x)
     return array_namespace(x).sum(x, axis=-1)
 
 

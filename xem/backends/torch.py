@@ -51,7 +51,10 @@ class TorchBackend(Backend):
     def check_dense(self, name: str, x: Array) -> None:
         """Raise TypeError if a tensor is stored in another way, or not at all."""
         if x.is_nested:
-            found, remedy = "nested", "pass its parts as a list: x.unbind()"
+            found = "nested"
+            remedy = "take its parts, x.unbind(), or pad them, x.to_padded_tensor(0.0)"
+        elif isinstance(x, self._torch.masked.MaskedTensor):
+            found, remedy = "masked", "fill it with x.to_tensor(0.0), and give the rest weight 0"
         elif str(x.layout) != "torch.strided":
             found, remedy = f"sparse ({x.layout})", "convert it with x.to_dense()"
         elif x.is_quantized:
@@ -63,6 +66,10 @@ class TorchBackend(Backend):
             return
         msg = f"{name} is a tensor that is {found}; expected a dense one with values: {remedy}"
         raise TypeError(msg)
+
+    def unnested(self, x: Array) -> Any:
+        """Return the parts of a nested tensor as a list."""
+        return list(x.unbind()) if x.is_nested else x
 
     def is_launched(self, x: Array) -> bool:
         """Whether the device is not the host."""

@@ -17,7 +17,7 @@ def _unchanged(tree: T) -> T:
 class Shards(NamedTuple):
     """What joins the parts of several processes; by default, of one that has all observations.
 
-    All processes call both functions in the same order, with trees of the same shapes and dtypes,
+    All processes call the functions in the same order, with trees of the same shapes and dtypes,
     and get the same bits. So all of them come to the same decisions, and return the same fit.
     """
 
@@ -26,6 +26,9 @@ class Shards(NamedTuple):
     gather: Callable[[Any], Iterable[Any]] = partial(repeat, times=1)
     """Of a tree of arrays, those of all processes, in one order: in the look at the data, and for
     the sample that starts are made on. By default, the tree once."""
+    first: Callable[[T], T] = _unchanged
+    """Of a value that can be pickled, that of the first process: of what starts are
+    drawn with, and of the file to go on from."""
     number: int = 0
     """That of this process: the first one writes the checkpoints."""
 

@@ -81,18 +81,19 @@ class Stream:
     def pieces(self, columns: int) -> Iterator[Piece]:
         """Iterate over what makes a tile of no more than so many observations of each problem.
 
-        Wide chunks are cut, and narrow ones are put together.
+        Wide chunks are cut, and narrow ones are put together. If there are no observations, one
+        that counts for nothing makes a tile.
         """
         piece, width = Piece([]), 0
         for chunk in self.chunks:
-            for cut in spans(chunk.width, columns):
+            for cut in spans(chunk.width, columns) if chunk.width else ():
                 n = cut.stop - cut.start
                 if width + n > columns and width:
                     yield piece
                     piece, width = Piece([]), 0
                 piece.parts.append((chunk, cut))
                 width += n
-        yield piece
+        yield piece if width else Piece([(chunk, slice(0, 1))])
 
     def tiles(self, problems: Array | slice | None, columns: int) -> Iterable[RawTile]:
         """Iterate over rectangles of no more than so many observations of each problem."""

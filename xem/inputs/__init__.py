@@ -12,6 +12,7 @@ from xem.inputs.parameters import (
     full_parameters,
     is_complete,
     normalized,
+    of_batch,
     start,
 )
 from xem.inputs.priors import prior
@@ -32,6 +33,7 @@ __all__ = [
     "full_parameters",
     "is_complete",
     "normalized",
+    "of_batch",
     "prior",
     "problems",
     "read_lengths",

@@ -70,7 +70,7 @@ class Batches:
     """
 
     def __init__(self, model: Family, batches: Any) -> None:
-        self._model, self._open = model, _opening(batches)
+        self._model, self._open = model, opening(batches)
         self._kind: Kind | None = None
         self._n: int | None = None
         chunks = self._chunks()
@@ -93,24 +93,18 @@ class Batches:
         yield from chunks
 
     def _chunks(self) -> Iterator[Source]:
-        """Iterate over the chunks of a new pass, each checked.
-
-        Those without observations are left out; if all are, one counts for nothing.
-        """
-        n, data, weights = 0, None, None
+        """Iterate over the chunks of a new pass, each checked."""
+        n = 0
         for number, chunk in enumerate(self._open()):
             try:
-                x, weights = _parts(chunk)
+                x, weights = parts(chunk)
                 data = Data.of(self._model, x, weights)
             except (TypeError, ValueError) as error:
                 msg = f"chunk {number} of batches: {error}"
                 raise type(error)(msg) from error
             self._check_kind(data, weights, number)
-            if data.lead[1]:
-                n += data.lead[1]
-                yield of_arrays(data, weights, None, self._model.event_rank).sources[0]
-        if n == 0 and data is not None:
-            yield _nothing(data, weights, self._model.event_rank)
+            n += data.lead[1]
+            yield _source(data, weights, self._model.event_rank)
         self._check_count(n)
 
     def _check_kind(self, data: Data, weights: Array | None, number: int) -> None:
@@ -132,18 +126,21 @@ class Batches:
         self._n = n
 
 
-def _nothing(data: Data, weights: Array | None, rank: int) -> Source:
-    """Return one observation that counts for nothing, of the kind of a chunk without any."""
-    (batch, _), space, count = data.lead, data.space, math.prod(data.lead[0])
+def _source(data: Data, weights: Array | None, rank: int) -> Source:
+    """Return the observations of a chunk; none past their lengths, where there are none."""
+    (batch, n), space, count = data.lead, data.space, math.prod(data.lead[0])
+    if n:
+        return of_arrays(data, weights, None, rank).sources[0]
 
-    def zero(array: Array) -> Array:
-        return space.full((count, 1, *array.shape[len(batch) + 1 :]), 0, array.dtype)
+    def flat(array: Array) -> Array:
+        return space.xp.reshape(array, (count, *array.shape[len(batch) :]))
 
-    mass = space.full((count, 1), 0.0, None if weights is None else weights.dtype)
-    return Source(tree_map(zero, data.arrays), mass, None, None, 1, space, rank)
+    x, weights = tree_map(flat, data.arrays), None if weights is None else flat(weights)
+    lengths = space.full((count,), 0, space.index_dtype)
+    return Source(x, weights, lengths, None, 0, space, rank)
 
 
-def _opening(batches: Any) -> Callable[[], Iterable[Any]]:
+def opening(batches: Any) -> Callable[[], Iterable[Any]]:
     """Return what begins a pass."""
     if is_array(batches):
         msg = (
@@ -163,7 +160,7 @@ def _opening(batches: Any) -> Callable[[], Iterable[Any]]:
     return opened
 
 
-def _parts(chunk: Any) -> tuple[Any, Any]:
+def parts(chunk: Any) -> tuple[Any, Any]:
     """Return the observations and the weights of a chunk."""
     if not isinstance(chunk, tuple | list):
         return chunk, None

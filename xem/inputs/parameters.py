@@ -104,6 +104,20 @@ def full_parameters(
     space: Space,
 ) -> MixtureParams:
     """Return the parameters of an argument as the steps see them, checked; None stays None."""
+    whole = of_batch(model, given, argument, batch, event, space)
+    full: MixtureParams = model.from_user(whole, 1, event)
+    return full
+
+
+def of_batch(
+    model: Mixture,
+    given: MixtureParams,
+    argument: str,
+    batch: tuple[int, ...],
+    event: tuple[int, ...],
+    space: Space,
+) -> MixtureParams:
+    """Return the parameters of an argument with an entry for each problem; None stays None."""
     found = {}
     for name, (_, *shape) in model.shapes(1, event).items():
         value = at(given, name)
@@ -111,7 +125,8 @@ def full_parameters(
             called = name if model.is_in_blocks else name.replace("components.", "")
             full = (*batch, *shape)
             found[name] = as_parameter(f"{argument} {called}", value, full, space, space.dtype)
-    return model.from_user(replaced(given, found), 1, event)
+    whole: MixtureParams = replaced(given, found)
+    return whole
 
 
 def normalized(params: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace as common_namespace
 
-from xem.backends.arrays import Array, array_namespace
+from xem.backends.arrays import Array, array_namespace, unnested
 from xem.backends.space import Space
 from xem.backends.tree import leaves, tree_map
 from xem.engine.sources import Source
@@ -63,8 +63,9 @@ def problems(model: Family, x: Any, weights: Any, lengths: Any) -> Problems:
             )
             raise TypeError(msg)
         return _of_series(x.lengths, x.block, nested(model.layout, repeat(())), x.space)
+    x = x if isinstance(x, np.ndarray) else unnested(x)
     if isinstance(x, list | tuple):
-        return _of_list(model, x, weights, lengths)
+        return _of_list(model, x, unnested(weights), lengths)
     data = Data.of(model, x, weights, lengths)
     return of_arrays(data, weights, lengths, model.event_rank)
 

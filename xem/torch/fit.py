@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xem import em
-from xem.backends.arrays import aligned
+from xem.backends.arrays import aligned, unnested
 from xem.backends.tree import builder, tree_map
 from xem.families.base import Family
 from xem.options import as_seed, whole
@@ -21,6 +22,7 @@ from xem.result import Fit
 from xem.status import Status, ranks
 from xem.torch.gradients import ImplicitGradient, Solver, polished
 from xem.torch.problem import Problem
+from xem.torch.ranks import Ranks, fit_parts
 
 _WAYS = ("implicit", "unroll", None)
 
@@ -32,6 +34,7 @@ def fit(
     backward: str | None = "implicit",
     backward_tol: float = 1e-6,
     backward_max_iter: int = 100,
+    group: Any = None,
     weights: Any = None,
     lengths: Any = None,
     prior: Any = None,
@@ -58,6 +61,11 @@ def fit(
     backward_max_iter : int
         The most vector–Jacobian products of an EM step that are made for it. Problems that need
         more get gradients of 0, and on the CPU a RuntimeWarning.
+    group : torch.distributed.ProcessGroup, optional
+        The ranks that share the problems, such as ``torch.distributed.group.WORLD``. All call this
+        with the same arguments; each fits a part of the first batch axis, or of a list, and calls
+        ``callback`` at the checks of its part, and all return the fit of the whole batch.
+        Gradients are those of the rank's part: their sum over the ranks is that of all problems.
 
     Returns
     -------
@@ -75,6 +83,11 @@ def fit(
     *Deep equilibrium models*, NeurIPS).
     """
     _check(backward, backward_tol, backward_max_iter)
+    if group is not None:
+        way: dict[str, Any] = {"backward_tol": backward_tol, "backward_max_iter": backward_max_iter}
+        options |= {"weights": weights, "lengths": lengths, "prior": prior}
+        each = partial(fit, backward=backward, **way)
+        return fit_parts(each, model, x, options, Ranks(group))
     if backward is not None:
         x, weights, lengths = _as_tensors(x, weights, lengths)
     problem = Problem(model, x, weights, lengths, prior)
@@ -169,6 +182,7 @@ def _check(backward: Any, tol: Any, max_iter: Any) -> None:
 
 def _as_tensors(x: Any, weights: Any, lengths: Any) -> tuple[Any, Any, Any]:
     """Return data as tensors, those of a list in one with their lengths."""
+    x = unnested(x)
     if isinstance(x, list | tuple):
         if lengths is not None:
             msg = "lengths goes with a tensor; a list of tensors has its lengths: leave it out"
