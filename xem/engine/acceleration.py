@@ -104,7 +104,7 @@ def proposal(
     here, there = (model.to_coordinates(p) for p in (params, image))
     shapes, target = [tuple(a.shape) for a in leaves(there)], _joined(leaves(there), space)
     residual = _finite(target - _joined(leaves(here), space))
-    memory, back, rest = _explained(residual, memory)
+    memory, back, rest = _explained(residual, memory, context)
     size = vecdot(residual, residual)
     slope = size - vecdot(residual, back)
     rises = slope > 0
@@ -122,7 +122,7 @@ def proposal(
     return Proposal(found, memory._replace(step=residual - back), is_longer, left)
 
 
-def _explained(residual: Array, memory: Memory) -> tuple[Memory, Array, Array]:
+def _explained(residual: Array, memory: Memory, context: Context) -> tuple[Memory, Array, Array]:
     """Return the memory with the last change, what to take off the image, and what is left.
 
     That is the square of what the changes do not explain of the residual.
@@ -141,20 +141,26 @@ def _explained(residual: Array, memory: Memory) -> tuple[Memory, Array, Array]:
     images = xp.concat([images, (image * unit)[:, None, :]], axis=1)
     shares = vecdot(residuals, residual[:, None, :])
     unexplained = residual - _sum(shares, residuals)
-    curvature = _curvature(residual, memory)
+    curvature = _curvature(residual, memory, context)
     kept = Memory(
         residual, memory.step, residuals[:, 1:, :], images[:, 1:, :], memory.rise, curvature
     )
     return kept, _sum(shares, images), vecdot(unexplained, unexplained)
 
 
-def _curvature(residual: Array, memory: Memory) -> Array:
-    """Return the curvature by which the gradients at both ends of a step make its rise."""
+def _curvature(residual: Array, memory: Memory, context: Context) -> Array:
+    """Return the curvature by which the gradients at both ends of a step make its rise.
+
+    A rise that may be no more than rounding tells what the curvature is at the most.
+    """
     xp = array_namespace(residual)
     made = vecdot(memory.residual + residual, memory.step)
-    told = (memory.rise < math.inf) & (memory.rise > 0) & (made > 0)
-    rise = xp.where(told, memory.rise, 0.0)
-    return xp.where(told, 2 * rise / xp.where(told, made, 1.0), memory.curvature)
+    told = (memory.rise < math.inf) & (made > 0)
+    rounding = context.epsilon * context.total_weight
+    rise = xp.where(told, xp.maximum(memory.rise, rounding), 0.0)
+    curvature = 2 * rise / xp.where(told, made, 1.0)
+    most = xp.where(memory.rise > rounding, curvature, xp.minimum(curvature, memory.curvature))
+    return xp.where(told, most, memory.curvature)
 
 
 def _sum(shares: Array, vectors: Array) -> Array:
