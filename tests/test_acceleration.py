@@ -116,6 +116,14 @@ def test_it_goes_on_every_backend(lane):
     assert lane.to_numpy(fit.n_iter).max() < 150
 
 
+def test_rounding_of_the_objective_is_no_progress():
+    x = overlapping(200).astype("float32")
+    fit = xem.fit(NORMALS, x, init="quantile", max_iter=2000)
+    known = xem.fit(NORMALS, x.astype("float64"), init="quantile", max_iter=2000)
+    assert fit.converged.all()
+    assert fit.n_iter.max() <= 2 * known.n_iter.max()
+
+
 @pytest.mark.parametrize("letters", WITHOUT_COORDINATES)
 def test_without_coordinates_steps_are_those_of_em(letters):
     model = xem.Mixture(xem.MultivariateNormal(letters), 2)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xem.backends.arrays import Array, array_namespace
+from xem.backends.log_space import root
 from xem.backends.space import Space
 from xem.backends.sums import vecdot
 from xem.backends.tree import builder, leaves
@@ -95,13 +96,16 @@ def proposal(
     keeps what they told of directions that are conjugate (He, Tang, Zhao, Saad and Xi 2024,
     *SIAM J. Matrix Anal. Appl.* 45, 712). Where that leads down, the objective is no bowl
     there, and the last step is added to that of EM, some times over. Coordinates are those of
-    `Field.to_coordinates`; one that is infinite does not move.
+    `Field.to_coordinates`, in units of the data's width; one that is infinite does not move.
 
     What is left is half the product of the gradient and the way to the limit. The gradient is
     the residual times a curvature, which the rise in the last iteration tells.
     """
     xp = space.xp
-    here, there = (model.to_coordinates(p) for p in (params, image))
+    unit = _width(context, space)
+    here, there = (
+        model.to_coordinates(model.standardize(p, 0.0 * unit, unit)) for p in (params, image)
+    )
     shapes, target = [tuple(a.shape) for a in leaves(there)], _joined(leaves(there), space)
     residual = _finite(target - _joined(leaves(here), space))
     memory, back, rest = _explained(residual, memory, context)
@@ -117,9 +121,16 @@ def proposal(
     near = memory.rise < _NEAR * context.total_weight
     back = xp.where(near[:, None], xp.where(rises[:, None], back, momentum), 0.0)
     found = model.from_coordinates(builder(there)(_parted(target - back, shapes, space)))
+    found = model.unstandardize(found, 0.0 * unit, unit)
     found = space.to_working(model.within_bounds(found, image, Given(context, 0)))
     is_longer = xp.any(back != 0, axis=-1)
     return Proposal(found, memory._replace(step=residual - back), is_longer, left)
+
+
+def _width(context: Context, space: Space) -> Array:
+    """Return how wide the standardised data are, 1 where they are not."""
+    metric = space.to_accumulator(context.metric)
+    return root(space.xp.where(metric > 0, metric, 1.0))
 
 
 def _explained(residual: Array, memory: Memory, context: Context) -> tuple[Memory, Array, Array]:

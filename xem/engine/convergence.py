@@ -73,7 +73,7 @@ def check_convergence(
     status = xp.where(running, codes(conditions, old.status), old.status)
     made = moves if falls is None else moves | (running & falls)
     memory, n_iter = new.memory, old.n_iter + xp.astype(made, old.n_iter.dtype)
-    if limit is not None:  # some wait for the others, and go on
+    if limit is not None and memory is not None:  # some wait for the others, and go on
         memory = select(made, memory, old.memory)
     apart = {"status": None, "memory": None, "n_iter": None}
     kept: State = select(moves, new._replace(**apart), old._replace(**apart))

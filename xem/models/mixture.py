@@ -348,12 +348,11 @@ class Mixture(Parametrized):
         as the M-step left it.
         """
         inner = self.given_to_components(given)
-        components = self._tied_alike(params.components)
-        alive = image.weights >= 0
-        if self.family.floored and not self.family.leaves_floor:
+        components, free = self._tied_alike(params.components), image.weights >= 0
+        if self.family.parameter_names and not self.family.leaves_floor:
             components = self.family.clamp(components, inner)
-            alive = ~self.family.at_bound(image.components, inner)
-        components = self.family.kept(image.components, components, alive, inner)
+            free = ~self.family.at_bound(image.components, inner)
+        components = self.family.kept(image.components, components, free, inner)
         fixed = "weights" in self.fixed
         return MixtureParams(image.weights if fixed else params.weights, components)
 
