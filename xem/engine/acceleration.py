@@ -20,7 +20,7 @@ from xem.models.mixture import Mixture
 _CHANGES = 2
 """So many changes are remembered beside the last one."""
 
-_ALIKE = 1e-12
+_ALIKE = 1e-8
 """The last change is new if no less than this part of its square is left without the others."""
 
 _NEAR = 1e-3
