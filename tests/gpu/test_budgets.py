@@ -48,12 +48,12 @@ MANY = FULL._replace(k=32)
 MOST = {"normal": 60, "full": 85}
 """The launches that one iteration of a tile is to take."""
 NOW = {
-    ("normal", torch.float32): 226,
-    ("normal", torch.float64): 213,
-    ("full", torch.float32): 253,
-    ("full", torch.float64): 233,
+    ("normal", torch.float32): 250,
+    ("normal", torch.float64): 237,
+    ("full", torch.float32): 280,
+    ("full", torch.float64): 260,
 }
-"""Those that it takes: about 140 for the longer step; two for the level of the log densities, which
+"""Those that it takes: about 160 for the longer step; two for the level of the log densities, which
 keeps their sum small; with vectors in float32 eight for sums in blocks and for what rounding takes
 from the sum; with numbers ten for whether the centring costs a narrow component digits."""
 
@@ -197,8 +197,8 @@ def test_peak_of_a_start_that_explores(case: Case) -> None:
 
 @pytest.mark.parametrize("memory", [pytest.param(16, marks=pytest.mark.slow), 64])
 def test_peak_is_what_was_allowed(memory: int) -> None:
-    """And a few numbers for each problem."""
-    more = 600 * SCALAR.n_problems
+    """And for each problem a few numbers, and vectors of its parameters for a longer step."""
+    more = (600 + VECTORS * 8 * 3) * SCALAR.n_problems
     assert costs_of_a_fit(SCALAR, 3, memory * MiB).peak <= memory * MiB + more
 
 

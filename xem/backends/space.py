@@ -48,7 +48,10 @@ class Space:
     @classmethod
     def of(cls, x: Array) -> Space:
         """Describe where an array lives, and which dtypes its fit will have."""
-        return _space_of(backend_of(x), device(x), x.dtype)
+        backend = backend_of(x)
+        if backend.on_host:
+            return _host_space(backend, x.dtype)
+        return _space_of(backend, device(x), x.dtype)
 
     @classmethod
     def at(cls, xp: ModuleType | None = None, place: Any = None, *, single: bool = False) -> Space:
@@ -222,7 +225,12 @@ def first_line(error: Exception) -> str:
     return text.splitlines()[0].rstrip(".")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
+def _host_space(backend: Backend, dtype: Any) -> Space:
+    """Return the space of the arrays of a dtype on the host, of which no setting decides."""
+    return _space_of(backend, "cpu", dtype)
+
+
 def _space_of(backend: Backend, place: Any, dtype: Any) -> Space:
     """Return the space of the arrays of a dtype on a device."""
     xp, widest = backend.xp, backend.widest_float(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -66,7 +67,7 @@ class Proposal(NamedTuple):
 
 def no_memory(model: Mixture, params: Any, context: Context, space: Space) -> Memory:
     """Return the memory of problems that have made no iteration yet."""
-    numbers = _joined(leaves(model.to_coordinates(space.to_accumulator(params))), space)
+    numbers = _joined(model.to_coordinates(space.to_accumulator(params)), space)
     zero = space.xp.zeros_like(numbers)
     none = space.xp.stack([zero] * _CHANGES, axis=1)
     weight = space.to_accumulator(context.total_weight)
@@ -101,36 +102,66 @@ def proposal(
     What is left is half the product of the gradient and the way to the limit. The gradient is
     the residual times a curvature, which the rise in the last iteration tells.
     """
-    xp = space.xp
-    unit = _width(context, space)
-    here, there = (
-        model.to_coordinates(model.standardize(p, 0.0 * unit, unit)) for p in (params, image)
-    )
-    shapes, target = [tuple(a.shape) for a in leaves(there)], _joined(leaves(there), space)
-    residual = _finite(target - _joined(leaves(here), space))
+    coordinates = _Coordinates.of(model, context, space)
+    here, there = coordinates.tree(params), coordinates.tree(image)
+    target = _joined(there, space)
+    residual = _finite(target - _joined(here, space))
     memory, back, rest = _explained(residual, memory, context)
-    size = vecdot(residual, residual)
-    slope = size - vecdot(residual, back)
-    rises = slope > 0
-    left = 0.5 * memory.curvature * (slope + _SLOWEST * rest)
-    left = xp.where(rises | (size == 0), left, math.inf)
+    slope = vecdot(residual, residual - back)
+    left = _left(residual, slope, rest, memory)
     if not (accelerates and model.has_coordinates):
         return Proposal(space.to_working(image), memory._replace(step=residual), None, left)
-    again = ~rises & (vecdot(memory.step, residual) > 0)
-    momentum = xp.where(again[:, None], -_MOMENTUM * memory.step, 0.0)
-    near = memory.rise < _NEAR * context.total_weight
-    back = xp.where(near[:, None], xp.where(rises[:, None], back, momentum), 0.0)
-    found = model.from_coordinates(builder(there)(_parted(target - back, shapes, space)))
-    found = model.unstandardize(found, 0.0 * unit, unit)
+    back = _taken_off(residual, back, slope, memory, context)
+    found = coordinates.params(target - back, there)
     found = space.to_working(model.within_bounds(found, image, Given(context, 0)))
-    is_longer = xp.any(back != 0, axis=-1)
+    is_longer = space.xp.any(back != 0, axis=-1)
     return Proposal(found, memory._replace(step=residual - back), is_longer, left)
 
 
-def _width(context: Context, space: Space) -> Array:
-    """Return how wide the standardised data are, 1 where they are not."""
-    metric = space.to_accumulator(context.metric)
-    return root(space.xp.where(metric > 0, metric, 1.0))
+@dataclass(frozen=True)
+class _Coordinates:
+    """Unconstrained coordinates of parameters, in units of the width of each problem's data."""
+
+    model: Mixture
+    space: Space
+    unit: Array
+
+    @classmethod
+    def of(cls, model: Mixture, context: Context, space: Space) -> _Coordinates:
+        metric = space.to_accumulator(context.metric)
+        return cls(model, space, root(space.xp.where(metric > 0, metric, 1.0)))
+
+    def tree(self, params: Any) -> Any:
+        """Return the coordinates of each parameter."""
+        moved = self.model.standardize(params, 0.0 * self.unit, self.unit)
+        return self.model.to_coordinates(moved)
+
+    def params(self, joined: Array, like: Any) -> Any:
+        """Return the parameters whose coordinates are in one vector, in trees like another."""
+        parts = _parted(joined, [tuple(a.shape) for a in leaves(like)], self.space)
+        found = self.model.from_coordinates(builder(like)(parts))
+        return self.model.unstandardize(found, 0.0 * self.unit, self.unit)
+
+
+def _left(residual: Array, slope: Array, rest: Array, memory: Memory) -> Array:
+    """Return what the objective is below its limit; infinity where there is none ahead."""
+    xp = array_namespace(residual)
+    left = 0.5 * memory.curvature * (slope + _SLOWEST * rest)
+    return xp.where((slope > 0) | (vecdot(residual, residual) == 0), left, math.inf)
+
+
+def _taken_off(
+    residual: Array, back: Array, slope: Array, memory: Memory, context: Context
+) -> Array:
+    """Return what is taken off the image for a longer step: nothing where the limit is far.
+
+    Where the changes lead down, that is the last step again, if it led the way of this one.
+    """
+    xp, last = array_namespace(residual), memory.step
+    again = (slope <= 0) & (vecdot(last, residual) > 0)
+    momentum = xp.where(again[:, None], -_MOMENTUM * last, 0.0)
+    near = memory.rise < _NEAR * context.total_weight
+    return xp.where(near[:, None], xp.where((slope > 0)[:, None], back, momentum), 0.0)
 
 
 def _explained(residual: Array, memory: Memory, context: Context) -> tuple[Memory, Array, Array]:
@@ -188,13 +219,14 @@ def _finite(residual: Array) -> Array:
     return xp.where(finite, residual, 0.0)
 
 
-def _joined(arrays: list[Array], space: Space) -> Array:
-    """Return the numbers of each row in one vector."""
-    return space.xp.concat([space.xp.reshape(a, (a.shape[0], -1)) for a in arrays], axis=-1)
+def _joined(tree: Any, space: Space) -> Array:
+    """Return the numbers of a tree in one vector of each row."""
+    xp = space.xp
+    return xp.concat([xp.reshape(a, (a.shape[0], -1)) for a in leaves(tree)], axis=-1)
 
 
 def _parted(joined: Array, shapes: list[tuple[int, ...]], space: Space) -> Iterator[Array]:
-    """Iterate over the arrays of some shapes that `_joined` put in one vector of each row."""
+    """Iterate over the arrays, of some shapes, that `_joined` has put in one vector."""
     ends = list(accumulate((math.prod(shape[1:]) for shape in shapes), initial=0))
     for shape, (start, stop) in zip(shapes, pairwise(ends), strict=True):
         yield space.xp.reshape(joined[:, start:stop], shape)
