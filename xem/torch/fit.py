@@ -51,7 +51,7 @@ def fit(
         As in `xem.fit`, with tensors.
     backward : {"implicit", "unroll", None}
         ``"implicit"``: the derivatives of the fixed point of EM. The fit is polished until EM moves
-        its parameters by 1e-10 or less of their sizes (2e-5 in float32). A problem that has not
+        its parameters by 1e-10 or less of their sizes (1e-4 in float32). A problem that has not
         converged, or has no fit, gets gradients of exactly 0; where polishing fails, its status
         becomes `Status.MAX_ITER`. ``"unroll"``: those of the iterations, of one run of plain EM,
         which are kept in memory. None: no gradient.
