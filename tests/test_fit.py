@@ -457,7 +457,7 @@ def test_history_follows_the_objective(max_iter, check_every, checks):
 
 @without_jax
 def test_a_finished_problem_repeats_its_last_objective(lane):
-    x = np.stack([two_groups(60), 5 * two_groups(60, seed=1) ** 2])
+    x = np.stack([two_groups(60), 5 * two_groups(60, seed=2) ** 2])
     fit = xem.fit(TWO, lane.asarray(x), init="quantile", check_every=1)
     history, n_iter = lane.to_numpy(fit.history), lane.to_numpy(fit.n_iter)
     assert history.shape == (n_iter.max() + 1, 2)
