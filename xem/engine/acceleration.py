@@ -198,7 +198,8 @@ def _curvature(residual: Array, memory: Memory, context: Context) -> Array:
     xp = array_namespace(residual)
     made = vecdot(memory.residual + residual, memory.step)
     told = (memory.rise < math.inf) & (made > 0)
-    rounding = context.epsilon * context.total_weight
+    n_columns = math.prod(context.centre.shape[1:])  # so many terms a log density has at least
+    rounding = n_columns * context.epsilon * context.total_weight
     rise = xp.where(told, xp.maximum(memory.rise, rounding), 0.0)
     curvature = 2 * rise / xp.where(told, made, 1.0)
     most = xp.where(memory.rise > rounding, curvature, xp.minimum(curvature, memory.curvature))
