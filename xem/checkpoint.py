@@ -20,7 +20,7 @@ from xem.engine.loop import Check
 from xem.engine.rows import Rows
 from xem.engine.stream import StreamPlan, look_at
 from xem.families.given import Context
-from xem.files import as_path, replacing
+from xem.files import as_path, replacing, unpacked
 
 _FORMAT = 1
 _ANEW = "give another path, or delete the file to begin anew"
@@ -116,9 +116,7 @@ class Checkpoint:
     def _contents(self, data: bytes) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
         """Return the arrays and the description in the file."""
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            found = json.loads(str(arrays.pop("checkpoint")))
+            arrays, found = unpacked(io.BytesIO(data), "checkpoint")
             number = found["format"]
         except Exception as error:
             msg = f"{self._path} is no checkpoint of xem.fit_batches: {_ANEW}"

@@ -168,9 +168,8 @@ def _filled(tree: Any, put: Callable[[str], Array], path: str) -> Any:
 def _read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
     """Return the arrays of a file, and the description of its model."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        description = json.loads(str(arrays.pop("description")))
+        with path.open("rb") as file:
+            arrays, description = unpacked(file, "description")
         found, model = description["format"], description["model"]
     except FileNotFoundError:
         raise
@@ -181,6 +180,13 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
         msg = f"{path} has format {found}; this version reads {_FORMAT}"
         raise ValueError(msg)
     return arrays, model
+
+
+def unpacked(file: Any, name: str) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
+    """Return the arrays of an archive, and the JSON that it has by a name."""
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    return arrays, json.loads(str(arrays.pop(name)))
 
 
 def _described(value: Any) -> Any:

@@ -265,7 +265,8 @@ def total_log(x: Array, weights: Array | None, bound: int, work: Workspace = NEW
         return vecdot(work.compute("log", x), weights)
     if work.unrolls:
         return _log_of_product(x, bound)
-    if is_launched(x) or is_traced(x):  # how many there are is open where a call is recorded
+    on_host = isinstance(x, np.ndarray)
+    if not on_host and (is_launched(x) or is_traced(x)):  # of what is recorded n is open
         return total(work.compute("log", x))
     tail: Any = 0.0
     for _ in range(_folds(floats_of(x).bits, bound)):

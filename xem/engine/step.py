@@ -212,9 +212,15 @@ def objective_of(
 
 def maximisation(model: Mixture, params: Any, sums: Any, context: Context, space: Space) -> Any:
     """Return new parameters in the working dtype, computed in the accumulating one."""
+    return space.to_working(unrounded_maximisation(model, params, sums, context, space))
+
+
+def unrounded_maximisation(
+    model: Mixture, params: Any, sums: Any, context: Context, space: Space
+) -> Any:
+    """Return new parameters in the accumulating dtype."""
     given = Given(context, 0, context.prior)
-    new = model.m_step(space.to_accumulator(params), context.total_weight, sums, given)
-    return space.to_working(new)
+    return model.m_step(space.to_accumulator(params), context.total_weight, sums, given)
 
 
 def iteration(
@@ -265,8 +271,8 @@ def m_step(
     model: Mixture, space: Space, accelerates: bool, state: State, context: Context
 ) -> tuple[Proposal, Coefficients]:
     """Return new parameters, and what an E-step needs of them: its level is the objective."""
-    params, given = space.to_accumulator(state.params), Given(context, 0, context.prior)
-    image = model.m_step(params, context.total_weight, state.sums, given)
+    params = space.to_accumulator(state.params)
+    image = unrounded_maximisation(model, params, state.sums, context, space)
     if state.memory is None:
         proposed = Proposal(space.to_working(image), None, None, None)
     else:
