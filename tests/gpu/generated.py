@@ -41,10 +41,14 @@ class Case(NamedTuple):
     k: int
     d: int | None
     dtype: str
+    tol: float = 1e-6
+    """With 0, an iteration is one of plain EM."""
 
     @property
     def name(self) -> str:
-        return "-".join(str(part) for part in self if part is not None)
+        plain = None if self.tol else "plain"
+        parts = (self.kind, self.k, self.d, plain, self.dtype)
+        return "-".join(str(part) for part in parts if part is not None)
 
 
 CASES = [
@@ -54,6 +58,8 @@ CASES = [
     Case("full", 4, 2, "float32"),
     Case("full", 32, 16, "float32"),
     Case("full", 32, 16, "float64"),
+    Case("normal", 2, None, "float32", tol=0.0),
+    Case("full", 32, 16, "float32", tol=0.0),
 ]
 """The way of numbers in each dtype, and with more components; those of vectors likewise."""
 
@@ -112,8 +118,8 @@ def signatures(case: Case) -> dict[str, Signature]:
         patch.object(TorchCompiler, "program", program),
         patch.object(TorchCompiler, "session", lambda compiler: compiler),
     ):
-        options = {"init": "random_from_data", "max_iter": 2, "seed": 0, "compile": True}
-        xem.fit(mixture(case.kind, case.k), data_of(case), **options)
+        options = {"init": "random_from_data", "max_iter": 2, "tol": case.tol, "seed": 0}
+        xem.fit(mixture(case.kind, case.k), data_of(case), compile=True, **options)
     missing = {function.__name__ for function in FUNCTIONS} - set(known)
     if missing:
         msg = f"a fit of {case.name} compiles no {sorted(missing)}"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from operator import sub
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +13,12 @@ from xem.backends.arrays import Array, array_namespace
 from xem.backends.log_space import root
 from xem.backends.space import Space
 from xem.backends.sums import vecdot
-from xem.backends.tree import builder, leaves
+from xem.backends.tree import builder, leaves, tree_map
 from xem.families.given import Context, Given
 from xem.models.mixture import Mixture
 
-_CHANGES = 2
-"""So many changes are remembered beside the last one."""
+_CHANGES = 3
+"""So many changes are remembered: the last one takes the place of the first."""
 
 _ALIKE = 1e-8
 """The last change is new if no less than this part of its square is left without the others."""
@@ -43,11 +42,9 @@ class Memory(NamedTuple):
     step: Array
     """How far was gone from there."""
     residuals: Array
-    """Changes of the residual, of unit length and at right angles, or 0: ``(rows, 2, …)``."""
+    """Changes of the residual, of unit length and at right angles, or 0: ``(rows, 3, …)``."""
     images: Array
     """The changes of where EM leads that go with them."""
-    rise: Array
-    """Of the objective in the last iteration; infinity where the point is the one before."""
     curvature: Array
     """Of what a step of EM maximises, per unit of length squared."""
 
@@ -65,14 +62,23 @@ class Proposal(NamedTuple):
     """What the objective is below its limit, as extrapolated; None if that is not asked."""
 
 
-def no_memory(model: Mixture, params: Any, context: Context, space: Space) -> Memory:
+def coordinate_unit(model: Mixture, params: Any, context: Context, space: Space) -> Array:
+    """Return what steps are measured by: the width of the data for a place, and 1 for others.
+
+    Other coordinates are logarithms or ratios. A place is what moves with the centre.
+    """
+    xp, metric = space.xp, space.to_accumulator(context.metric)
+    width = root(xp.where(metric > 0, metric, 1.0))
+    zeros = tree_map(xp.zeros_like, space.to_accumulator(params))
+    moved = _joined(model.standardize(zeros, -width, xp.ones_like(width)), space)
+    return xp.where(moved > 0, moved, 1.0)
+
+
+def no_memory(unit: Array, context: Context) -> Memory:
     """Return the memory of problems that have made no iteration yet."""
-    numbers = _joined(model.to_coordinates(space.to_accumulator(params)), space)
-    zero = space.xp.zeros_like(numbers)
-    none = space.xp.stack([zero] * _CHANGES, axis=1)
-    weight = space.to_accumulator(context.total_weight)
-    unknown = space.xp.full_like(weight, math.inf)
-    return Memory(zero, zero, none, none, unknown, weight)
+    xp, zero = array_namespace(unit), 0.0 * unit
+    none = xp.stack([zero] * _CHANGES, axis=1)
+    return Memory(zero, zero, none, none, xp.astype(context.total_weight, unit.dtype))
 
 
 def proposal(
@@ -80,6 +86,7 @@ def proposal(
     params: Any,
     image: Any,
     memory: Memory,
+    rise: Array,
     context: Context,
     space: Space,
     *,
@@ -87,7 +94,8 @@ def proposal(
 ) -> Proposal:
     """Return a step from parameters that EM leads to their ``image`` from, and what is left.
 
-    Where it has no better one, the step is that of EM. Both are in the accumulating dtype.
+    Where it has no better one, the step is that of EM. Both are in the accumulating dtype, and
+    ``rise`` is that of the objective in the last iteration.
 
     Notes
     -----
@@ -102,45 +110,20 @@ def proposal(
     What is left is half the product of the gradient and the way to the limit. The gradient is
     the residual times a curvature, which the rise in the last iteration tells.
     """
-    coordinates = _Coordinates.of(model, context, space)
-    here, there = coordinates.tree(params), coordinates.tree(image)
-    target = _joined(there, space)
-    residual = _finite(target - _joined(here, space))
-    memory, back, rest = _explained(residual, memory, context)
+    here, there = model.to_coordinates(params), model.to_coordinates(image)
+    unit = context.coordinate_unit
+    residual = _finite(_joined(tree_map(sub, there, here), space) / unit)
+    memory, back, rest = _explained(residual, memory, rise, context)
     slope = vecdot(residual, residual - back)
     left = _left(residual, slope, rest, memory)
     if not (accelerates and model.has_coordinates):
         return Proposal(space.to_working(image), memory._replace(step=residual), None, left)
-    back = _taken_off(residual, back, slope, memory, context)
-    found = coordinates.params(target - back, there)
+    back = _taken_off(residual, back, slope, memory.step, rise, context)
+    found = tree_map(sub, there, _parted(back * unit, there, space))
+    found = model.from_coordinates(found)
     found = space.to_working(model.within_bounds(found, image, Given(context, 0)))
     is_longer = space.xp.any(back != 0, axis=-1)
     return Proposal(found, memory._replace(step=residual - back), is_longer, left)
-
-
-@dataclass(frozen=True)
-class _Coordinates:
-    """Unconstrained coordinates of parameters, in units of the width of each problem's data."""
-
-    model: Mixture
-    space: Space
-    unit: Array
-
-    @classmethod
-    def of(cls, model: Mixture, context: Context, space: Space) -> _Coordinates:
-        metric = space.to_accumulator(context.metric)
-        return cls(model, space, root(space.xp.where(metric > 0, metric, 1.0)))
-
-    def tree(self, params: Any) -> Any:
-        """Return the coordinates of each parameter."""
-        moved = self.model.standardize(params, 0.0 * self.unit, self.unit)
-        return self.model.to_coordinates(moved)
-
-    def params(self, joined: Array, like: Any) -> Any:
-        """Return the parameters whose coordinates are in one vector, in trees like another."""
-        parts = _parted(joined, [tuple(a.shape) for a in leaves(like)], self.space)
-        found = self.model.from_coordinates(builder(like)(parts))
-        return self.model.unstandardize(found, 0.0 * self.unit, self.unit)
 
 
 def _left(residual: Array, slope: Array, rest: Array, memory: Memory) -> Array:
@@ -151,29 +134,31 @@ def _left(residual: Array, slope: Array, rest: Array, memory: Memory) -> Array:
 
 
 def _taken_off(
-    residual: Array, back: Array, slope: Array, memory: Memory, context: Context
+    residual: Array, back: Array, slope: Array, last: Array, rise: Array, context: Context
 ) -> Array:
     """Return what is taken off the image for a longer step: nothing where the limit is far.
 
     Where the changes lead down, that is the last step again, if it led the way of this one.
     """
-    xp, last = array_namespace(residual), memory.step
+    xp = array_namespace(residual)
     again = (slope <= 0) & (vecdot(last, residual) > 0)
     momentum = xp.where(again[:, None], -_MOMENTUM * last, 0.0)
-    near = memory.rise < _NEAR * context.total_weight
+    near = rise < _NEAR * context.total_weight
     return xp.where(near[:, None], xp.where((slope > 0)[:, None], back, momentum), 0.0)
 
 
-def _explained(residual: Array, memory: Memory, context: Context) -> tuple[Memory, Array, Array]:
+def _explained(
+    residual: Array, memory: Memory, rise: Array, context: Context
+) -> tuple[Memory, Array, Array]:
     """Return the memory with the last change, what to take off the image, and what is left.
 
     That is the square of what the changes do not explain of the residual.
     """
-    xp, known = array_namespace(residual), memory.rise < math.inf
+    xp, known = array_namespace(residual), rise < math.inf
     change = residual - memory.residual
     image, square = change + memory.step, vecdot(change, change)
     kept = xp.astype(known, residual.dtype)[:, None, None]
-    residuals, images = memory.residuals * kept, memory.images * kept
+    residuals, images = memory.residuals[:, 1:, :] * kept, memory.images[:, 1:, :] * kept
     shares = vecdot(residuals, change[:, None, :])
     change, image = change - _sum(shares, residuals), image - _sum(shares, images)
     rest = vecdot(change, change)
@@ -183,26 +168,23 @@ def _explained(residual: Array, memory: Memory, context: Context) -> tuple[Memor
     images = xp.concat([images, (image * unit)[:, None, :]], axis=1)
     shares = vecdot(residuals, residual[:, None, :])
     unexplained = residual - _sum(shares, residuals)
-    curvature = _curvature(residual, memory, context)
-    kept = Memory(
-        residual, memory.step, residuals[:, 1:, :], images[:, 1:, :], memory.rise, curvature
-    )
+    curvature = _curvature(residual, memory, rise, context)
+    kept = Memory(residual, memory.step, residuals, images, curvature)
     return kept, _sum(shares, images), vecdot(unexplained, unexplained)
 
 
-def _curvature(residual: Array, memory: Memory, context: Context) -> Array:
+def _curvature(residual: Array, memory: Memory, rise: Array, context: Context) -> Array:
     """Return the curvature by which the gradients at both ends of a step make its rise.
 
     A rise that may be no more than rounding tells what the curvature is at the most.
     """
     xp = array_namespace(residual)
     made = vecdot(memory.residual + residual, memory.step)
-    told = (memory.rise < math.inf) & (made > 0)
+    told = (rise < math.inf) & (made > 0)
     n_columns = math.prod(context.centre.shape[1:])  # so many terms a log density has at least
     rounding = n_columns * context.epsilon * context.total_weight
-    rise = xp.where(told, xp.maximum(memory.rise, rounding), 0.0)
-    curvature = 2 * rise / xp.where(told, made, 1.0)
-    most = xp.where(memory.rise > rounding, curvature, xp.minimum(curvature, memory.curvature))
+    curvature = 2 * xp.maximum(rise, rounding) / xp.where(told, made, 1.0)
+    most = xp.where(rise > rounding, curvature, xp.minimum(curvature, memory.curvature))
     return xp.where(told, most, memory.curvature)
 
 
@@ -226,8 +208,10 @@ def _joined(tree: Any, space: Space) -> Array:
     return xp.concat([xp.reshape(a, (a.shape[0], -1)) for a in leaves(tree)], axis=-1)
 
 
-def _parted(joined: Array, shapes: list[tuple[int, ...]], space: Space) -> Iterator[Array]:
-    """Iterate over the arrays, of some shapes, that `_joined` has put in one vector."""
+def _parted(joined: Array, like: Any, space: Space) -> Any:
+    """Return the tree of what `_joined` has put in one vector, with the shapes of another tree."""
+    shapes = [tuple(a.shape) for a in leaves(like)]
     ends = list(accumulate((math.prod(shape[1:]) for shape in shapes), initial=0))
-    for shape, (start, stop) in zip(shapes, pairwise(ends), strict=True):
-        yield space.xp.reshape(joined[:, start:stop], shape)
+    cuts = zip(shapes, pairwise(ends), strict=True)
+    parts = (space.xp.reshape(joined[:, start:stop], shape) for shape, (start, stop) in cuts)
+    return builder(like)(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from xem.backends.arrays import Array, take_rows, to_numpy
 from xem.backends.space import Space
 from xem.engine import rows as rows_
-from xem.engine.acceleration import no_memory
+from xem.engine.acceleration import coordinate_unit, no_memory
 from xem.engine.active import ActiveSet, TileTask, recorded, replaced
 from xem.engine.compile import PLAIN, Plain
 from xem.engine.convergence import State, hopeless
@@ -185,6 +186,8 @@ def with_e_step(
         call=call,
     )
     if plan.options.extrapolates:
-        memory = no_memory(model, state.params, rows.context, space)
-        found = found._replace(memory=memory)
+        unit = coordinate_unit(model, state.params, rows.context, space)
+        rise = space.full(found.objective.shape, math.inf, space.accumulator)
+        found = found._replace(rise=rise, memory=no_memory(unit, rows.context))
+        rows = rows._replace(context=rows.context._replace(coordinate_unit=unit))
     return rows._replace(state=found._replace(n_iter=state.n_iter))

@@ -26,6 +26,9 @@ class State(NamedTuple):
     n_iter: Array
     status: Array
     """`Status` codes; `RUNNING` for a problem that goes on."""
+    rise: Array | None = None
+    """Of the objective in the last iteration, infinity where ``params`` are those before it; None
+    where nothing follows from that."""
     memory: Memory | None = None
     """Of the iterations before; None where nothing follows from them."""
 
@@ -44,6 +47,7 @@ def check_convergence(
 ) -> State:
     """Return the state after an iteration: stopped problems keep theirs, the others decide.
 
+    Neither state has a memory, nor the proposal: what is remembered depends on no decision.
     ``rise`` is that of the objective: it has digits that the difference of two objectives lacks.
     A problem that would fall by a step longer than that of EM keeps its parameters, and makes
     the EM step next. One whose new parameters are not sound keeps the old ones and is
@@ -61,9 +65,8 @@ def check_convergence(
     if context.least_rise is not None:
         change = rise if model.monotone else xp.abs(rise)
         conditions[Status.CONVERGED] = _converged(change, context.least_rise, proposal.left, falls)
-    if new.memory is not None:
-        last = rise if falls is None else xp.where(falls, math.inf, rise)
-        new = new._replace(memory=new.memory._replace(rise=last))
+    if old.rise is not None:
+        new = new._replace(rise=rise if falls is None else xp.where(falls, math.inf, rise))
     if peek and bool(moves.all()):
         return new._replace(status=codes(conditions, old.status))
     ends = True if falls is None else ~falls
@@ -72,12 +75,10 @@ def check_convergence(
         conditions[NEEDS_EXACT] = loses_precision & ends
     status = xp.where(running, codes(conditions, old.status), old.status)
     made = moves if falls is None else moves | (running & falls)
-    memory, n_iter = new.memory, old.n_iter + xp.astype(made, old.n_iter.dtype)
-    if limit is not None and memory is not None:  # some wait for the others, and go on
-        memory = select(made, memory, old.memory)
-    apart = {"status": None, "memory": None, "n_iter": None}
+    n_iter = old.n_iter + xp.astype(made, old.n_iter.dtype)
+    apart = {"status": None, "rise": None, "n_iter": None}
     kept: State = select(moves, new._replace(**apart), old._replace(**apart))
-    return kept._replace(status=status, memory=memory, n_iter=n_iter)
+    return kept._replace(status=status, rise=new.rise, n_iter=n_iter)
 
 
 def _converged(rise: Array, least: Array, left: Array | None, falls: Array | None) -> Array:

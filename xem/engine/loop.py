@@ -49,9 +49,12 @@ class Check(NamedTuple):
             state = final_status(plan.model, rows.state, rows.context, last)
             if ahead:
                 state = following(plan.model.exact, state, rows.context, space)
-            # sums of other forms of the step differ in shape, and no caller sees them
-            sums = state.sums._replace(components=None)
-            ended.append(rows._replace(state=state._replace(sums=sums, memory=None)))
+            # these differ between rows, and no caller sees them
+            state = state._replace(
+                sums=state.sums._replace(components=None), rise=None, memory=None
+            )
+            context = rows.context._replace(coordinate_unit=None)
+            ended.append(rows._replace(state=state, context=context))
         rows = rows_.ordered(ended, self.n_checks)
         held = plan.model.held(plan.start)
         batch, n_init = plan.problems.batch, plan.options.n_init

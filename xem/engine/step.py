@@ -8,7 +8,7 @@ from operator import and_
 from typing import Any, NamedTuple
 
 from xem.backends.arrays import Array, aligned, array_namespace, detached
-from xem.backends.space import Space
+from xem.backends.space import Space, select
 from xem.backends.tree import leaves, tree_map
 from xem.backends.workspace import workspace_for
 from xem.engine import pieces
@@ -241,9 +241,15 @@ def iteration(
     """
     proposed, coefficients = call(m_step, (model, space, accelerates), (state, context))
     sums, excess = expectation(model, coefficients.rounded, observations, context, space, call)
-    rows = (state, proposed, coefficients, sums, excess, context)
+    memory, proposed = proposed.memory, proposed._replace(memory=None)
+    rows = (state._replace(memory=None), proposed, coefficients, sums, excess, context)
     following: State = call(decide, (model, space, limit), rows)
-    return following
+    following = following._replace(memory=memory)
+    if limit is None or memory is None:
+        return following
+    made = following.n_iter > state.n_iter  # the others wait, and go on from what they remember
+    remembered = select(made, (following.rise, memory), (state.rise, state.memory))
+    return following._replace(rise=remembered[0], memory=remembered[1])
 
 
 def iterations(
@@ -276,9 +282,8 @@ def m_step(
     if state.memory is None:
         proposed = Proposal(space.to_working(image), None, None, None)
     else:
-        proposed = proposal(
-            model, params, image, state.memory, context, space, accelerates=accelerates
-        )
+        last = (state.memory, state.rise)
+        proposed = proposal(model, params, image, *last, context, space, accelerates=accelerates)
     level = state.objective / context.total_weight
     return proposed, prepared(model, proposed.params, space, level=level)
 
@@ -297,7 +302,7 @@ def decide(
     """Return the state after an E-step."""
     params, n_iter = proposed.params, state.n_iter + 1
     rise = objective_of(model, params, coefficients, sums, excess, context, space)
-    after = State(params, sums, state.objective + rise, n_iter, state.status, proposed.memory)
+    after = State(params, sums, state.objective + rise, n_iter, state.status)
     inexact = model.loses_precision(params, coefficients.rounded, Given(context, 0), space)
     return check_convergence(
         model, state, after, rise, proposed, context, inexact, limit, peek=space.on_host

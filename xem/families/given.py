@@ -76,6 +76,8 @@ class Context(NamedTuple):
     """Of integers that the working dtype does not hold: ``centre`` counts from it."""
     weight_unit: Array | None = None
     """What weights are divided by that the working dtype may not hold, ``(*batch,)``."""
+    coordinate_unit: Array | None = None
+    """What steps of the parameters are measured by, ``(*batch, coordinates)``, where they are."""
 
 
 def about_origin(context: Context, where: Array) -> Context:
