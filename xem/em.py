@@ -98,7 +98,7 @@ def fit(
         a step that would make it fall is not made, which costs an iteration. False is plain EM.
     compile : bool
         Whether to make the iterations with programs of ``torch.compile``'s TorchInductor, or
-        of ``jax.jit`` for JAX arrays. NumPy and CuPy arrays are lent to PyTorch without a copy.
+        of ``jax.jit`` for JAX arrays. PyTorch computes on NumPy and CuPy arrays without a copy.
         A program is compiled once for a model, dtype and device, in some seconds, and kept for
         the process.
     memory : int, optional
