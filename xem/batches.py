@@ -13,22 +13,20 @@ from typing import Any
 import numpy as np
 
 from xem import inputs
-from xem.backends.settings import computing
 from xem.backends.tree import tree_map
 from xem.checkpoint import Checkpoint
-from xem.em import watch
+from xem.em import computation, watch
 from xem.engine import stepwise, stream
 from xem.engine.compile import PLAIN
 from xem.engine.loop import Check, run
 from xem.engine.shards import ONE_PROCESS, Shards
 from xem.engine.starts.start import drawn
 from xem.engine.stream import Stream, StreamPlan
-from xem.engine.workers import Workers
 from xem.families.base import Family
 from xem.models.mixture import as_mixture
 from xem.models.trees import MixtureParams
 from xem.options import Options, check_callback, exponent
-from xem.progress import Bar, Progress, progress_bar
+from xem.progress import Bar, Progress
 from xem.result import Fit
 
 
@@ -194,13 +192,8 @@ def _planned(
     problems = inputs.Problems([source], order, chunks.batch, chunks.shape, space)
     rng = shards.first(np.random.default_rng(options.seed))
     draws = drawn(rng, model, problems.event, options.method, 1)
-    with (
-        computing(chunks.anchor),
-        Workers(chunks.anchor, options.workers, products=model.event_rank > 0) as workers,
-        progress_bar(progress) as bar,
-    ):
+    with computation(model, chunks.anchor, options, progress) as (workers, bar):
         start = inputs.start(model, options.init, 1, problems)
-        bar.begin(options.max_iter)
         yield StreamPlan(
             family,
             model,
@@ -215,4 +208,3 @@ def _planned(
             partial(watch, callback, bar),
             int(rng.integers(1 << 63)),
         )
-        bar.end()

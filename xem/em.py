@@ -25,7 +25,6 @@ from xem.models.trees import MixtureParams
 from xem.options import Options, check_callback
 from xem.progress import Bar, Progress, progress_bar
 from xem.result import Fit
-from xem.status import Status
 
 logger = logging.getLogger("xem")
 
@@ -172,8 +171,8 @@ def fit_ahead(
         init, n_init, seed, max_iter, tol, accelerate=False, stop="rise", check_every=1
     )
     with _planned(model, (x, weights, None), None, options, callback, progress=False) as plan:
-        ended = run(plan)
-        return ended.fit(), ended.fit(ahead=True).params
+        end = run(plan)
+        return end.fit(), end.fit(ahead=True).params
 
 
 @contextmanager
@@ -208,17 +207,28 @@ def _planned(
         options = replace(options, threads=1)
     with (
         nullcontext() if bridge is None else bridge.open(),
-        computing(problems.anchor),
-        Workers(problems.anchor, options.workers, products=model.event_rank > 0) as workers,
-        progress_bar(progress) as bar,
+        computation(model, problems.anchor, options, progress) as (workers, bar),
     ):
-        bar.begin(options.max_iter)
         call = PLAIN if bridge is None else compiler(problems.space, bar.compiled)
         draws = tree_map(problems.space.array, draws)
         shown = partial(watch, callback, bar)
         yield Plan(
             family, model, problems, options, start, prior, draws, workers, call, bridge, shown
         )
+
+
+@contextmanager
+def computation(
+    model: Mixture, anchor: Any, options: Options, progress: bool | Bar
+) -> Iterator[tuple[Workers, Bar]]:
+    """Yield who works on a fit, and the bar that shows it, where an array is."""
+    with (
+        computing(anchor),
+        Workers(anchor, options.workers, products=model.event_rank > 0) as workers,
+        progress_bar(progress) as bar,
+    ):
+        bar.begin(options.max_iter)
+        yield workers, bar
         bar.end()
 
 
@@ -228,5 +238,5 @@ def watch(callback: Callable[[Progress], Any] | None, bar: Bar, check: Check) ->
     bar.show(check.iteration, check.mean, check.n_active)
     if callback is None:
         return False
-    fit = check.fit(Status.STOPPED)
+    fit = check.fit()
     return bool(callback(Progress(check.iteration, fit.log_likelihood, check.n_active, fit.params)))

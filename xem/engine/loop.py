@@ -37,16 +37,15 @@ class Check(NamedTuple):
     active: list[ActiveSet]
     finished: list[Rows]
     n_checks: int
+    last: Status = Status.STOPPED
+    """What becomes of those that still iterate, if nobody goes on from here."""
 
-    def fit(self, last: Status, *, ahead: bool = False) -> Fit:
-        """Return the fit as it stands, with ``last`` for the status of what still iterates.
-
-        ``ahead`` is for the parameters that one more M-step leads to.
-        """
+    def fit(self, *, ahead: bool = False) -> Fit:
+        """Return the fit as it stands; ``ahead`` is for what one more M-step leads to."""
         plan, space = self.plan, self.plan.space
         ended = []
         for rows in [*self.finished, *(part.rows for part in self.active)]:
-            state = final_status(plan.model, rows.state, rows.context, last)
+            state = final_status(plan.model, rows.state, rows.context, self.last)
             if ahead:
                 state = following(plan.model.exact, state, rows.context, space)
             # these differ between rows, and no caller sees them
@@ -63,21 +62,10 @@ class Check(NamedTuple):
         return replace(fit, model=plan.family)
 
 
-class Ended(NamedTuple):
-    """The last check, and the status of what still iterated then."""
-
-    check: Check
-    last: Status
-
-    def fit(self, *, ahead: bool = False) -> Fit:
-        """Return the fit; ``ahead`` is for the parameters that one more M-step leads to."""
-        return self.check.fit(self.last, ahead=ahead)
-
-
-def run(plan: Plan, start: Check | None = None, advance: Callable[..., Rows] = iterate) -> Ended:
+def run(plan: Plan, start: Check | None = None, advance: Callable[..., Rows] = iterate) -> Check:
     """Fit all problems: start them, or go on from a check, and iterate until all have stopped.
 
-    ``advance`` returns the rows of a tile after some iterations.
+    Returns the last check. ``advance`` returns the rows of a tile after some iterations.
     """
     if start is None:
         start = Check(plan, 0, 0, math.nan, *begin(plan), 0)
@@ -96,9 +84,9 @@ def run(plan: Plan, start: Check | None = None, advance: Callable[..., Rows] = i
         n_active = sum(n for n, _ in counts)
         check = Check(plan, done, n_active, mean, active, finished, n_checks)
         if done and plan.watch(check):
-            return Ended(check, Status.STOPPED)
+            return check
         if not active or done == most:
-            return Ended(check, Status.MAX_ITER)
+            return check._replace(last=Status.MAX_ITER)
         steps = min(plan.options.check_every, most - done)
         done += steps
         active = replaced(active, plan.tiling_of_steps.map(partial(advance, plan, steps), active))

@@ -19,7 +19,7 @@ from xem.engine import rows as rows_
 from xem.engine.active import TileTask, recorded, replaced
 from xem.engine.begin import begin as begin_with
 from xem.engine.convergence import State, sound
-from xem.engine.loop import Check, Ended
+from xem.engine.loop import Check
 from xem.engine.loop import run as run_loop
 from xem.engine.rows import Rows
 from xem.engine.step import (
@@ -123,7 +123,7 @@ def _form(
     return model.exact, prepared(model.exact, params, space)
 
 
-def run(plan: StreamPlan, start: Check, exponent: float) -> Ended:
+def run(plan: StreamPlan, start: Check, exponent: float) -> Check:
     """Fit all problems, from where they start; a last pass judges where they end."""
     schedule = Schedule.of(plan.model, plan.problems.event, exponent)
     return _judged(plan, run_loop(plan, start, partial(_passes, schedule)))
@@ -179,13 +179,13 @@ def _pass(schedule: Schedule, plan: StreamPlan, task: TileTask) -> Rows:
     return task.rows._replace(state=new if is_first else select(old.status == RUNNING, new, old))
 
 
-def _judged(plan: StreamPlan, ended: Ended) -> Ended:
-    """Return the end of a fit with the sums and objectives at its parameters."""
-    check, space = ended.check, plan.space
+def _judged(plan: StreamPlan, check: Check) -> Check:
+    """Return the last check of a fit with the sums and objectives at its parameters."""
+    space = plan.space
     everyone = [*check.finished, *(part.rows for part in check.active)]
     fitted = [rows for rows in everyone if isinstance(rows.state.sums.components, Blend)]
     if not fitted:
-        return ended
+        return check
     rows = rows_.ordered(fitted, check.n_checks)
     form, _ = _form(plan.model, rows.state.params, rows.context, space)
     task = TileTask(
@@ -197,4 +197,4 @@ def _judged(plan: StreamPlan, ended: Ended) -> Ended:
     state = found._replace(n_iter=rows.state.n_iter, status=status)
     rows = recorded(task.rows._replace(state=state, trace=rows.trace[:-1]), space)
     rest = [rows for rows in check.finished if not isinstance(rows.state.sums.components, Blend)]
-    return ended._replace(check=check._replace(active=[], finished=[*rest, rows]))
+    return check._replace(active=[], finished=[*rest, rows])
