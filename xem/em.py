@@ -157,22 +157,18 @@ def fit_ahead(
     max_iter: int,
     tol: float,
     callback: Callable[[Progress], Any] | None,
-) -> tuple[Fit, MixtureParams]:
-    """Fit a model as `fit` does, looking at every iteration.
+    ahead: bool,
+) -> Fit:
+    """Fit a model as `fit` does with plain EM, that stops by its last rise.
 
-    Returns
-    -------
-    fit : Fit
-    params : MixtureParams
-        What one more M-step makes of its parameters: their own where that makes none that the
-        model can have.
+    The parameters are what one more M-step makes of those that the figures are of, if ``ahead``,
+    and if that makes some that the model can have.
     """
     options = Options(
         init, n_init, seed, max_iter, tol, accelerate=False, stop="rise", check_every=1
     )
     with _planned(model, (x, weights, None), None, options, callback, progress=False) as plan:
-        end = run(plan)
-        return end.fit(), end.fit(ahead=True).params
+        return run(plan).fit(ahead=ahead)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
 
 def iterate(model: Mixture, x: Array, weights: Array | None, plan: Plan) -> Outcome:
     """Fit a mixture as scikit-learn counts iterations."""
-    made, params = _fitted(model, x, weights, plan)
+    made = _fitted(model, x, weights, plan)
     xp, lost = array_namespace(made.status), ranks(made.status) > 0
     if plan.max_iter == 0:
         bound = xp.full_like(made.objective, -np.inf)
@@ -63,7 +63,7 @@ def iterate(model: Mixture, x: Array, weights: Array | None, plan: Plan) -> Outc
         return Outcome(made.params, bound, none, made.n_iter, lost & False, made.status, lost)
     mass = xp.where(made.total_weight > 0, made.total_weight, 1.0)
     return Outcome(
-        params,
+        made.params,
         made.objective / mass,
         made.history / mass,
         made.n_iter + 1,
@@ -84,16 +84,14 @@ def stacked(starts: list[MixtureParams]) -> MixtureParams:
     return tree_map(join, *starts)
 
 
-def _fitted(
-    model: Mixture, x: Array, weights: Array | None, plan: Plan
-) -> tuple[Fit, MixtureParams]:
-    """Return the fit before its last M-step, and the parameters after it."""
+def _fitted(model: Mixture, x: Array, weights: Array | None, plan: Plan) -> Fit:
+    """Return the fit before its last M-step, with the parameters after it."""
     n_init = plan.n_init
     if plan.stacked:
         x, weights = (_repeated(a, n_init) for a in (x, weights))
         n_init = 1  # the starts are problems of the batch now
 
-    def run(most: int) -> tuple[Fit, MixtureParams]:
+    def run(most: int) -> Fit:
         return fit_ahead(
             model,
             x,
@@ -104,19 +102,17 @@ def _fitted(
             max_iter=most,
             tol=plan.tol,
             callback=plan.callback,
+            ahead=plan.max_iter > 0,
         )
 
     if plan.before is not None:
-        here, params = run(0)
+        here = run(0)
         xp, mean = array_namespace(here.objective), here.objective / here.total_weight
         rise = xp.abs(mean - Space.of(mean).array(plan.before))
         if np.all(to_numpy(rise < plan.tol)):
-            ended = xp.full_like(here.status, int(Status.CONVERGED))
-            return replace(here, status=ended), params
-    made, params = run(max(plan.max_iter - 1, 0))
-    if not plan.stacked:
-        return made, params
-    return best_of(made), best_of(replace(made, params=params)).params
+            return replace(here, status=xp.full_like(here.status, int(Status.CONVERGED)))
+    made = run(max(plan.max_iter - 1, 0))
+    return best_of(made) if plan.stacked else made
 
 
 def _repeated(a: Array | None, count: int) -> Array | None:
