@@ -110,8 +110,7 @@ class Checkpoint:
         ]
         finished = [rows_of(structure) for structure in found["finished"]]
         self._check_data([*(part.rows for part in active), *finished])
-        iteration, n_checks = found["iteration"], found["n_checks"] - 1
-        return Check(self._plan, iteration, 0, float("nan"), active, finished, n_checks)
+        return Check(self._plan, active, finished, found["iteration"], found["n_checks"] - 1)
 
     def _contents(self, data: bytes) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
         """Return the arrays and the description in the file."""

@@ -48,7 +48,7 @@ class OnlineEstimator(MixtureEstimator):
         ValueError
             If the data or an argument are not as they must be.
         """
-        power, online = exponent("step", step), self._online
+        power, online = exponent(step), self._online
         X = self._data(X, reset=online is None)
         weights = self._weights(X, sample_weight)
         if online is None:
