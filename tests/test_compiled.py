@@ -547,7 +547,7 @@ def test_batches_and_lengths_share_programs(compilations):
     for i, shape in enumerate(shapes):
         x = (HOST, TORCH)[i % 2].asarray(two_groups(*shape, seed=i))
         xem.fit(TWO, x, seed=0, max_iter=3, compile=True)
-    known = {"standardization_of_tile": 2, "e_step_of_raw": 2, "m_step": 2, "decide": 2}
+    known = {"standardization_of_tile": 2, "e_step_of_raw": 2, "propose": 2, "decide": 2}
     assert compilations == known
 
 

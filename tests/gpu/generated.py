@@ -30,7 +30,7 @@ from xem.engine.compile import inductor
 from xem.engine.compile.signature import Signature
 from xem.engine.compile.torch_compiler import TorchCompiler
 
-FUNCTIONS = (step.m_step, step.e_step_of_raw, step.decide)
+FUNCTIONS = (step.propose, step.e_step_of_raw, step.decide)
 """Those of one iteration over one tile."""
 
 

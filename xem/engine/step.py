@@ -235,7 +235,7 @@ def iteration(
     In the fast form of the step, a problem that needs the exact one waits, `NEEDS_EXACT`. None
     makes more than ``limit`` iterations.
     """
-    proposed, coefficients = call(m_step, (model, space, accelerates), (state, context))
+    proposed, coefficients = call(propose, (model, space, accelerates), (state, context))
     sums, excess = expectation(model, coefficients.rounded, observations, context, space, call)
     memory, proposed = proposed.memory, proposed._replace(memory=None)
     rows = (state._replace(memory=None), proposed, coefficients, sums, excess, context)
@@ -269,7 +269,7 @@ def iterations(
     )
 
 
-def m_step(
+def propose(
     model: Mixture, space: Space, accelerates: bool, state: State, context: Context
 ) -> tuple[Proposal, Coefficients]:
     """Return new parameters, and what an E-step needs of them: its level is the objective."""
