@@ -23,7 +23,7 @@ from xem.selection import best_of
 from xem.status import Status, ranks
 
 
-class Plan(NamedTuple):
+class Settings(NamedTuple):
     """How a fit starts, and when it stops."""
 
     init: str | MixtureParams
@@ -53,11 +53,11 @@ class Outcome(NamedTuple):
     """Which problems have no fit, or lost it before the last M-step, bool ``(…)``."""
 
 
-def iterate(model: Mixture, x: Array, weights: Array | None, plan: Plan) -> Outcome:
+def iterate(model: Mixture, x: Array, weights: Array | None, settings: Settings) -> Outcome:
     """Fit a mixture as scikit-learn counts iterations."""
-    made = _fitted(model, x, weights, plan)
+    made = _fitted(model, x, weights, settings)
     xp, lost = array_namespace(made.status), ranks(made.status) > 0
-    if plan.max_iter == 0:
+    if settings.max_iter == 0:
         bound = xp.full_like(made.objective, -np.inf)
         none = made.history[:0, ...]
         return Outcome(made.params, bound, none, made.n_iter, lost & False, made.status, lost)
@@ -84,10 +84,10 @@ def stacked(starts: list[MixtureParams]) -> MixtureParams:
     return tree_map(join, *starts)
 
 
-def _fitted(model: Mixture, x: Array, weights: Array | None, plan: Plan) -> Fit:
+def _fitted(model: Mixture, x: Array, weights: Array | None, settings: Settings) -> Fit:
     """Return the fit before its last M-step, with the parameters after it."""
-    n_init = plan.n_init
-    if plan.stacked:
+    n_init = settings.n_init
+    if settings.stacked:
         x, weights = (_repeated(a, n_init) for a in (x, weights))
         n_init = 1  # the starts are problems of the batch now
 
@@ -96,23 +96,23 @@ def _fitted(model: Mixture, x: Array, weights: Array | None, plan: Plan) -> Fit:
             model,
             x,
             weights=weights,
-            init=plan.init,
+            init=settings.init,
             n_init=n_init,
-            seed=plan.seed,
+            seed=settings.seed,
             max_iter=most,
-            tol=plan.tol,
-            callback=plan.callback,
-            ahead=plan.max_iter > 0,
+            tol=settings.tol,
+            callback=settings.callback,
+            ahead=settings.max_iter > 0,
         )
 
-    if plan.before is not None:
+    if settings.before is not None:
         here = run(0)
         xp, mean = array_namespace(here.objective), here.objective / here.total_weight
-        rise = xp.abs(mean - Space.of(mean).array(plan.before))
-        if np.all(to_numpy(rise < plan.tol)):
+        rise = xp.abs(mean - Space.of(mean).array(settings.before))
+        if np.all(to_numpy(rise < settings.tol)):
             return replace(here, status=xp.full_like(here.status, int(Status.CONVERGED)))
-    made = run(max(plan.max_iter - 1, 0))
-    return best_of(made) if plan.stacked else made
+    made = run(max(settings.max_iter - 1, 0))
+    return best_of(made) if settings.stacked else made
 
 
 def _repeated(a: Array | None, count: int) -> Array | None:

@@ -24,7 +24,7 @@ from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
 from xem.sklearn import _start
 from xem.sklearn._base import drawn
-from xem.sklearn._iterate import Outcome, Plan, iterate, stacked
+from xem.sklearn._iterate import Outcome, Settings, iterate, stacked
 from xem.sklearn._partial import OnlineEstimator
 from xem.sklearn._verbose import Reporter
 from xem.status import Status
@@ -176,9 +176,9 @@ class GaussianMixture(OnlineEstimator):
             )
             raise ValueError(msg)
         reporter = Reporter(self.verbose, self.verbose_interval)
-        plan = self._plan(X, weights)._replace(callback=reporter if self.verbose else None)
-        reporter.begin(plan.n_init)
-        outcome = iterate(self._model(), X, weights, plan)
+        settings = self._settings(X, weights)._replace(callback=reporter if self.verbose else None)
+        reporter.begin(settings.n_init)
+        outcome = iterate(self._model(), X, weights, settings)
         reporter.end(to_numpy(outcome.converged), to_numpy(outcome.lower_bound))
         self._keep(outcome)
         return X
@@ -187,29 +187,31 @@ class GaussianMixture(OnlineEstimator):
         """Return the mixture that is fitted."""
         return _mixture(self.covariance_type, float(self.reg_covar), int(self.n_components))
 
-    def _plan(self, X: Array, weights: Array | None) -> Plan:
+    def _settings(self, X: Array, weights: Array | None) -> Settings:
         """Return how to start."""
         rng, model = check_random_state(self.random_state), self._model()
-        plan = Plan(INITS.get(self.init_params, ""), int(self.n_init), 0, self.max_iter, self.tol)
+        settings = Settings(
+            INITS.get(self.init_params, ""), int(self.n_init), 0, self.max_iter, self.tol
+        )
         if self.warm_start and hasattr(self, "converged_"):
             params = self._distribution().params
-            return plan._replace(init=params, n_init=1, before=self.lower_bound_)
+            return settings._replace(init=params, n_init=1, before=self.lower_bound_)
         given = _start.given(self, model, X)
         parts = (given.weights, *given.components)
         if all(part is not None for part in parts):
-            return plan._replace(init=given, n_init=1)
-        if plan.init and all(part is None for part in parts):
-            return plan._replace(seed=drawn(rng))
-        starts = [fill_none(given, self._start(X, weights, rng)) for _ in range(plan.n_init)]
-        return plan._replace(init=stacked(starts), stacked=True)
+            return settings._replace(init=given, n_init=1)
+        if settings.init and all(part is None for part in parts):
+            return settings._replace(seed=drawn(rng))
+        starts = [fill_none(given, self._start(X, weights, rng)) for _ in range(settings.n_init)]
+        return settings._replace(init=stacked(starts), stacked=True)
 
     def _first(self, X: Array, weights: Array | None) -> tuple[Mixture, MixtureParams]:
         """Return the mixture, and the parameters that `partial_fit` begins with."""
         model = self._model()
         if hasattr(self, "weights_"):
             return model, self._distribution().params
-        plan = self._plan(X, weights)._replace(max_iter=0)
-        return model, iterate(model, X, weights, plan).params
+        settings = self._settings(X, weights)._replace(max_iter=0)
+        return model, iterate(model, X, weights, settings).params
 
     def _start(self, X: Array, weights: Array | None, rng: np.random.RandomState) -> MixtureParams:
         """Return the parameters of one start."""
