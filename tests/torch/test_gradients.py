@@ -137,6 +137,17 @@ def test_gradients_of_constrained_covariances_are_those_of_many_iterations(name)
     assert_alike(gradients(model, x), of_iterations(model, x, n=25))
 
 
+@pytest.mark.parametrize("name", ["EEV", pytest.param("VEV", marks=pytest.mark.slow)])
+def test_fits_of_long_clusters_with_constrained_covariances_are_polished(name):
+    """Means of covariances of one shape have another one, and a higher likelihood."""
+    model, x = xem.Mixture(xem.MultivariateNormal(name), 2), two_groups((2, 60, 2), gap=5)
+    common = np.random.default_rng(9).normal(size=(2, 60, 1))
+    x = (x * tensor([1.0, 2.0]) + tensor([1.0, 0.5]) * tensor(common))[1:]
+    x.requires_grad_()
+    assert xem.torch.fit(model, x, seed=0).converged.all()
+    assert_alike(gradients(model, x), of_iterations(model, x, n=60))
+
+
 def test_gradients_go_to_weights_and_priors():
     model, x = xem.Mixture(xem.Normal(), 2), two_groups((2, 100)).requires_grad_()
     weights = tensor(np.random.default_rng(1).uniform(size=(2, 100))).requires_grad_()

@@ -84,14 +84,18 @@ class Polished(NamedTuple):
 def polished(problem: Problem, params: Any, moving: Tensor, rounding: Tensor) -> Polished:
     """Return the fixed points near parameters; those of problems not ``moving`` stay.
 
-    The objective falls by no more than its rounding ``(*batch,)`` in a step.
+    The objective falls by no more than its rounding ``(*batch,)`` in a step. It is that of
+    parameters that the model can have: combinations of such can be others, with a higher one.
     """
     batch = tuple(moving.shape)
     coordinates = problem.coordinates(params, batch)
     start = coordinates.vectors(params)
 
+    def at(vectors: Tensor) -> Any:
+        return problem.allowed(coordinates.at(vectors))
+
     def step(vectors: Tensor) -> tuple[Tensor, Tensor]:
-        following, *_, objective, _ = problem.at(coordinates.at(vectors))
+        following, *_, objective, _ = problem.at(at(vectors))
         return coordinates.vectors(following), -objective.reshape(-1)
 
     enough = _POLISHED[start.dtype]
@@ -106,7 +110,7 @@ def polished(problem: Problem, params: Any, moving: Tensor, rounding: Tensor) ->
         peek=True,
     )
     is_fixed = (found.distance <= enough).reshape(batch)
-    new = coordinates.at(found.x)
+    new = at(found.x)
     params = tree_map(lambda a, b: torch.where(aligned(moving & is_fixed, a), a, b), new, params)
     return Polished(params, problem.at(params).objective, is_fixed)
 
