@@ -172,7 +172,8 @@ class Module(nn.Module):
             Their components; of a family by itself ``x`` is returned alone.
         """
         with torch.no_grad():
-            return self._as_distribution().sample(n, seed=generator or torch.default_generator)
+            seed = torch.default_generator if generator is None else generator
+            return self._as_distribution().sample(n, seed=seed)
 
     def distribution(self) -> torch.distributions.Distribution:
         """Return PyTorch's distribution of the parameters, which are differentiable.
@@ -232,7 +233,7 @@ class Module(nn.Module):
         unknown = first.new_full(self.batch, float("nan"))
         nothing = torch.zeros(self.batch, dtype=torch.int32, device=first.device)
         each = unknown[None]
-        known = tree_map(lambda p: ~p.reshape(*self.batch, -1).isnan().any(-1), params)
+        known = tree_map(lambda p: ~p[..., None].flatten(len(self.batch)).isnan().any(-1), params)
         fitted = reduce(torch.logical_and, leaves(known))
         status = torch.where(fitted, int(Status.MAX_ITER), int(Status.DEGENERATE)).to(torch.int32)
         return Fit(
