@@ -478,6 +478,12 @@ def test_a_fit_of_a_module_knows_of_no_data() -> None:
     assert_allclose(of_data.log_likelihood, fit.log_prob(x).sum(-1), rtol=1e-12)
 
 
+def test_a_fit_of_no_module_is_one_of_no_problem() -> None:
+    for model in (NORMALS, xem.Poisson()):
+        fit = Module(model, batch=(2, 0)).to_fit()
+        assert fit.batch == tuple(fit.status.shape) == (2, 0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_steps_are_made_in_float32_at_least(dtype: torch.dtype) -> None:
     made = module("full")
@@ -527,6 +533,8 @@ def test_draws_follow_the_seed_of_pytorch() -> None:
     seeded = [made.sample(4, generator=torch.Generator().manual_seed(3))[0] for _ in range(2)]
     assert torch.equal(*seeded)
     assert not seeded[0].requires_grad
+    whole = [made.sample(4, generator=0)[0] for _ in range(2)]
+    assert torch.equal(*whole)
 
 
 def test_a_network_can_move_the_coordinates() -> None:
