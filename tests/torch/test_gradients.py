@@ -139,7 +139,7 @@ def test_gradients_of_constrained_covariances_are_those_of_many_iterations(name)
 
 @pytest.mark.parametrize("name", ["EEV", pytest.param("VEV", marks=pytest.mark.slow)])
 def test_fits_of_long_clusters_with_constrained_covariances_are_polished(name):
-    """Means of covariances of one shape have another one, and a higher likelihood."""
+    """Combinations of covariances of one shape have another one, and a higher likelihood."""
     model, x = xem.Mixture(xem.MultivariateNormal(name), 2), two_groups((2, 60, 2), gap=5)
     common = np.random.default_rng(9).normal(size=(2, 60, 1))
     x = (x * tensor([1.0, 2.0]) + tensor([1.0, 0.5]) * tensor(common))[1:]
@@ -258,6 +258,17 @@ def test_gradients_are_finite_where_they_exist(name):
     found = gradients(model, x)
     assert torch.isfinite(found[0]).all()
     assert_alike(found, of_iterations(model, x, n=100), tol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:the gradients of 1 problems are 0")
+def test_gradients_are_not_without_bound_where_fixed_points_are_not_alone():
+    """EM leaves the sizes of covariances of EVE on the floor wherever they are."""
+    x = two_groups((1, 60, 2), gap=5)
+    x[..., 1] = 2.0
+    x.requires_grad_()
+    fit = xem.torch.fit(xem.Mixture(xem.MultivariateNormal("EVE"), 2), x, seed=0)
+    (found,) = torch.autograd.grad(of_params(fit), x)
+    assert found.abs().max() < 1
 
 
 def test_a_component_of_weight_0_stays_where_it_is():

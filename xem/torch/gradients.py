@@ -55,9 +55,9 @@ class Solver(NamedTuple):
         size, eps = torch.linalg.vector_norm(right, dim=1), torch.finfo(right.dtype).eps
 
         def is_near(at: Iterate, memory: Memory) -> Tensor:
-            error = at.distance * memory.amplification
-            enough = self.tol * torch.linalg.vector_norm(at.x, dim=1)
-            return (error <= enough) | (at.distance <= 32 * eps * size)
+            error, length = at.distance * memory.amplification, torch.linalg.vector_norm(at.x, dim=1)
+            near = (error <= self.tol * length) | (at.distance <= 32 * eps * size)
+            return near & (length * eps**0.5 <= size)  # else there is not one fixed point
 
         found, is_found = fixed_point(
             function,
@@ -84,18 +84,14 @@ class Polished(NamedTuple):
 def polished(problem: Problem, params: Any, moving: Tensor, rounding: Tensor) -> Polished:
     """Return the fixed points near parameters; those of problems not ``moving`` stay.
 
-    The objective falls by no more than its rounding ``(*batch,)`` in a step. It is that of
-    parameters that the model can have: combinations of such can be others, with a higher one.
+    The objective falls by no more than its rounding ``(*batch,)`` in a step.
     """
     batch = tuple(moving.shape)
     coordinates = problem.coordinates(params, batch)
     start = coordinates.vectors(params)
 
-    def at(vectors: Tensor) -> Any:
-        return problem.allowed(coordinates.at(vectors))
-
     def step(vectors: Tensor) -> tuple[Tensor, Tensor]:
-        following, *_, objective, _ = problem.at(at(vectors))
+        following, *_, objective, _ = problem.at(coordinates.at(vectors))
         return coordinates.vectors(following), -objective.reshape(-1)
 
     enough = _POLISHED[start.dtype]
@@ -110,7 +106,7 @@ def polished(problem: Problem, params: Any, moving: Tensor, rounding: Tensor) ->
         peek=True,
     )
     is_fixed = (found.distance <= enough).reshape(batch)
-    new = at(found.x)
+    new = coordinates.at(found.x)
     params = tree_map(lambda a, b: torch.where(aligned(moving & is_fixed, a), a, b), new, params)
     return Polished(params, problem.at(params).objective, is_fixed)
 

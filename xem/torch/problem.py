@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xem.models.mixture import as_mixture
 from xem.single_step import Evaluation, bound_and_context, evaluated
 from xem.torch.vectors import Coordinates
 
@@ -42,12 +41,6 @@ class Problem(NamedTuple):
     def at(self, params: Any) -> Evaluation:
         """Return what EM makes of parameters, and the figures of these."""
         return evaluated(self.model, params, self.x, self.weights, self.lengths, self.prior)
-
-    def allowed(self, params: Any) -> Any:
-        """Return the nearest parameters that the model can have."""
-        model = as_mixture(self.model)
-        full = model.from_user(params)
-        return model.to_user(model.nearest_allowed(full, full.weights))
 
     def coordinates(self, params: Any, batch: tuple[int, ...]) -> Coordinates:
         """Return the coordinates of parameters near some others."""
