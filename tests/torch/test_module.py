@@ -388,6 +388,18 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "copy of a number": (lambda: Module(NORMALS).copy_(3), "params is 3; expected MixtureParams"),
     "fit of a model": (lambda: Module.from_fit(NORMALS), "fit is a Mixture; expected a Fit"),
+    "no entries": (
+        lambda: Module(xem.MultivariateNormal(), (0,)),
+        r"event is \(0,\); expected \(d,\)",
+    ),
+    "integers": (
+        lambda: Module(NORMALS, dtype=torch.int64),
+        r"dtype is torch\.int64; expected one of floating numbers",
+    ),
+    "complex numbers": (
+        lambda: Module(NORMALS, dtype=torch.complex64),
+        r"dtype is torch\.complex64; expected one of floating numbers",
+    ),
     "labels of one": (lambda: Module(xem.Poisson()).posterior(torch.ones(3)), "has none"),
     "arrays of NumPy": (lambda: Module(NORMALS)(np.ones(3)), "expected one array namespace"),
 }

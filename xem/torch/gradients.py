@@ -55,7 +55,8 @@ class Solver(NamedTuple):
         size, eps = torch.linalg.vector_norm(right, dim=1), torch.finfo(right.dtype).eps
 
         def is_near(at: Iterate, memory: Memory) -> Tensor:
-            error, length = at.distance * memory.amplification, torch.linalg.vector_norm(at.x, dim=1)
+            length = torch.linalg.vector_norm(at.x, dim=1)
+            error = at.distance * memory.amplification
             near = (error <= self.tol * length) | (at.distance <= 32 * eps * size)
             return near & (length * eps**0.5 <= size)  # else there is not one fixed point
 
@@ -86,17 +87,17 @@ def polished(problem: Problem, params: Any, moving: Tensor, rounding: Tensor) ->
 
     The objective falls by no more than its rounding ``(*batch,)`` in a step.
     """
-    batch = tuple(moving.shape)
+    batch, step = tuple(moving.shape), problem.step()
     coordinates = problem.coordinates(params, batch)
     start = coordinates.vectors(params)
 
-    def step(vectors: Tensor) -> tuple[Tensor, Tensor]:
-        following, *_, objective, _ = problem.at(coordinates.at(vectors))
+    def moved(vectors: Tensor) -> tuple[Tensor, Tensor]:
+        following, *_, objective, _ = step.at(coordinates.at(vectors))
         return coordinates.vectors(following), -objective.reshape(-1)
 
     enough = _POLISHED[start.dtype]
     found, _ = fixed_point(
-        step,
+        moved,
         start,
         is_near=lambda at, _: at.distance <= _AIM * enough,
         moving=moving.reshape(-1),
@@ -108,7 +109,7 @@ def polished(problem: Problem, params: Any, moving: Tensor, rounding: Tensor) ->
     is_fixed = (found.distance <= enough).reshape(batch)
     new = coordinates.at(found.x)
     params = tree_map(lambda a, b: torch.where(aligned(moving & is_fixed, a), a, b), new, params)
-    return Polished(params, problem.at(params).objective, is_fixed)
+    return Polished(params, step.at(params).objective, is_fixed)
 
 
 class ImplicitGradient(torch.autograd.Function):
@@ -135,14 +136,14 @@ class ImplicitGradient(torch.autograd.Function):
         """Return the gradients by the inputs: 0 of a problem without a fixed point."""
         *tensors, sound = ctx.saved_tensors
         with computing(sound):
-            found = ImplicitGradient._by_inputs(ctx, tensors, sound, gradients)
+            found = ImplicitGradient._gradients(ctx, tensors, sound, gradients)
         if torch.is_grad_enabled():
             given = (*tensors, *(g for g in gradients if g is not None))
             found = [g if g is None else DifferentiatedOnce.apply(g, *given) for g in found]
         return None, None, None, None, *found
 
     @staticmethod
-    def _by_inputs(
+    def _gradients(
         ctx: Any, tensors: list[Tensor], sound: Tensor, gradients: tuple[Tensor | None, ...]
     ) -> list[Tensor | None]:
         """Return the gradients by the inputs, from the tensors that were kept."""

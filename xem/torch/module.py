@@ -17,6 +17,7 @@ from xem.families.base import Family
 from xem.result import Fit
 from xem.status import Status
 from xem.torch.arguments import (
+    checked_dtype,
     checked_event,
     checked_params,
     checked_shape,
@@ -81,7 +82,7 @@ class Module(nn.Module):
         self.coordinates = nn.Module()
         for name, leaf in kinds.items():
             shape = (*checked_shape("batch", batch), *leaf.shape)
-            tensor = torch.empty(shape, device=device, dtype=dtype or torch.get_default_dtype())
+            tensor = torch.empty(shape, device=device, dtype=checked_dtype(dtype))
             _put(self.coordinates, name, nn.Parameter(tensor) if name in trained else tensor)
         self.reset_parameters()
 
