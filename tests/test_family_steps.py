@@ -428,3 +428,48 @@ def test_derivatives_of_steps_on_the_boundary(name):
     own[1].requires_grad_()
     found = torch.autograd.grad(sum((v * v).sum() for v in of(*own)), [own[0], own[1], own[-1]])
     assert all(torch.isfinite(gradient).all() for gradient in found)
+
+
+WITHOUT_ZEROS = {
+    "bernoulli": (xem.Mixture(xem.Bernoulli(), 2), {"probs": [1.0, 1.0]}),
+    "categorical": (xem.Mixture(xem.Categorical(3), 2), {"probs": [[0, 0.5, 0.5], [0, 0.1, 0.9]]}),
+    "alone": (xem.Categorical(3), {"probs": [0, 0.4, 0.6]}),
+    "blocks": (
+        xem.Mixture([(xem.PointMass(0), 1), (xem.PointMass(1), 1)]),
+        {"weights": [0, 1]},
+    ),
+    "nested": (
+        xem.Mixture(xem.Mixture(xem.Bernoulli(), 2), 2),
+        {"components": {"weights": [[0.5] * 2] * 2, "components": {"probs": [[1.0] * 2] * 2}}},
+    ),
+    "uniform": (xem.Uniform(), {"low": 1.0, "high": 2.0}),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_ZEROS)
+def test_what_has_no_weight_takes_no_part_where_no_component_can_have_what_stands_for_it(name):
+    model, values = WITHOUT_ZEROS[name]
+    values = {key: _arrays(value) for key, value in values.items()}
+    weights = values.pop("weights", np.asarray([0.5, 0.5]))
+    is_mixture = isinstance(model, xem.Mixture)
+    params = model.params(weights, **values) if is_mixture else model.params(**values)
+    x, w = np.ones((2, 12)), np.ones((2, 12))
+    w[:, ::4] = 0
+    found, log_likelihood = xem.em_step(model, params, x, weights=w)
+    known, of_rest = xem.em_step(model, params, x[:, w[0] > 0])
+    assert np.isfinite(of_rest).all()
+    assert_allclose(log_likelihood, of_rest, atol=1e-12)
+    for a, b in zip(leaves(found), leaves(known), strict=True):
+        assert_allclose(a, b, atol=1e-12)
+
+
+def _arrays(value):
+    if isinstance(value, dict):
+        return {key: _arrays(inner) for key, inner in value.items()}
+    return np.asarray(value, dtype=float)
+
+
+def test_problems_of_different_lengths_have_ones_alone():
+    fit = xem.fit(xem.Mixture(xem.Bernoulli(), 2), np.ones((2, 30)), lengths=np.asarray([30, 20]))
+    assert fit.converged.all()
+    assert_allclose(fit.log_likelihood, 0, atol=1e-12)

@@ -29,7 +29,7 @@ USUAL = 12
 METHODS = {
     "Family": 80,
     "Categorical": 14,
-    "Composite": 17,
+    "Composite": 18,
     "Exponential": 14,
     "ExponentialFamily": 20,
     "Gamma": 15,

@@ -325,7 +325,10 @@ class _Place(NamedTuple):
         return self._finite(raw) if self.differentiated else (raw, None)
 
     def _finite(self, raw: RawTile) -> tuple[RawTile, Array]:
-        """Return observations, 0 and of weight 1 where a problem has some that are not finite."""
+        """Return observations, 0 and of weight 1 where a problem has some that are not finite.
+
+        A weight of 0 has no derivative: something else stands for its observation.
+        """
         xp, (x, weights, valid), rank = self.space.xp, raw, self.source.rank
         finite = xp.isfinite(x)
         if valid is not None:
@@ -335,6 +338,6 @@ class _Place(NamedTuple):
             return RawTile(xp.where(aligned(known, x), x, 0.0), None, None), known
         known = known & xp.all(xp.isfinite(weights), axis=-1)
         there = aligned(known, valid) & valid
-        weights = xp.where(known[..., None], weights, 1.0)
+        weights = xp.where(known[..., None], xp.where(weights == 0, 0.0, weights), 1.0)
         x = xp.where(per_event(there, x), x, 0.0)
         return RawTile(x, weights, weights > 0), known

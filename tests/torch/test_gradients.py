@@ -137,6 +137,17 @@ def test_gradients_of_constrained_covariances_are_those_of_many_iterations(name)
     assert_alike(gradients(model, x), of_iterations(model, x, n=25))
 
 
+@pytest.mark.parametrize("name", ["EEV", pytest.param("VEV", marks=pytest.mark.slow)])
+def test_fits_of_long_clusters_with_constrained_covariances_are_polished(name):
+    """Combinations of covariances of one shape have another one, and a higher likelihood."""
+    model, x = xem.Mixture(xem.MultivariateNormal(name), 2), two_groups((2, 60, 2), gap=5)
+    common = np.random.default_rng(9).normal(size=(2, 60, 1))
+    x = (x * tensor([1.0, 2.0]) + tensor([1.0, 0.5]) * tensor(common))[1:]
+    x.requires_grad_()
+    assert xem.torch.fit(model, x, seed=0).converged.all()
+    assert_alike(gradients(model, x), of_iterations(model, x, n=60))
+
+
 def test_gradients_go_to_weights_and_priors():
     model, x = xem.Mixture(xem.Normal(), 2), two_groups((2, 100)).requires_grad_()
     weights = tensor(np.random.default_rng(1).uniform(size=(2, 100))).requires_grad_()
@@ -249,6 +260,17 @@ def test_gradients_are_finite_where_they_exist(name):
     assert_alike(found, of_iterations(model, x, n=100), tol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:the gradients of 1 problems are 0")
+def test_gradients_are_not_without_bound_where_fixed_points_are_not_alone():
+    """EM leaves the sizes of covariances of EVE on the floor wherever they are."""
+    x = two_groups((1, 60, 2), gap=5)
+    x[..., 1] = 2.0
+    x.requires_grad_()
+    fit = xem.torch.fit(xem.Mixture(xem.MultivariateNormal("EVE"), 2), x, seed=0)
+    (found,) = torch.autograd.grad(of_params(fit), x)
+    assert found.abs().max() < 1
+
+
 def test_a_component_of_weight_0_stays_where_it_is():
     model, x = xem.Mixture(xem.Normal(), 2), two_groups((2, 80)).requires_grad_()
     of = {"loc": [[1.0, 2.0], [0.0, 4.0]], "scale": [[1.0, 1.0], [1.0, 1.0]]}
@@ -260,6 +282,58 @@ def test_a_component_of_weight_0_stays_where_it_is():
     assert torch.isfinite(found[1]).all()
     (found,) = torch.autograd.grad(fit.params.components.loc[0, 1], x)
     assert_array_equal(found, 0)
+
+
+@pytest.mark.parametrize("kind", ["normal", "full"])
+@pytest.mark.parametrize("value", [5.0, torch.nan])
+def test_what_has_no_weight_has_no_gradient(kind: str, value: float) -> None:
+    model, x = MODELS[kind]
+    x, weights = x[:1].clone(), torch.ones(1, x.shape[1], dtype=torch.float64)
+    x[:, 3], weights[:, 3] = value, 0.0
+    x.requires_grad_()
+    weights.requires_grad_()
+    rest = torch.arange(x.shape[1]) != 3
+    others = x[:, rest].detach().requires_grad_()
+    values = (of_params, of_likelihood)
+    known = gradients(model, others, values=values)
+    found = gradients(model, x, weights, weights=weights, values=values)
+    for of_x, of_weights, of_others in zip(found[::2], found[1::2], known, strict=True):
+        assert_array_equal(of_x[:, 3], 0)
+        assert_array_equal(of_weights[:, 3], 0)
+        assert_allclose(of_x[:, rest], of_others, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("backward", ["implicit", "unroll"])
+@pytest.mark.parametrize("shape", [(2, 0, 20), (0, 20), (2, 1)])
+def test_gradients_go_through_where_no_problem_has_a_fit(shape, backward):
+    x = torch.ones(shape, dtype=torch.float64, requires_grad=True)
+    fit = xem.torch.fit(xem.Mixture(xem.Normal(), 2), x, seed=0, backward=backward)
+    (found,) = torch.autograd.grad(of_params(fit), x)
+    assert_array_equal(found, torch.zeros(shape))
+
+
+def test_gradients_of_gradients_are_there_or_raise():
+    model, x = MODELS["normal"][0], two_groups((1, 40)).requires_grad_()
+    fit = xem.torch.fit(model, x, seed=0)
+    (found,) = torch.autograd.grad(of_params(fit), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"backward='unroll' of xem\.torch\.fit gives both"):
+        (of_params(fit) + (found * found).sum()).backward()
+    start = model.params(tensor([0.5, 0.5]), loc=tensor([0.0, 4.0]), scale=tensor([1.0, 1.0]))
+
+    def of(x: Tensor) -> Tensor:
+        fit = xem.torch.fit(model, x, init=start, backward="unroll", max_iter=3, tol=0)
+        return fit.params.components.loc
+
+    assert torch.autograd.gradgradcheck(of, x[:, ::5].detach().requires_grad_(), atol=1e-4)
+
+
+def test_autocast_rounds_no_gradient():
+    model, x = MODELS["full"]
+    x = x.float().requires_grad_()
+    known = gradients(model, x, backward_tol=1e-6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = gradients(model, x, backward_tol=1e-6)
+    assert_alike(found, known, tol=1e-5)
 
 
 # What else a fit gives
@@ -339,3 +413,10 @@ def test_options_are_checked(options, match):
 def test_other_arrays_are_not_taken():
     with pytest.raises(TypeError, match=r"xem\.fit takes other arrays"):
         xem.torch.fit(xem.Mixture(xem.Normal(), 2), np.zeros((2, 40)))
+
+
+@pytest.mark.parametrize("transform", [torch.func.vmap, torch.func.grad])
+def test_a_fit_inside_of_a_transform_is_told_of(transform):
+    x, model = two_groups((2, 40)), xem.Mixture(xem.Normal(), 2)
+    with pytest.raises(TypeError, match=r"give a whole batch to xem\.fit"):
+        transform(lambda x: xem.torch.fit(model, x, seed=0).params.weights.sum(-1))(x)

@@ -388,6 +388,18 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "copy of a number": (lambda: Module(NORMALS).copy_(3), "params is 3; expected MixtureParams"),
     "fit of a model": (lambda: Module.from_fit(NORMALS), "fit is a Mixture; expected a Fit"),
+    "no entries": (
+        lambda: Module(xem.MultivariateNormal(), (0,)),
+        r"event is \(0,\); expected \(d,\)",
+    ),
+    "integers": (
+        lambda: Module(NORMALS, dtype=torch.int64),
+        r"dtype is torch\.int64; expected one of floating numbers",
+    ),
+    "complex numbers": (
+        lambda: Module(NORMALS, dtype=torch.complex64),
+        r"dtype is torch\.complex64; expected one of floating numbers",
+    ),
     "labels of one": (lambda: Module(xem.Poisson()).posterior(torch.ones(3)), "has none"),
     "arrays of NumPy": (lambda: Module(NORMALS)(np.ones(3)), "expected one array namespace"),
 }
@@ -478,6 +490,12 @@ def test_a_fit_of_a_module_knows_of_no_data() -> None:
     assert_allclose(of_data.log_likelihood, fit.log_prob(x).sum(-1), rtol=1e-12)
 
 
+def test_a_fit_of_no_module_is_one_of_no_problem() -> None:
+    for model in (NORMALS, xem.Poisson()):
+        fit = Module(model, batch=(2, 0)).to_fit()
+        assert fit.batch == tuple(fit.status.shape) == (2, 0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_steps_are_made_in_float32_at_least(dtype: torch.dtype) -> None:
     made = module("full")
@@ -527,6 +545,8 @@ def test_draws_follow_the_seed_of_pytorch() -> None:
     seeded = [made.sample(4, generator=torch.Generator().manual_seed(3))[0] for _ in range(2)]
     assert torch.equal(*seeded)
     assert not seeded[0].requires_grad
+    whole = [made.sample(4, generator=0)[0] for _ in range(2)]
+    assert torch.equal(*whole)
 
 
 def test_a_network_can_move_the_coordinates() -> None:

@@ -46,6 +46,13 @@ class TorchBackend(Backend):
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
         """Return a copy on the host."""
+        if self._torch._C._functorch.is_functorch_wrapped_tensor(x):
+            msg = (
+                "a tensor inside of a transform of torch.func has no values yet, and a fit reads "
+                "those of its data: give a whole batch to xem.fit, take gradients of "
+                "xem.torch.fit by torch.autograd, and map xem.em_step or Fit.log_prob"
+            )
+            raise TypeError(msg)
         return np.asarray(x.detach().cpu())
 
     def check_dense(self, name: str, x: Array) -> None:

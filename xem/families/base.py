@@ -76,6 +76,8 @@ class Family(ABC):
     """Whether densities are computed in the accumulating dtype, whatever that of the data is."""
     filler: ClassVar[float] = 0.0
     """A number that the family can have: it stands where nothing is observed."""
+    has_zero_probabilities: ClassVar[bool] = False
+    """Whether values that it can have, have probability 0 under some parameters."""
     floor_option: ClassVar[str | None] = None
     """The option that bounds the likelihood, which 0 or infinity switches off."""
     has_exact_form: ClassVar[bool] = False

@@ -44,6 +44,7 @@ class Composite(Family):
     in_accumulator = combined("in_accumulator", any)
     has_coordinates = combined("has_coordinates", all)
     needs_scale = combined("needs_scale", any)
+    has_zero_probabilities = combined("has_zero_probabilities", any)
     isotropic = combined("isotropic", any)
     least_spread = combined("least_spread", max)
     standardization = combined("standardization", fewest)

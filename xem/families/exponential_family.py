@@ -54,7 +54,7 @@ class ExponentialFamily(Family):
 
     has_exact_form: ClassVar[bool] = True
     has_zero_probabilities: ClassVar[bool] = True
-    """Whether some values have probability 0 under some parameters: η is minus infinity there."""
+    """Whether there are such: η is minus infinity there."""
     prior_fields: ClassVar[Mapping[str, Field]] = {}
     """The parameters of the conjugate prior, if `Prior` is one, by name."""
     most_lost: ClassVar[Mapping[int, float]] = MOST_LOST

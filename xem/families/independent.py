@@ -71,6 +71,7 @@ class Independent(ExponentialFamily):
     filler = of_family("filler")
     floored = of_family("floored")
     has_carrier = of_family("has_carrier")
+    has_zero_probabilities = of_family("has_zero_probabilities")
     embeds = of_family("embeds")
     embed = of_family("embed")
     support = of_family("support")

@@ -30,6 +30,7 @@ class PointMass(Family):
     value: float = 0.0
 
     fields: ClassVar = {}
+    has_zero_probabilities: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         value = plain(self.value)

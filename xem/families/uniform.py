@@ -31,6 +31,7 @@ class Uniform(Family):
         "high": Field("real", "x", is_estimated=False),
     }
     spread: ClassVar[frozenset[str]] = frozenset({"low", "high"})
+    has_zero_probabilities: ClassVar[bool] = True
 
     def mean(self, params: Any) -> Array | None:
         """Return the middle of the range."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -110,7 +111,11 @@ class Mixture(Parametrized):
         """Return log densities ``(*lead, n)``, and the posterior probabilities beside the rest."""
         joint, kept = self.joint(coefficients, x, work)
         left = coefficients.left
-        return logsumexp(joint, left), (posterior(joint, left), kept)
+        logs = logsumexp(joint, left)
+        if self.family.has_zero_probabilities:  # where there is no density, it is of no use
+            xp = array_namespace(joint)
+            joint = xp.where(logs[..., None, :] == -math.inf, 0.0, joint)
+        return logs, (posterior(joint, left), kept)
 
     def sums(
         self, coefficients: Any, kept: Any, responsibilities: Array, work: Workspace = NEW_ARRAYS
@@ -136,6 +141,8 @@ class Mixture(Parametrized):
         joint, kept = [], []
         for block in blocks:
             logs, part = family.log_prob(block, x, work)
+            if tile.weights is not None and family.has_zero_probabilities:  # 0 · inf is NaN
+                logs = array_namespace(x).where(tile.weights[..., None, :] > 0, logs, 0.0)
             joint.append(logs)
             kept.append(part)
         shares, log_likelihood, log_map = responsibilities(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from xem import inputs
@@ -30,6 +31,15 @@ def checked_shape(name: str, shape: Any) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def checked_dtype(dtype: Any) -> torch.dtype:
+    """Return the dtype of coordinates, PyTorch's default one for None."""
+    found = torch.get_default_dtype() if dtype is None else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        msg = f"dtype is {dtype!r}; expected one of floating numbers, such as torch.float32"
+        raise TypeError(msg)
+    return found
+
+
 def checked_event(model: Family, event: Any) -> Any:
     """Return the shape of one observation, or the shapes in several arrays."""
     layout = as_mixture(model).layout
@@ -45,7 +55,7 @@ def _of_layout(layout: Any, event: Any) -> Any:
     """Return an event as a layout has it; None where it has not."""
     if not isinstance(layout, tuple):
         shape = checked_shape("event", event)
-        return shape if len(shape) == layout else None
+        return shape if len(shape) == layout and 0 not in shape else None
     if not isinstance(event, tuple | list) or len(event) != len(layout):
         return None
     parts = [_of_layout(inner, part) for (_, inner), part in zip(layout, event, strict=True)]

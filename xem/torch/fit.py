@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xem import em
 from xem.backends.arrays import aligned, unnested
+from xem.backends.settings import computing
 from xem.backends.tree import builder, tree_map
 from xem.families.base import Family
 from xem.options import as_seed, whole
@@ -94,7 +95,7 @@ def fit(
     if backward == "unroll":
         return _unrolled(problem, options)
     found = _fitted(problem, options)
-    if backward is None or not found.status.numel():
+    if backward is None:
         return found
     return _implicit(problem, found, Solver(backward_tol, backward_max_iter))
 
@@ -109,7 +110,7 @@ def _fitted(problem: Problem, options: Mapping[str, Any]) -> Fit:
 def _implicit(problem: Problem, fit: Fit, solver: Solver) -> Fit:
     """Return a fit, polished, with the derivatives of a fixed point."""
     ended = (fit.status == int(Status.CONVERGED)) | (fit.status == int(Status.ON_FLOOR))
-    with torch.no_grad():
+    with computing(fit.objective):
         rounding = _rounding(fit)
         found = polished(problem, fit.params, ended, rounding)
         falls = found.objective < fit.objective - rounding
@@ -139,10 +140,8 @@ def _unrolled(problem: Problem, options: Mapping[str, Any]) -> Fit:
     )
     sound = ranks(fit.status) == 0
     params, n_iter = _where(sound, start.params, fit.params), torch.where(sound, fit.n_iter, 0)
-    if not n_iter.numel():
-        return fit
-    step = problem.step()
-    for i in range(int(n_iter.max())):
+    step, most = problem.step(), int(n_iter.max()) if n_iter.numel() else 0
+    for i in range(max(most, 1)):  # one at least, for the sake of gradients, if of 0
         params = _where(i < n_iter, step.at(params).following, params)
     return _with_figures(fit, sound, params, iter(step.at(params)[1:]), fit.status)
 

@@ -102,14 +102,15 @@ def fixed_point(
     kept with those of the moves orthonormal, by Gram–Schmidt. A vector whose merit has risen by
     more than rounding is given up for what the function makes of the one before it, and memory
     begins anew: where the function itself lets no merit rise, that converges as it does (Henderson
-    and Varadhan 2019, *J. Comput. Graph. Stat.* 28, 834).
+    and Varadhan 2019, *J. Comput. Graph. Stat.* 28, 834). That next vector is kept whatever its
+    merit: a combination may be lower than all that the function makes.
 
     No problem knows of another; those that are not ``moving`` stay at their start. The host reads
     nothing unless it may ``peek`` whether all are done.
     """
     best = current = Iterate.at(function, start)
     memory = Memory.empty(start, min(window, max_iter, start.shape[-1]))
-    found = is_near(best, memory)
+    found, accelerated = is_near(best, memory), torch.zeros_like(moving)
     for i in range(max_iter):
         going = moving & ~found
         if peek and not bool(going.any()):
@@ -117,9 +118,9 @@ def fixed_point(
         x = torch.where(going[:, None], memory.following(current), current.x)
         new = Iterate.at(function, x)
         best = new.where(going & (new.distance < best.distance), best)
-        kept = new.merit <= current.merit + rounding
+        kept = (new.merit <= current.merit + rounding) | ~accelerated
         place = i % memory.steps.shape[1]
         memory.add(place, new.x - current.x, new.move - current.move, kept)
-        current = new.where(kept, current)
+        current, accelerated = new.where(kept, current), kept
         found = found | is_near(best, memory)
     return best, found

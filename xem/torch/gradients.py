@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from xem.backends.arrays import aligned
+from xem.backends.settings import computing
 from xem.backends.tree import builder, leaves, tree_map
 from xem.single_step import Evaluation
 from xem.torch.fixed_point import Iterate, Memory, fixed_point
@@ -55,9 +55,10 @@ class Solver(NamedTuple):
         size, eps = torch.linalg.vector_norm(right, dim=1), torch.finfo(right.dtype).eps
 
         def is_near(at: Iterate, memory: Memory) -> Tensor:
+            length = torch.linalg.vector_norm(at.x, dim=1)
             error = at.distance * memory.amplification
-            enough = self.tol * torch.linalg.vector_norm(at.x, dim=1)
-            return (error <= enough) | (at.distance <= 32 * eps * size)
+            near = (error <= self.tol * length) | (at.distance <= 32 * eps * size)
+            return near & (length * eps**0.5 <= size)  # else there is not one fixed point
 
         found, is_found = fixed_point(
             function,
@@ -131,10 +132,21 @@ class ImplicitGradient(torch.autograd.Function):
         return (*(leaf.clone() for leaf in each), *problem.at(params)[1:])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         """Return the gradients by the inputs: 0 of a problem without a fixed point."""
         *tensors, sound = ctx.saved_tensors
+        with computing(sound):
+            found = ImplicitGradient._gradients(ctx, tensors, sound, gradients)
+        if torch.is_grad_enabled():
+            given = (*tensors, *(g for g in gradients if g is not None))
+            found = [g if g is None else DifferentiatedOnce.apply(g, *given) for g in found]
+        return None, None, None, None, *found
+
+    @staticmethod
+    def _gradients(
+        ctx: Any, tensors: list[Tensor], sound: Tensor, gradients: tuple[Tensor | None, ...]
+    ) -> list[Tensor | None]:
+        """Return the gradients by the inputs, from the tensors that were kept."""
         needed = ctx.needs_input_grad[-ctx.n_inputs :]
         inputs = [t.detach().requires_grad_(n) for t, n in zip(tensors, needed, strict=False)]
         params = [t.detach().requires_grad_() for t in tensors[ctx.n_inputs :]]
@@ -156,7 +168,25 @@ class ImplicitGradient(torch.autograd.Function):
         kept = sound & solved.reshape(sound.shape)
         _warn_unsolved(sound, kept)
         given = [*u, *(torch.where(kept, g, 0.0) for g in given[figures])]
-        return None, None, None, None, *_by_inputs(problem, inputs, outputs, given, kept)
+        return _by_inputs(problem, inputs, outputs, given, kept)
+
+
+class DifferentiatedOnce(torch.autograd.Function):
+    """A gradient that says, if it is asked for a gradient, that it has none."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *given: Tensor) -> Tensor:
+        """Return the gradient, which depends on what is given."""
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """Raise an error."""
+        msg = (
+            "backward='implicit' gives gradients through a fit, and none of these gradients; "
+            "backward='unroll' of xem.torch.fit gives both"
+        )
+        raise RuntimeError(msg)
 
 
 def _by_inputs(

@@ -17,6 +17,7 @@ from xem.families.base import Family
 from xem.result import Fit
 from xem.status import Status
 from xem.torch.arguments import (
+    checked_dtype,
     checked_event,
     checked_params,
     checked_shape,
@@ -81,7 +82,7 @@ class Module(nn.Module):
         self.coordinates = nn.Module()
         for name, leaf in kinds.items():
             shape = (*checked_shape("batch", batch), *leaf.shape)
-            tensor = torch.empty(shape, device=device, dtype=dtype or torch.get_default_dtype())
+            tensor = torch.empty(shape, device=device, dtype=checked_dtype(dtype))
             _put(self.coordinates, name, nn.Parameter(tensor) if name in trained else tensor)
         self.reset_parameters()
 
@@ -172,7 +173,8 @@ class Module(nn.Module):
             Their components; of a family by itself ``x`` is returned alone.
         """
         with torch.no_grad():
-            return self._as_distribution().sample(n, seed=generator or torch.default_generator)
+            seed = torch.default_generator if generator is None else generator
+            return self._as_distribution().sample(n, seed=seed)
 
     def distribution(self) -> torch.distributions.Distribution:
         """Return PyTorch's distribution of the parameters, which are differentiable.
@@ -232,7 +234,7 @@ class Module(nn.Module):
         unknown = first.new_full(self.batch, float("nan"))
         nothing = torch.zeros(self.batch, dtype=torch.int32, device=first.device)
         each = unknown[None]
-        known = tree_map(lambda p: ~p.reshape(*self.batch, -1).isnan().any(-1), params)
+        known = tree_map(lambda p: ~p[..., None].flatten(len(self.batch)).isnan().any(-1), params)
         fitted = reduce(torch.logical_and, leaves(known))
         status = torch.where(fitted, int(Status.MAX_ITER), int(Status.DEGENERATE)).to(torch.int32)
         return Fit(
