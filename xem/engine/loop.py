@@ -125,8 +125,9 @@ class Tally:
         xp, status = self._space.xp, rows.state.status
         value, weight = in_data_units(rows.state.objective, rows.context), rows.context.total_weight
         there, zero = xp.isfinite(value), xp.zeros_like(value)
-        totals = [xp.sum(xp.where(there, figure, zero)) for figure in (value, weight)]
-        return [counted(status < 0), counted(status == NEEDS_EXACT), *totals]
+        value, weight = xp.where(there, value, zero), xp.where(there, weight, zero)
+        counts = [counted(status < 0), counted(status == NEEDS_EXACT)]
+        return [*counts, xp.sum(value), xp.sum(weight)]
 
     def _mean(self, totals: np.ndarray[Any, Any]) -> float:
         value, weight = totals
