@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import signal
 import subprocess
 import sys
@@ -652,6 +653,31 @@ def test_a_checkpoint_of_another_fit_raises(name, tmp_path):
     options, text = OTHERS[name]
     with pytest.raises(ValueError, match=f"(?s)is the checkpoint of .*{text}.*begin anew"):
         fit(**options)
+
+
+HASHES = """
+import sys
+import numpy as np
+import xem
+
+model = xem.Mixture(xem.StudentT(), 2, tied={"components.scale", "components.df"})
+x = np.random.default_rng(0).standard_t(5, 300)
+xem.fit_batches(model, [x], init="quantile", max_iter=2, checkpoint=sys.argv[1])
+print([*model.tied])
+"""
+
+
+def test_sets_of_names_have_no_order_in_another_process(tmp_path):
+    """Python makes other hashes of text in each process, and so another order of a set."""
+    command, told = [sys.executable, "-c", HASHES, str(tmp_path / "fit.npz")], set()
+    for seed in ("1", "2"):  # they give different orders
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        ran = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+        told.add(ran.stdout)
+    assert len(told) == 2
 
 
 def test_integers_from_another_origin_are_other_data(tmp_path):

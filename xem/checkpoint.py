@@ -21,6 +21,7 @@ from xem.engine.active import ActiveSet
 from xem.engine.loop import Check
 from xem.engine.rows import Rows
 from xem.engine.stream import StreamPlan, look_at
+from xem.families.base import Family
 from xem.families.given import Context
 from xem.files import as_path, replacing, unpacked
 
@@ -52,7 +53,7 @@ class Checkpoint:
             raise FileNotFoundError(msg)
         self._types = {_kind(type(tree)): type(tree) for tree in _branches(plan.model.params())}
         self._fit = {
-            "model": repr(plan.family),
+            "model": _text(plan.family),
             "init": _digest(options.init),
             "seed": options.seed if isinstance(options.seed, int | None) else "a generator",
             "tol": options.tol,
@@ -177,6 +178,16 @@ def _shown(values: np.ndarray[Any, Any]) -> str:
 def _unrecorded(rows: Rows) -> Rows:
     """Return rows without the last entry of their trace, which the loop makes again."""
     return rows._replace(trace=rows.trace[:-1])
+
+
+def _text(value: Any) -> str:
+    """Return a model as its repr has it, but sets of names in one order in all processes."""
+    if isinstance(value, Family):
+        options = (f"{name}={_text(option)}" for name, option in value.options().items())
+        return f"{type(value).__name__}({', '.join(options)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_text, value))})"
+    return repr(sorted(value) if isinstance(value, frozenset) else value)
 
 
 def _digest(init: Any) -> Any:
