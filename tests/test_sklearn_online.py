@@ -147,6 +147,31 @@ def test_weights_of_any_chunk_must_be_numbers_of_at_least_0(weight):
     assert estimator.means_ is before
 
 
+def test_a_family_by_itself_is_a_mixture_of_one():
+    x = groups()[:, :1]
+    found = partially_fitted(Mixture(xem.Normal(), random_state=0), x, 100)
+    wanted = partially_fitted(Mixture(xem.Mixture(xem.Normal(), 1), random_state=0), x, 100)
+    assert_allclose(found.params_.loc, wanted.params_.components.loc[0], rtol=1e-12)
+    assert_allclose(found.score(x), wanted.score(x), rtol=1e-12)
+
+
+def test_what_has_no_density_raises_and_is_forgotten():
+    x = groups()
+    estimator, other = (GaussianMixture(2, random_state=0).partial_fit(x[:500]) for _ in range(2))
+    with pytest.raises(ValueError, match="problem 0 of the chunk has an observation so far from"):
+        estimator.partial_fit([[1e200, 0.0]])
+    wanted = other.partial_fit(x[500:])
+    assert_array_equal(estimator.partial_fit(x[500:]).means_, wanted.means_)
+
+
+def test_another_model_begins_anew():
+    x = groups()
+    estimator = GaussianMixture(2, random_state=0).partial_fit(x).set_params(n_components=3)
+    with pytest.raises(ValueError, match=r"model is .* before it was .*: begin anew with fit"):
+        estimator.partial_fit(x)
+    assert estimator.fit(x).partial_fit(x).means_.shape == (3, 2)
+
+
 def test_chunks_are_of_one_namespace():
     torch = pytest.importorskip("torch")
     estimator = GaussianMixture(2, random_state=0).partial_fit(groups())

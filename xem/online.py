@@ -28,6 +28,10 @@ _BAD_WEIGHTS = (
     "has weights that hold a negative, infinite or NaN number; expected non-negative numbers: use "
     "0 to leave an observation out"
 )
+_FAR = (
+    "has an observation so far from all components that none has a density there; leave it out, or "
+    "begin anew with fit"
+)
 _FEWEST = 16
 """So many observations of each problem a tile has at the least."""
 
@@ -71,33 +75,41 @@ class OnlineFit:
         problems = inputs.problems(model, x, weights, None)
         model, space, batch = model.bound(problems.shape), problems.space, problems.batch
         with computing(problems.anchor):
-            given = inputs.full_parameters(model, params, "init", batch, problems.event, space)
+            given = inputs.as_start(model, params)
+            given = inputs.full_parameters(model, given, "init", batch, problems.event, space)
             flat = inputs.flattened(inputs.normalized(given), batch, space)
             context = _first_context(model, problems)
             start = space.to_working(standardize(model, flat, context))
             blend = Blend.empty(context.total_weight)
             return cls(model, start, model.held(flat), blend, context, batch)
 
-    def following(self, x: Any, weights: Any, exponent: float) -> OnlineFit:
+    def following(self, model: Mixture, x: Any, weights: Any, exponent: float) -> OnlineFit:
         """Return the fit after a chunk.
 
         Raises
         ------
         TypeError, ValueError
-            If it is of another array namespace or batch, or holds what cannot be.
+            If it is of another model, array namespace or batch, or holds what cannot be.
         """
-        problems = inputs.problems(self.model, x, weights, None)
-        self._check_alike(problems)
+        problems = inputs.problems(model, x, weights, None)
+        self._check_alike(model, problems)
         model, space, context = self.model, problems.space, self.context
         schedule = Schedule.of(model, problems.event, exponent)
         with computing(problems.anchor):
             context = _widened(model, context, problems, self.blend.weight, space)
             tiles = _observations(model, problems, context)
             found = step(model, self.params, self.blend, tiles, context, space, schedule)
+            _check(~space.xp.isfinite(found.log_likelihood), _FAR)
         return replace(self, params=found.params, blend=found.blend, context=context)
 
-    def _check_alike(self, problems: Problems) -> None:
-        """Raise unless a chunk is of the same problems, in the same array namespace."""
+    def _check_alike(self, model: Mixture, problems: Problems) -> None:
+        """Raise unless a chunk is of the same model and problems, in the same array namespace."""
+        if model.bound(problems.shape) != self.model:
+            msg = (
+                f"the model is {model!r}, and for the chunks before it was {self.model!r}; "
+                "expected one model: begin anew with fit, or with another estimator"
+            )
+            raise ValueError(msg)
         found, before = problems.space.xp, Space.of(self.params.weights).xp
         if found is not before:
             msg = (

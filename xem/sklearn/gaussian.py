@@ -203,13 +203,15 @@ class GaussianMixture(OnlineEstimator):
         starts = [fill_none(given, self._start(X, weights, rng)) for _ in range(plan.n_init)]
         return plan._replace(init=stacked(starts), stacked=True)
 
-    def _first(self, X: Array, weights: Array | None) -> tuple[Mixture, MixtureParams]:
-        """Return the mixture, and the parameters that `partial_fit` begins with."""
-        model = self._model()
+    def _first(self, X: Array, weights: Array | None) -> MixtureParams:
+        """Return the parameters that `partial_fit` begins with."""
+        params: MixtureParams
         if hasattr(self, "weights_"):
-            return model, self._distribution().params
-        plan = self._plan(X, weights)._replace(max_iter=0)
-        return model, iterate(model, X, weights, plan).params
+            params = self._distribution().params
+        else:
+            plan = self._plan(X, weights)._replace(max_iter=0)
+            params = iterate(self._model(), X, weights, plan).params
+        return params
 
     def _start(self, X: Array, weights: Array | None, rng: np.random.RandomState) -> MixtureParams:
         """Return the parameters of one start."""
