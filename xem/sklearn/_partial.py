@@ -45,7 +45,7 @@ class OnlineEstimator(MixtureEstimator):
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If the data or an argument are not as they must be.
         """
         power, online, model = exponent("step", step), self._online, self._model()
