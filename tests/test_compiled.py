@@ -337,7 +337,7 @@ def test_laws_of_compiled_fits(name: str, lane: Lane, law: Law) -> None:
     law(subject(name, lane))
 
 
-# Arrays on bridge
+# Arrays over a bridge
 
 LAYOUTS = {
     "as it is": np.asarray,

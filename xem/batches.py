@@ -147,7 +147,7 @@ def fit_shards(
     All get the same fit.
     """
     options = Options(init, 1, seed, max_iter, tol, accelerate=False, check_every=1)
-    step = None if step is None else exponent("step", step)
+    step = None if step is None else exponent(step, "None for exact EM, or ")
     with _planned(model, batches, shards, options, callback, progress) as fresh:
         plan, start = _with_checkpoint(fresh, checkpoint, step)
         if step is None:
@@ -196,16 +196,16 @@ def _planned(
     with computation(model, chunks.anchor, options, progress) as (workers, bar):
         start = inputs.start(model, options.init, 1, problems)
         yield StreamPlan(
-            family,
-            model,
-            problems,
-            options,
-            start,
-            None,
-            tree_map(space.array, draws),
-            workers,
-            PLAIN,
-            None,
-            partial(watch, callback, bar),
-            int(rng.integers(1 << 63)),
+            family=family,
+            model=model,
+            problems=problems,
+            options=options,
+            start=start,
+            prior=None,
+            draws=tree_map(space.array, draws),
+            workers=workers,
+            call=PLAIN,
+            bridge=None,
+            watch=partial(watch, callback, bar),
+            sample_seed=int(rng.integers(1 << 63)),
         )

@@ -118,8 +118,7 @@ class Checkpoint:
             ActiveSet(source, _unrecorded(rows_of(a["rows"])), a["exact"]) for a in found["active"]
         ]
         finished = [rows_of(structure) for structure in found["finished"]]
-        iteration, n_checks = found["iteration"], found["n_checks"] - 1
-        return Check(self._plan, iteration, 0, float("nan"), active, finished, n_checks)
+        return Check(self._plan, active, finished, found["iteration"], found["n_checks"] - 1)
 
     def _contents(self, data: bytes) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
         """Return the arrays and the description in the file."""

@@ -103,8 +103,8 @@ def fit(
     memory : int, optional
         Bytes for the tiles of all workers. The default fits the caches of a CPU.
     threads : int, optional
-        Worker threads, for NumPy arrays only: those of PyTorch where it has them on bridge. The
-        default is one a core.
+        Worker threads, for NumPy arrays only; with ``compile``, those of PyTorch. The default is
+        one a core.
     check_every : int
         After how many iterations the host looks: compacts, logs, calls back. Convergence is
         decided at every iteration; results do not depend on this.

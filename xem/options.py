@@ -148,14 +148,17 @@ def _tolerance(name: str, tol: Any) -> float:
     return float(number)
 
 
-def exponent(name: str, value: Any) -> float:
-    """Return the exponent of step sizes, checked."""
+def exponent(value: Any, alternative: str = "") -> float:
+    """Return the exponent of the step sizes of stepwise EM, checked.
+
+    ``alternative`` is what else the caller takes, as it stands in the error.
+    """
     number = plain(value)
     real = isinstance(number, int | float) and not isinstance(number, bool)
     if not real or not 0 < float(number) <= 1:
         msg = (
-            f"{name} is {value!r}; expected None for exact EM, or a number above 0 and no more "
-            "than 1, such as 0.6, the exponent of the step sizes of stepwise EM"
+            f"step is {value!r}; expected {alternative}a number above 0 and no more than 1, such "
+            "as 0.6, the exponent of the step sizes of stepwise EM"
         )
         raise ValueError(msg)
     return float(number)

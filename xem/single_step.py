@@ -131,7 +131,7 @@ class Step(NamedTuple):
     def at(self, params: Any) -> Evaluation:
         """Return the parameters after one iteration, and the figures of those given."""
         model, here, context = self.model, self.place, self.context
-        exact, space, params = model.exact, here.space, _complete(model, params)
+        exact, space, params = model.exact, here.space, inputs.complete_params(model, params)
         arrays = (params, here.source.x, here.source.weights, self.prior)
         with computing(here.anchor, inputs=arrays) as differentiated:
             full = inputs.full_parameters(model, params, "params", here.batch, here.event, space)
@@ -167,17 +167,6 @@ def bound_and_context(
     model = model.bound(here.shape)
     with computing(here.anchor):
         return model, here.look(model)[0]
-
-
-def _complete(model: Mixture, params: Any) -> MixtureParams:
-    """Return parameters of a mixture, checked to be there all."""
-    given = inputs.as_start(model, params)
-    inputs.check_params(model, given, "params")
-    if not inputs.is_complete(given):
-        msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
-        raise ValueError(msg)
-    full: MixtureParams = given
-    return full
 
 
 def m_step(
@@ -238,16 +227,9 @@ def m_step(
             coefficients = prepared(exact, first, space).rounded
 
             def of(tile: Tile) -> Any:
-                masses = shares + 0.0
-                if tile.weights is not None:
-                    mass = tile.weights[..., None, :]
-                    masses = xp.where(mass > 0, shares * mass, 0.0)
-                return weighed(
-                    space.to_accumulator(
-                        exact.sums_from_labels(coefficients, tile.x, masses, means)[1]
-                    ),
-                    context,
-                )
+                masses = _masses(shares, tile.weights)
+                _, sums = exact.sums_from_labels(coefficients, tile.x, masses, means)
+                return weighed(space.to_accumulator(sums), context)
 
             sums = observations.sum(of)
             return maximisation(exact, first, sums, context, space), sound
@@ -257,6 +239,14 @@ def m_step(
             means = model.centres(new)
         new = tree_map(lambda p: _where(known, p), unstandardize(model, new, context))
         return model.to_user(space.to_working(new))
+
+
+def _masses(shares: Array, weights: Array | None) -> Array:
+    """Return how much of the weight of each observation belongs to each component, a new array."""
+    if weights is None:
+        return shares + 0.0
+    mass = weights[..., None, :]
+    return array_namespace(shares).where(mass > 0, shares * mass, 0.0)
 
 
 def _where(known: Array, values: Array) -> Array:

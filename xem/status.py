@@ -98,7 +98,9 @@ RULES: dict[int, Rule] = {
         "a prior; or set a lower floor, for a component that is so narrow in truth.",
     ),
     Status.CONVERGED: Rule(
-        _FITTED, "Less than tol is left to the limit, as far as the last steps tell; use the fit."
+        _FITTED,
+        "By tol: less is left to the limit, as far as the last steps tell, or, in stepwise EM and "
+        "xem.sklearn, was gained by the last one; use the fit.",
     ),
     Status.STOPPED: Rule(
         _FITTED, "The callback stopped the fit; the parameters are those reached by then."

@@ -103,8 +103,8 @@ def proposal(
     last changes, as well as least squares can, and what goes with these is taken off the image
     (Henderson and Varadhan 2019, *JCGS* 28, 834). Each change is freed of those before, which
     keeps what they told of directions that are conjugate (He, Tang, Zhao, Saad and Xi 2024,
-    *SIAM J. Matrix Anal. Appl.* 45, 712). Where that leads down, the objective is no bowl
-    there, and the last step is added to that of EM, some times over. Coordinates are those of
+    *SIAM J. Matrix Anal. Appl.* 45, 712). Where that leads down, the objective is not concave,
+    and the last step is added to that of EM, some times over. Coordinates are those of
     `Field.to_coordinates`, in units of the data's width; one that is infinite does not move.
 
     What is left is half the product of the gradient and the way to the limit. The gradient is

@@ -64,8 +64,7 @@ def look(plan: Plan, task: TileTask) -> Standardization:
     most = plan.tiling_of_steps.max_columns(exact=False)
     if source.width > most:
         tiles = partial(source.tiles, task.where, most)
-        first = source.first(task.where)
-        seen = standardization(model, first, tiles, space, source.shards)
+        seen = standardization(model, source.example, tiles, space, source.shards)
     else:
         raw = plan.call.contiguous(source.raw(task.where, slice(0, source.width)))
         seen = plan.call.rows_first(plan.call(standardization_of_tile, (model, space), (), (raw,)))

@@ -28,15 +28,15 @@ class Check(NamedTuple):
     """What is known of a fit between two rounds of iterations."""
 
     plan: Plan
-    iteration: int
-    """How many iterations have been made."""
-    n_active: int
-    """Problems times restarts that still iterate."""
-    mean: float
-    """The log likelihood per unit of weight, of all that have one."""
     active: list[ActiveSet]
     finished: list[Rows]
-    n_checks: int
+    iteration: int = 0
+    """How many iterations have been made."""
+    n_checks: int = 0
+    n_active: int = 0
+    """Problems times restarts that still iterate, once they are counted."""
+    mean: float = math.nan
+    """The log likelihood per unit of weight, of all that have one, once it is read."""
     last: Status = Status.STOPPED
     """What becomes of those that still iterate, if nobody goes on from here."""
 
@@ -68,7 +68,7 @@ def run(plan: Plan, start: Check | None = None, advance: Callable[..., Rows] = i
     Returns the last check. ``advance`` returns the rows of a tile after some iterations.
     """
     if start is None:
-        start = Check(plan, 0, 0, math.nan, *begin(plan), 0)
+        start = Check(plan, *begin(plan))
     done, n_checks, most = start.iteration, start.n_checks, plan.options.max_iter
     active, finished = start.active, start.finished
     tally = Tally(plan, finished)
@@ -82,7 +82,7 @@ def run(plan: Plan, start: Check | None = None, advance: Callable[..., Rows] = i
         finished += tally.keep([recorded(rows, plan.space) for rows in stopped])
         n_checks += 1
         n_active = sum(n for n, _ in counts)
-        check = Check(plan, done, n_active, mean, active, finished, n_checks)
+        check = Check(plan, active, finished, done, n_checks, n_active, mean)
         if done and plan.watch(check):
             return check
         if not active or done >= most:

@@ -20,7 +20,7 @@ class Sample(NamedTuple):
 
     The largest priorities are kept (Duffield, Lund and Thorup 2007, *JACM* 54, 32): weight over a
     uniform number. With the next largest one in the place of all smaller weights, the weights of
-    a sample sum to the total in expectation; a sample of all observations has their own weights.
+    a sample sum to the total in expectation; a sample of all observations has the weights of these.
     """
 
     x: Array
@@ -86,7 +86,7 @@ def sampled(
         if found.width > 2 * size:
             found = found.reduced(size + 1, space)
             least = np.min(to_numpy(found.priorities), axis=-1, keepdims=True)
-    if shards is not ONE_PROCESS:
+    if shards is not ONE_PROCESS:  # which gather arrays of one shape
         found = found.reduced(size + 1, space).widened(size + 1, space)
     whole: Sample = reduce(lambda a, b: a.joined(b, space), shards.gather(found))
     return whole.estimates(size, space)

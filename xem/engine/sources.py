@@ -70,9 +70,10 @@ class Source:
         """Iterate over rectangles of so many observations of each problem."""
         return (self.raw(problems, cut) for cut in spans(self.width, columns))
 
-    def first(self, problems: Array | slice | None) -> RawTile:
-        """Return some observations, which have the dtypes of all."""
-        return self.raw(problems, slice(0, 1))
+    @property
+    def example(self) -> RawTile:
+        """An observation, which has the dtypes of all."""
+        return self.raw(slice(0, 1), slice(0, 1))
 
     def raw(self, problems: Array | slice | None, columns: slice) -> RawTile:
         """Return a rectangle of the observations, masked but otherwise as they came."""

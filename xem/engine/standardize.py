@@ -43,18 +43,18 @@ class Standardization(NamedTuple):
 
 
 def standardization(
-    model: Mixture, first: RawTile, tiles: Tiles, space: Space, shards: Shards = ONE_PROCESS
+    model: Mixture, example: RawTile, tiles: Tiles, space: Space, shards: Shards = ONE_PROCESS
 ) -> Standardization:
     """Return the context of each problem, and the status of those that allow no fit.
 
-    These have centre 0 and scale 1. ``first`` has the dtypes of the tiles, and ``shards`` joins
+    These have centre 0 and scale 1. ``example`` has the dtypes of the tiles, and ``shards`` joins
     what several processes make of their tiles.
     """
     origin, unit = None, None
-    is_integral = space.xp.isdtype(first.x.dtype, "integral")
+    is_integral = space.xp.isdtype(example.x.dtype, "integral")
     if is_integral and model.standardization == "location-scale":
-        origin = _origin(first, tiles, space, shards)
-    if first.weights is not None and first.weights.dtype != space.dtype:
+        origin = _origin(example, tiles, space, shards)
+    if example.weights is not None and example.weights.dtype != space.dtype:
         unit = _weight_unit(tiles, space, shards)
 
     def floats() -> Iterable[RawTile]:
@@ -100,13 +100,13 @@ def _weight_unit(tiles: Tiles, space: Space, shards: Shards) -> Array:
     return xp.where(xp.isfinite(most), power_of_two(most), math.nan)
 
 
-def _origin(first: RawTile, tiles: Tiles, space: Space, shards: Shards) -> Origin:
+def _origin(example: RawTile, tiles: Tiles, space: Space, shards: Shards) -> Origin:
     """Return from where integers are counted that the working dtype does not hold.
 
     It is about the middle of a problem's values, a number that floats hold, or 0 where they hold
     all of the values.
     """
-    xp, zero = space.xp, space.in_order(first.x)[1]
+    xp, zero = space.xp, space.in_order(example.x)[1]
     least, most = (int(getattr(xp.iinfo(space.widest_integer), end)) for end in ("min", "max"))
 
     def range_of(tile: RawTile) -> tuple[Array, Array]:

@@ -111,16 +111,12 @@ def with_density(model: Mixture, params: Any, event: tuple[int, ...], space: Spa
     """
     xp, lead = space.xp, tuple(params.weights.shape[:-1])
     coefficients = leaves(prepared(model, tree_map(detached, params), space).rounded)
-    axes = [
-        tuple(range(len(lead), leaf.ndim)) for leaf in coefficients
-    ]  # the log of 0 is as it must be
+    axes = [tuple(range(len(lead), leaf.ndim)) for leaf in coefficients]
+    # the log of 0 is as it must be
     held = [xp.all(leaf < math.inf, axis=a) for leaf, a in zip(coefficients, axes, strict=True)]
     sound = reduce(and_, held)
-    zero, one = space.full((*lead, *event), 0.0), space.full((*lead, *event), 1.0)
-    each, rounding = space.full(lead, 1.0), space.full(lead, space.epsilon)
-    like_data = Context(zero, one, each, one, one, zero, -one, one, zero, rounding)
-    centres = space.full((*lead, model.n_clusters, *event), 0.0)
-    other = model.around(centres, Given(like_data, 0))
+    given = Given(Context.of_unit_variance(lead, event, space), 0)
+    other = model.around(space.full((*lead, model.n_clusters, *event), 0.0), given)
     return tree_map(lambda p, o: xp.where(aligned(sound, p), p, o), params, other), sound
 
 

@@ -132,9 +132,8 @@ def run(plan: StreamPlan, start: Check, exponent: float) -> Check:
 def begin(plan: StreamPlan) -> Check:
     """Return the rows to fit, at their start, and those that allow no fit."""
     active, without_fit = begin_with(plan, at_sample)
-    active = [part._replace(exact=False) for part in active]
     rows = [part.rows._replace(state=_unmoved(plan, part.rows)) for part in active]
-    return Check(plan, 0, 0, math.nan, replaced(active, rows), without_fit, 0)
+    return Check(plan, replaced(active, rows), without_fit)
 
 
 def _unmoved(plan: StreamPlan, rows: Rows) -> State:
@@ -156,7 +155,7 @@ def _passes(schedule: Schedule, plan: StreamPlan, steps: int, task: TileTask) ->
 def _pass(schedule: Schedule, plan: StreamPlan, task: TileTask) -> Rows:
     """Return rows after a pass: the objective is summed over the chunks as they came.
 
-    A problem has converged where that has moved by no more than ``tol`` an observation.
+    A problem has converged where that has moved by less than ``tol`` per unit of weight.
     """
     model, space, context, old = plan.model, plan.space, task.rows.context, task.rows.state
     params, blend = old.params, old.sums.components

@@ -99,10 +99,6 @@ class Stream:
         """Iterate over rectangles of no more than so many observations of each problem."""
         return (piece.raw(problems) for piece in self.pieces(columns))
 
-    def first(self, problems: Array | slice | None) -> RawTile:
-        """Return some observations, which have the dtypes of all."""
-        return self.example
-
 
 class StreamedObservations(Observations[Tile]):
     """The observations of some problems of a stream, tile by tile.
@@ -259,7 +255,7 @@ def begin(plan: StreamPlan) -> Check:
     """Return the rows to fit, with a start and its E-step, and those that allow no fit."""
     active, without_fit = begin_with(plan, at_sample)
     rows = plan.tiling_of_steps.map(partial(_first_e_step, plan), active)
-    return Check(plan, 0, 0, math.nan, replaced(active, rows), without_fit, 0)
+    return Check(plan, replaced(active, rows), without_fit)
 
 
 def look_at(plan: StreamPlan) -> Standardization:

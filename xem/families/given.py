@@ -79,6 +79,26 @@ class Context(NamedTuple):
     coordinate_unit: Array | None = None
     """What steps of the parameters are measured by, ``(*batch, coordinates)``, where they are."""
 
+    @classmethod
+    def of_unit_variance(
+        cls, batch: tuple[int, ...], event: tuple[int, ...], space: Space
+    ) -> Context:
+        """Return the context of data of mean 0 and variance 1, with the range of uniform ones."""
+        zero, one = space.full((*batch, *event), 0.0), space.full((*batch, *event), 1.0)
+        end = 3**0.5 * one
+        return cls(
+            centre=zero,
+            scale=one,
+            total_weight=space.full(batch, 1.0),
+            variance=one,
+            metric=one,
+            mean=zero,
+            low=-end,
+            high=end,
+            resolution=zero,
+            epsilon=space.full(batch, space.epsilon),
+        )
+
 
 def about_origin(context: Context, where: Array) -> Context:
     """Return the context of observations that are divided by the scale alone in some problems.

@@ -80,6 +80,17 @@ def _misplaced(model: Family, params: Any) -> tuple[Any, str]:
     return None, ""
 
 
+def complete_params(model: Mixture, params: Any) -> MixtureParams:
+    """Return the argument ``params`` as parameters of a mixture, checked to be there all."""
+    given = as_start(model, params)
+    check_params(model, given, "params")
+    if not is_complete(given):
+        msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
+        raise ValueError(msg)
+    full: MixtureParams = given
+    return full
+
+
 def is_complete(params: MixtureParams) -> bool:
     """Whether no parameter is left out."""
     return all(leaf is not None for _, leaf in named_leaves(params))

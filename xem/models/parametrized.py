@@ -15,6 +15,9 @@ from xem.families.fields import Field
 from xem.models.components import Components
 from xem.models.trees import MixtureParams, MixturePrior
 
+WEIGHTS = Field("simplex", shape=(None,))
+"""What the weights of components are."""
+
 
 @dataclass(frozen=True)
 class Parametrized(Components):
@@ -168,12 +171,12 @@ class Parametrized(Components):
     def to_coordinates(self, params: MixtureParams) -> MixtureParams:
         """Return unconstrained coordinates: logarithms of the weights, and those of components."""
         components = self.family.to_coordinates(params.components)
-        return MixtureParams(_SHARES.to_coordinates(params.weights), components)
+        return MixtureParams(WEIGHTS.to_coordinates(params.weights), components)
 
     def from_coordinates(self, coordinates: MixtureParams) -> MixtureParams:
         """Return the parameters that have such coordinates."""
         components = self.family.from_coordinates(coordinates.components)
-        return MixtureParams(_SHARES.from_coordinates(coordinates.weights), components)
+        return MixtureParams(WEIGHTS.from_coordinates(coordinates.weights), components)
 
     def held(self, params: MixtureParams) -> MixtureParams:
         """Return the fixed parameters alone, None for the others."""
@@ -270,10 +273,6 @@ class Parametrized(Components):
         """Return parameters that the mixture has, from given ones that may be too general."""
         mass = params.weights + floats_of(params.weights).smallest_normal
         return MixtureParams(params.weights, self.family.nearest_allowed(params.components, mass))
-
-
-_SHARES = Field("simplex", shape=(None,))
-"""What the weights of components are."""
 
 
 def _prior_keywords(family: Family) -> tuple[str, ...]:

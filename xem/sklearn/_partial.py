@@ -48,7 +48,7 @@ class OnlineEstimator(MixtureEstimator):
         TypeError, ValueError
             If the data or an argument are not as they must be.
         """
-        power, online, model = exponent("step", step), self._online, self._model()
+        power, online, model = exponent(step), self._online, self._model()
         X = self._data(X, reset=online is None)
         weights = self._weights(X, sample_weight)
         if online is None:

@@ -115,7 +115,7 @@ class Mixture(OnlineEstimator, FittedEstimator):
     def _first(self, X: Array, weights: Array | None) -> MixtureParams:
         """Return the parameters that `partial_fit` begins with."""
         if self.prior is not None:
-            msg = "partial_fit knows no prior: leave prior at None"
+            msg = f"prior is {self.prior!r}, and partial_fit knows no prior: leave prior at None"
             raise ValueError(msg)
         if not hasattr(self, "fit_"):
             self.fit_ = self._fitted(X, weights, 0)

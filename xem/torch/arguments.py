@@ -96,11 +96,7 @@ def checked_params(
         )
         raise ValueError(msg)
     mixture, whole = bound(model, event)
-    given = inputs.as_start(mixture, params if is_given else params.params)
-    inputs.check_params(mixture, given, "params")
-    if not inputs.is_complete(given):
-        msg = "params lacks a value; expected every parameter: model.params(weights=…, …)"
-        raise ValueError(msg)
+    given = inputs.complete_params(mixture, params if is_given else params.params)
     here = Space.of(like)
     space = replace(here, dtype=here.accumulator)
     given = tree_map(partial(_as_tensor, space), given)

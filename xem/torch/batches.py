@@ -146,16 +146,16 @@ class Chunks:
 
     def _agreed(self, ranks: Ranks, first: Any) -> Any:
         """Return a chunk of no observations, of the one kind that all ranks have chunks of."""
-        mine = None if first is None else self._without_observations(first)
-        theirs = ranks.values((_as_tensors(mine, "cpu"), _device_type(mine)))
-        known = {number: each for number, each in enumerate(theirs) if each[0] is not None}
+        empty = None if first is None else self._without_observations(first)
+        everyone = ranks.values((_as_tensors(empty, "cpu"), _device_type(empty)))
+        known = {number: each for number, each in enumerate(everyone) if each[0] is not None}
         kinds = {number: _kind(chunk) for number, (chunk, _) in known.items()}
         if len(set(kinds.values())) > 1:
             told = "; ".join(f"rank {number}: {kind}" for number, kind in kinds.items())
             msg = f"the ranks have chunks of different kinds, {told}; expected one kind"
             raise ValueError(msg)
-        if mine is not None or not known:
-            return mine
+        if empty is not None or not known:
+            return empty
         chunk, device = next(iter(known.values()))
         return _as_tensors(chunk, device if self._device is None else self._device)
 
@@ -209,8 +209,8 @@ def _device_type(chunk: Any) -> str | None:
 def _of_first(ranks: Ranks, init: Any, seed: Any, device: Any) -> tuple[Any, Any]:
     """Return the start and the seed of the first rank."""
     place = _device_type(init) if device is None else device
-    theirs, seed = ranks.first((tree_map(partial(_moved, "cpu"), init), whole_seed(seed)))
-    return init if ranks.number == 0 else tree_map(partial(_moved, place), theirs), seed
+    sent, seed = ranks.first((tree_map(partial(_moved, "cpu"), init), whole_seed(seed)))
+    return init if ranks.number == 0 else tree_map(partial(_moved, place), sent), seed
 
 
 def _moved(device: Any, value: Any) -> Any:

@@ -19,10 +19,9 @@ from xem.families.covariances import COVARIANCES, MCLUST
 from xem.families.fields import Field
 from xem.families.given import Context, Given
 from xem.models.mixture import Mixture, as_mixture
+from xem.models.parametrized import WEIGHTS
 from xem.models.trees import MixtureParams
 from xem.torch.structures import Structure
-
-_WEIGHTS = Field("simplex")
 
 
 class Leaf(NamedTuple):
@@ -83,7 +82,7 @@ def _fields(family: Family, names: Any) -> dict[str, tuple[Family | None, Field]
     parts = family.parts(names)
     found: dict[str, tuple[Family | None, Field]] = {}
     if isinstance(names, MixtureParams):
-        found[names.weights] = None, _WEIGHTS
+        found[names.weights] = None, WEIGHTS
     elif not parts:
         found |= {n: (family, f) for n, f in zip(names, family.fields.values(), strict=True)}
     for inner, inside in parts:
@@ -129,10 +128,7 @@ def start(model: Family, event: Any, batch: tuple[int, ...]) -> dict[str, torch.
     """
     mixture, whole = bound(model, event)
     space = Space.at(array_namespace(torch.empty(0)))
-    zero, one = space.full((*batch, *whole), 0.0), space.full((*batch, *whole), 1.0)
-    each, end = space.full(batch, 1.0), 3**0.5 * one
-    rounding = space.full(batch, space.epsilon)
-    data = Context(zero, one, each, one, one, zero, -end, end, zero, rounding)
+    data = Context.of_unit_variance(batch, whole, space)
     centres = space.full((*batch, mixture.n_clusters, *whole), 0.0)
     params = mixture.to_user(mixture.around(centres, Given(data, 0)))
     leaves = leaves_of(model, event)
@@ -142,7 +138,7 @@ def start(model: Family, event: Any, batch: tuple[int, ...]) -> dict[str, torch.
         coordinates = leaf.to_coordinates(at(params, name))
         coordinates = torch.where(coordinates.isfinite(), coordinates, 0.0)
         is_drawn = leaf.is_place or name.rpartition(".")[0] not in with_place
-        if is_drawn and leaf.kind is not _WEIGHTS and not leaf.untrainable:
+        if is_drawn and leaf.kind is not WEIGHTS and not leaf.untrainable:
             coordinates = coordinates + torch.randn(coordinates.shape, dtype=coordinates.dtype)
         found[name] = coordinates
     return found

@@ -89,7 +89,7 @@ def fit(
         each = partial(fit, backward=backward, **way)
         return fit_parts(each, model, x, options, Ranks(group))
     if backward is not None:
-        x, weights, lengths = _as_tensors(x, weights, lengths)
+        x, weights, lengths = _padded(x, weights, lengths)
     problem = Problem(model, x, weights, lengths, prior)
     if backward == "unroll":
         return _unrolled(problem, options)
@@ -181,8 +181,8 @@ def _check(backward: Any, tol: Any, max_iter: Any) -> None:
     whole("backward_max_iter", max_iter, 1)
 
 
-def _as_tensors(x: Any, weights: Any, lengths: Any) -> tuple[Any, Any, Any]:
-    """Return data as tensors, those of a list in one with their lengths."""
+def _padded(x: Any, weights: Any, lengths: Any) -> tuple[Any, Any, Any]:
+    """Return data, those of a list in one tensor with their lengths; raise for other arrays."""
     x = unnested(x)
     if isinstance(x, list | tuple):
         if lengths is not None:

@@ -15,7 +15,7 @@ _INDEPENDENT = 1e-4
 
 
 Function = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Returns vectors for vectors, and a number of each problem that must not rise."""
+"""Returns vectors for vectors, and for each problem its merit, which must not rise."""
 
 
 class Iterate(NamedTuple):
@@ -27,15 +27,15 @@ class Iterate(NamedTuple):
     """What the function makes of the vectors, less the vectors, ``(problems, P)``."""
     distance: Tensor
     """The length of the move, ``(problems,)``."""
-    height: Tensor
-    """What must not rise, ``(problems,)``."""
+    merit: Tensor
+    """The merit function, which must not rise, ``(problems,)``."""
 
     @classmethod
     def at(cls, function: Function, x: Tensor) -> Iterate:
         """Evaluate a function."""
-        following, height = function(x)
+        following, merit = function(x)
         move = following - x
-        return cls(x, move, torch.linalg.vector_norm(move, dim=-1), height)
+        return cls(x, move, torch.linalg.vector_norm(move, dim=-1), merit)
 
     def where(self, mask: Tensor, other: Iterate) -> Iterate:
         """Return the iterate of problems where a mask is true, and another one elsewhere."""
@@ -99,9 +99,9 @@ def fixed_point(
     Anderson's acceleration (1965, *JACM* 12, 547): the next vector is what the function makes of
     the combination of earlier ones that it moves least, as far as it is linear; of a linear
     function that is GMRES (Walker and Ni 2011, *SIAM J. Numer. Anal.* 49, 1715). Differences are
-    kept with those of the moves orthonormal, by Gram–Schmidt. A vector whose height has risen by
+    kept with those of the moves orthonormal, by Gram–Schmidt. A vector whose merit has risen by
     more than rounding is given up for what the function makes of the one before it, and memory
-    begins anew: where the function itself lets no height rise, that converges as it does (Henderson
+    begins anew: where the function itself lets no merit rise, that converges as it does (Henderson
     and Varadhan 2019, *J. Comput. Graph. Stat.* 28, 834).
 
     No problem knows of another; those that are not ``moving`` stay at their start. The host reads
@@ -117,7 +117,7 @@ def fixed_point(
         x = torch.where(going[:, None], memory.following(current), current.x)
         new = Iterate.at(function, x)
         best = new.where(going & (new.distance < best.distance), best)
-        kept = new.height <= current.height + rounding
+        kept = new.merit <= current.merit + rounding
         place = i % memory.steps.shape[1]
         memory.add(place, new.x - current.x, new.move - current.move, kept)
         current = new.where(kept, current)

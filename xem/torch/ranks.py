@@ -99,8 +99,8 @@ class Ranks:
 
     def first(self, value: Any) -> Any:
         """Return what the first rank has for a value that can be pickled."""
-        theirs = self.values(value)[0]
-        return theirs if self.number else value
+        sent = self.values(value)[0]
+        return sent if self.number else value
 
 
 def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from torch.utils import _pytree
@@ -14,6 +15,7 @@ from xem.result import Fit
 _ARRAYS = tuple(field.name for field in fields(Fit) if field.name != "model")
 
 
+@cache  # JAX raises the second time
 def register_with_jax() -> None:
     """Make `xem.Fit` a tree for JAX, once: of its arrays, with the model beside them.
 
@@ -21,12 +23,7 @@ def register_with_jax() -> None:
     """
     import jax
 
-    if Fit not in _registered:
-        jax.tree_util.register_dataclass(Fit, data_fields=_ARRAYS, meta_fields=["model"])
-        _registered.add(Fit)
-
-
-_registered: set[type] = set()
+    jax.tree_util.register_dataclass(Fit, data_fields=_ARRAYS, meta_fields=["model"])
 
 
 def _flattened(fit: Fit) -> tuple[list[Any], Any]:

@@ -38,15 +38,9 @@ class Coordinates:
         cls, mixture: Mixture, context: Context, params: Any, batch: tuple[int, ...]
     ) -> Coordinates:
         """Return the coordinates of parameters near some others."""
-        found = cls(params, batch, torch.empty(0))
         size, free = _sizes(mixture, params, context), _free(mixture, params)
-        vector = found.joined(leaves(size)) * found.joined(free)
+        vector = _joined(leaves(size), batch) * _joined(free, batch)
         return cls(params, batch, vector.to(leaves(params)[0].dtype))
-
-    def joined(self, each: Sequence[Tensor]) -> Tensor:
-        """Return tensors of the shapes of the parameters as vectors."""
-        rank, count = len(self.batch), math.prod(self.batch)
-        return torch.cat([a.reshape(count, math.prod(a.shape[rank:])) for a in each], dim=1)
 
     def parted(self, vectors: Tensor) -> list[Tensor]:
         """Return vectors as tensors of the shapes of the parameters."""
@@ -56,16 +50,16 @@ class Coordinates:
 
     def vectors(self, params: Any) -> Tensor:
         """Return the coordinates of parameters."""
-        return self.joined(leaves(params)) * self._inverse
+        return _joined(leaves(params), self.batch) * self._inverse
 
     def at(self, vectors: Tensor) -> Any:
         """Return the parameters with these coordinates."""
-        free, held = self.size > 0, self.joined(leaves(self.params))
+        free, held = self.size > 0, _joined(leaves(self.params), self.batch)
         return builder(self.params)(iter(self.parted(torch.where(free, vectors * self.size, held))))
 
     def covectors(self, each: Sequence[Tensor]) -> Tensor:
         """Return derivatives by the parameters as those by their coordinates."""
-        return self.joined(each) * self.size
+        return _joined(each, self.batch) * self.size
 
     def by_params(self, covectors: Tensor) -> list[Tensor]:
         """Return derivatives by the coordinates as those by the parameters: 0 by held ones."""
@@ -75,6 +69,12 @@ class Coordinates:
     def _inverse(self) -> Tensor:
         free = self.size > 0
         return torch.where(free, 1 / torch.where(free, self.size, 1.0), 0.0)
+
+
+def _joined(each: Sequence[Tensor], batch: tuple[int, ...]) -> Tensor:
+    """Return tensors ``(*batch, …)`` as vectors ``(problems, P)``."""
+    rank, count = len(batch), math.prod(batch)
+    return torch.cat([a.reshape(count, math.prod(a.shape[rank:])) for a in each], dim=1)
 
 
 def _sizes(mixture: Mixture, params: Any, context: Context) -> Any:
