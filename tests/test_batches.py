@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -543,6 +545,62 @@ def test_a_fit_goes_on_from_its_checkpoint_to_the_same_bits(name, step, tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["fit.npz"]
 
 
+@pytest.mark.parametrize("step", [None, 0.6])
+def test_products_within_products_go_on_from_a_checkpoint(step, tmp_path):
+    inner = xem.Product(stops=xem.Poisson(), far=xem.Normal())
+    model = xem.Mixture(xem.Product(delay=xem.Normal(), rest=inner), 2)
+    numbers = {"delay": two_groups(), "rest": {"stops": COUNTS, "far": two_groups(seed=4)}}
+
+    def cut(tree: Any, i: int) -> Any:
+        if isinstance(tree, dict):
+            return {name: cut(part, i) for name, part in tree.items()}
+        return tree[i : i + 500]
+
+    parts, path = [cut(numbers, i) for i in range(0, 3000, 500)], tmp_path / "fit.npz"
+    options: dict[str, Any] = {"init": "k-means++", "seed": 2, "step": step, "tol": 0}
+    wanted = xem.fit_batches(model, parts, max_iter=6, **options)
+    xem.fit_batches(model, parts, max_iter=3, checkpoint=path, **options)
+    assert_same_bits(xem.fit_batches(model, parts, max_iter=6, checkpoint=path, **options), wanted)
+
+
+def test_families_that_no_module_has_go_on_from_a_checkpoint(tmp_path):
+    class Rate(xem.Exponential):
+        fields = xem.Exponential.fields
+
+    x, path = np.abs(two_groups()), tmp_path / "fit.npz"
+    options: dict[str, Any] = {"init": "quantile", "tol": 0}
+    model = xem.Mixture(Rate(), 2)
+    wanted = xem.fit_batches(model, chunks(x, 500), max_iter=6, **options)
+    xem.fit_batches(model, chunks(x, 500), max_iter=3, checkpoint=path, **options)
+    found = xem.fit_batches(model, chunks(x, 500), max_iter=6, checkpoint=path, **options)
+    assert_same_bits(found, wanted)
+
+
+def test_the_mean_is_that_of_all_problems_after_going_on(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 300)) + np.where(rng.random((40, 300)) < 0.4, 4, 0)
+    x[3] = np.nan
+    path = tmp_path / "fit.npz"
+
+    def means(**options: Any) -> dict[int, float]:
+        caplog.clear()
+        with caplog.at_level("INFO", "xem"), suppress(KilledError):
+            xem.fit_batches(
+                NORMALS, chunks(x, 50, axis=1), init="quantile", checkpoint=path, **options
+            )
+        return {record.args[0]: record.args[1] for record in caplog.records}
+
+    before, after = means(callback=killed_at(12)), {}
+
+    def see(progress: xem.Progress) -> None:
+        value = np.asarray(progress.log_likelihood)
+        after[progress.iteration] = np.nansum(value) / (300 * 39)
+
+    told = means(callback=see)
+    assert_allclose(list(told.values()), list(after.values()), rtol=1e-12)
+    assert told[12] == before[12]
+
+
 def test_a_batch_goes_on_in_which_some_have_finished(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 300)) + np.where(rng.random((40, 300)) < 0.4, 4, 0)
@@ -562,6 +620,11 @@ def test_more_iterations_go_on_from_a_fit_that_has_ended(tmp_path):
     xem.fit_batches(NORMALS, chunks(x, 500), max_iter=3, **options)
     found = xem.fit_batches(NORMALS, chunks(x, 500), max_iter=7, **options)
     wanted = xem.fit_batches(NORMALS, chunks(x, 500), max_iter=7, init="quantile", tol=0)
+    assert_same_bits(found, wanted)
+    fewer = xem.fit_batches(NORMALS, chunks(x, 500), max_iter=2, **options)
+    assert_same_bits(fewer, wanted)
+    found = xem.fit_batches(NORMALS, chunks(x, 500), max_iter=9, **options)
+    wanted = xem.fit_batches(NORMALS, chunks(x, 500), max_iter=9, init="quantile", tol=0)
     assert_same_bits(found, wanted)
 
 
@@ -590,6 +653,61 @@ def test_a_checkpoint_of_another_fit_raises(name, tmp_path):
     options, text = OTHERS[name]
     with pytest.raises(ValueError, match=f"(?s)is the checkpoint of .*{text}.*begin anew"):
         fit(**options)
+
+
+HASHES = """
+import sys
+import numpy as np
+import xem
+
+model = xem.Mixture(xem.StudentT(), 2, tied={"components.scale", "components.df"})
+x = np.random.default_rng(0).standard_t(5, 300)
+xem.fit_batches(model, [x], init="quantile", max_iter=2, checkpoint=sys.argv[1])
+print([*model.tied])
+"""
+
+
+def test_sets_of_names_have_no_order_in_another_process(tmp_path):
+    """Python makes other hashes of text in each process, and so another order of a set."""
+    command, told = [sys.executable, "-c", HASHES, str(tmp_path / "fit.npz")], set()
+    for seed in ("1", "2"):  # they give different orders
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        ran = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+        told.add(ran.stdout)
+    assert len(told) == 2
+
+
+def test_integers_from_another_origin_are_other_data(tmp_path):
+    x, path = 2**62 + np.round(two_groups() * 100).astype(np.int64), tmp_path / "fit.npz"
+    options: dict[str, Any] = {"init": "quantile", "checkpoint": path}
+    xem.fit_batches(NORMALS, chunks(x, 500), max_iter=2, **options)
+    with pytest.raises(ValueError, match="other data: those had an origin of"):
+        xem.fit_batches(NORMALS, chunks(x - 2**61, 500), max_iter=4, **options)
+
+
+def test_a_start_of_integers_is_known_again(tmp_path):
+    x, path = two_groups(), tmp_path / "fit.npz"
+    start = xem.Normal().params(loc=9, scale=1)
+    wanted = xem.fit_batches(xem.Normal(), chunks(x, 500), init=start)
+    for _ in range(2):
+        found = xem.fit_batches(xem.Normal(), chunks(x, 500), init=start, checkpoint=path)
+        assert_same_bits(found, wanted)
+    other = xem.Normal().params(loc=8, scale=1)
+    with pytest.raises(ValueError, match="a fit with init"):
+        xem.fit_batches(xem.Normal(), chunks(x, 500), init=other, checkpoint=path)
+
+
+def test_a_checkpoint_that_lacks_an_array_raises(tmp_path):
+    path, options = tmp_path / "fit.npz", {"init": "quantile", "max_iter": 2}
+    xem.fit_batches(NORMALS, [two_groups()], checkpoint=path, **options)
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files if name != "array0"}
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        xem.fit_batches(NORMALS, [two_groups()], checkpoint=path, **options)
 
 
 def test_what_is_no_checkpoint_raises(tmp_path):

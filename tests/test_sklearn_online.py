@@ -96,6 +96,27 @@ def test_a_range_grows_with_what_is_seen():
     assert np.isfinite(found.score(x[:, None]))
 
 
+@pytest.mark.parametrize("far", [[30.0], [30.0, 30.0], [30.0, -40.0]])
+def test_a_range_grows_with_what_allows_no_fit_by_itself(far):
+    model = xem.Mixture([(xem.Normal(), 1), (xem.Uniform(), 1)])
+    x, last = groups()[:, :1], np.asarray(far)[:, None]
+    found = partially_fitted(Mixture(model, random_state=0), x).partial_fit(last)
+    ends = found.params_.components[1]
+    assert_allclose([ends.low, ends.high], [[min(x.min(), *far)], [30]], rtol=1e-12)
+    assert np.isfinite(found.score_samples(last)).all()
+
+
+def test_one_observation_counts_in_the_range_and_the_moments_as_many_do():
+    x = groups()[:, :1]
+    estimator = GaussianMixture(1, random_state=0)
+    for part in (x[:500], *x[500:530]):
+        estimator.partial_fit(part.reshape(-1, 1))
+    context = estimator._online.context
+    seen = (x[:530] - context.centre) / context.scale
+    assert_allclose(context.mean, seen.mean(0)[None], rtol=1e-9, atol=1e-12)
+    assert_allclose(context.variance, seen.var(0)[None], rtol=1e-9)
+
+
 def test_a_batch_of_problems():
     x = np.stack([groups(seed=seed) for seed in range(3)])
     found = partially_fitted(GaussianMixture(2, random_state=0), x)
@@ -113,6 +134,49 @@ def test_tensors_stay_tensors():
     assert isinstance(found.means_, torch.Tensor)
     wanted = partially_fitted(GaussianMixture(2, random_state=0), groups())
     assert_allclose(found.means_, wanted.means_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_weights_of_any_chunk_must_be_numbers_of_at_least_0(weight):
+    x, weights = np.stack([groups(seed=seed) for seed in range(2)]), np.ones((2, len(groups())))
+    weights[1, 3] = weight
+    estimator = GaussianMixture(2, random_state=0).partial_fit(x)
+    before = estimator.means_
+    with pytest.raises(ValueError, match="problem 1 of the chunk has weights that hold a negative"):
+        estimator.partial_fit(x, sample_weight=weights)
+    assert estimator.means_ is before
+
+
+def test_a_family_by_itself_is_a_mixture_of_one():
+    x = groups()[:, :1]
+    found = partially_fitted(Mixture(xem.Normal(), random_state=0), x, 100)
+    wanted = partially_fitted(Mixture(xem.Mixture(xem.Normal(), 1), random_state=0), x, 100)
+    assert_allclose(found.params_.loc, wanted.params_.components.loc[0], rtol=1e-12)
+    assert_allclose(found.score(x), wanted.score(x), rtol=1e-12)
+
+
+def test_what_has_no_density_raises_and_is_forgotten():
+    x = groups()
+    estimator, other = (GaussianMixture(2, random_state=0).partial_fit(x[:500]) for _ in range(2))
+    with pytest.raises(ValueError, match="problem 0 of the chunk has an observation so far from"):
+        estimator.partial_fit([[1e200, 0.0]])
+    wanted = other.partial_fit(x[500:])
+    assert_array_equal(estimator.partial_fit(x[500:]).means_, wanted.means_)
+
+
+def test_another_model_begins_anew():
+    x = groups()
+    estimator = GaussianMixture(2, random_state=0).partial_fit(x).set_params(n_components=3)
+    with pytest.raises(ValueError, match=r"model is .* before it was .*: begin anew with fit"):
+        estimator.partial_fit(x)
+    assert estimator.fit(x).partial_fit(x).means_.shape == (3, 2)
+
+
+def test_chunks_are_of_one_namespace():
+    torch = pytest.importorskip("torch")
+    estimator = GaussianMixture(2, random_state=0).partial_fit(groups())
+    with pytest.raises(TypeError, match=r"is of .*torch, and those before of .*numpy"):
+        estimator.partial_fit(torch.from_numpy(groups()))
 
 
 def test_what_allows_no_step_raises():

@@ -57,6 +57,7 @@ def fit_batches(
         one namespace, device, dtype and batch, and any n: they are parts of the same problems,
         whereas the arrays of a list that `fit` is given are a problem each. ``list(x.split(100))``
         is here one sample in ten chunks, and ten problems there.
+        Several are held at a time: each needs memory of its own, that no later one is written to.
     init : str or MixtureParams
         As in `fit`. What is not given is found on a sample of the observations, which one more
         pass draws.

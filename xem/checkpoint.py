@@ -7,11 +7,13 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from xem.backends.arrays import to_numpy
+from xem.backends.arrays import is_array, to_numpy
 from xem.backends.space import Space
 from xem.backends.tree import named_leaves, tree_map
 from xem.engine import rows as rows_
@@ -19,10 +21,11 @@ from xem.engine.active import ActiveSet
 from xem.engine.loop import Check
 from xem.engine.rows import Rows
 from xem.engine.stream import StreamPlan, look_at
+from xem.families.base import Family
 from xem.families.given import Context
 from xem.files import as_path, replacing, unpacked
 
-_FORMAT = 1
+_FORMAT = 2
 _ANEW = "give another path, or delete the file to begin anew"
 
 _ALIKE = 1e-4
@@ -48,8 +51,9 @@ class Checkpoint:
         if self._is_first and not self._path.absolute().parent.is_dir():
             msg = f"checkpoint is {str(path)!r}, in a directory that does not exist: make it first"
             raise FileNotFoundError(msg)
+        self._types = {_kind(type(tree)): type(tree) for tree in _branches(plan.model.params())}
         self._fit = {
-            "model": repr(plan.family),
+            "model": _text(plan.family),
             "init": _digest(options.init),
             "seed": options.seed if isinstance(options.seed, int | None) else "a generator",
             "tol": options.tol,
@@ -99,17 +103,21 @@ class Checkpoint:
                     f"{found['fit'].get(name)!r}, and this one has {wanted!r}: {_ANEW}"
                 )
                 raise ValueError(msg)
-        space, source = self._plan.space, self._plan.problems.sources[0]
+        try:
+            check = self._check(arrays, found)
+        except KeyError as error:
+            raise self._no_checkpoint() from error
+        self._check_data([*(part.rows for part in check.active), *check.finished])
+        return check
 
-        def rows_of(structure: Any) -> Rows:
-            rows: Rows = _tree(structure, arrays, space)
-            return rows
-
+    def _check(self, arrays: dict[str, np.ndarray[Any, Any]], found: Any) -> Check:
+        """Return the check of a description."""
+        source = self._plan.problems.sources[0]
+        rows_of = partial(_tree, arrays=arrays, space=self._plan.space, types=self._types)
         active = [
             ActiveSet(source, _unrecorded(rows_of(a["rows"])), a["exact"]) for a in found["active"]
         ]
         finished = [rows_of(structure) for structure in found["finished"]]
-        self._check_data([*(part.rows for part in active), *finished])
         return Check(self._plan, active, finished, found["iteration"], found["n_checks"] - 1)
 
     def _contents(self, data: bytes) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
@@ -118,12 +126,14 @@ class Checkpoint:
             arrays, found = unpacked(io.BytesIO(data), "checkpoint")
             number = found["format"]
         except Exception as error:
-            msg = f"{self._path} is no checkpoint of xem.fit_batches: {_ANEW}"
-            raise ValueError(msg) from error
+            raise self._no_checkpoint() from error
         if number != _FORMAT:
             msg = f"{self._path} has format {number}; this version reads {_FORMAT}: {_ANEW}"
             raise ValueError(msg)
         return arrays, found
+
+    def _no_checkpoint(self) -> ValueError:
+        return ValueError(f"{self._path} is no checkpoint of xem.fit_batches: {_ANEW}")
 
     def _check_data(self, parts: list[Rows]) -> None:
         """Raise unless a look at the data gives what was seen of them before."""
@@ -132,7 +142,7 @@ class Checkpoint:
         before = tree_map(lambda a: to_numpy(a)[order], known[1])
         now = tree_map(to_numpy, _seen(look_at(self._plan).context))
         for name, old, new, width in zip(
-            _OF_DATA, before, now, (now[0], *now[1:2] * 3), strict=True
+            _OF_DATA, before, now, (now[0], *now[1:2] * 4), strict=True
         ):
             if not np.all(np.abs(old - new) <= _ALIKE * width):
                 msg = (
@@ -147,15 +157,17 @@ _OF_DATA = (
     "a standard deviation of",
     "a smallest value of",
     "a largest value of",
+    "an origin of",
 )
 
 
 def _seen(context: Context) -> tuple[Any, ...]:
-    """Return figures of the data in their units, whatever they are counted from."""
-    scale = context.scale
+    """Return figures of the data in their units, whatever the centre: integers from an origin."""
+    scale, origin = context.scale, context.origin
     deviation = context.variance**0.5 * scale
     ends = (end * scale + context.centre for end in (context.low, context.high))
-    return context.total_weight, deviation, *ends
+    place = scale * 0 if origin is None else origin.value
+    return context.total_weight, deviation, *ends, place
 
 
 def _shown(values: np.ndarray[Any, Any]) -> str:
@@ -167,6 +179,16 @@ def _unrecorded(rows: Rows) -> Rows:
     return rows._replace(trace=rows.trace[:-1])
 
 
+def _text(value: Any) -> str:
+    """Return a model as its repr has it, but sets of names in one order in all processes."""
+    if isinstance(value, Family):
+        options = (f"{name}={_text(option)}" for name, option in value.options().items())
+        return f"{type(value).__name__}({', '.join(options)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_text, value))})"
+    return repr(sorted(value) if isinstance(value, frozenset) else value)
+
+
 def _digest(init: Any) -> Any:
     """Return the name of a start, or a hash of given parameters."""
     if isinstance(init, str):
@@ -175,9 +197,23 @@ def _digest(init: Any) -> Any:
     for name, leaf in named_leaves(init):
         found.update(name.encode())
         if leaf is not None:
-            host = np.asarray(leaf if isinstance(leaf, list | tuple | float) else to_numpy(leaf))
+            host = to_numpy(leaf) if is_array(leaf) else np.asarray(leaf)
             found.update(repr(host.shape).encode() + np.ascontiguousarray(host, float).tobytes())
     return found.hexdigest()
+
+
+def _branches(tree: Any) -> Iterator[Any]:
+    """Iterate over the named tuples in a tree."""
+    if isinstance(tree, tuple):
+        if hasattr(tree, "_fields"):
+            yield tree
+        for branch in tree:
+            yield from _branches(branch)
+
+
+def _kind(found: type[Any]) -> str:
+    """Return the dotted name and the fields of a named tuple."""
+    return f"{found.__module__}:{found.__qualname__}:{','.join(found._fields)}"
 
 
 def _structure(tree: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
@@ -188,29 +224,36 @@ def _structure(tree: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
         name = f"array{len(arrays)}"
         arrays[name] = to_numpy(tree)
         return name
-    kind = f"{type(tree).__module__}:{type(tree).__qualname__}" if hasattr(tree, "_fields") else ""
+    kind = _kind(type(tree)) if hasattr(tree, "_fields") else ""
     return [kind, *(_structure(branch, arrays) for branch in tree)]
 
 
-def _tree(structure: Any, arrays: dict[str, np.ndarray[Any, Any]], space: Space) -> Any:
-    """Return the tree of a structure, of named tuples that this process has defined."""
+def _tree(
+    structure: Any,
+    arrays: dict[str, np.ndarray[Any, Any]],
+    space: Space,
+    types: dict[str, Any],
+) -> Any:
+    """Return the tree of a structure, of some types and of others that modules have."""
     if structure is None:
         return None
     if isinstance(structure, str):
         host = arrays[structure]
         return space.array(host, getattr(space.xp, host.dtype.name))
     kind, *branches = structure
-    found = (_tree(branch, arrays, space) for branch in branches)
-    return _named_tuple(kind)(*found) if kind else tuple(found)
+    found = (_tree(branch, arrays, space, types) for branch in branches)
+    if not kind:
+        return tuple(found)
+    return (types[kind] if kind in types else _of_module(kind))(*found)
 
 
-def _named_tuple(path: str) -> Any:
-    """Return the type of a module that has been imported, by its dotted name."""
-    module, _, names = path.partition(":")
-    kind: Any = sys.modules.get(module)
+def _of_module(kind: str) -> Any:
+    """Return the named tuple of a dotted name and fields that an imported module has."""
+    module, names, _ = kind.split(":")
+    found: Any = sys.modules.get(module)
     for name in names.split("."):
-        kind = getattr(kind, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")):
-        msg = f"the checkpoint holds {path}, which is not defined in this process: import it first"
+        found = getattr(found, name, None)
+    if not (isinstance(found, type) and hasattr(found, "_fields") and _kind(found) == kind):
+        msg = f"the checkpoint holds {kind}, which is not defined in this process: import it first"
         raise ValueError(msg)
-    return kind
+    return found

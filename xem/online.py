@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,16 +12,26 @@ from xem.backends.arrays import Array, aligned, to_numpy
 from xem.backends.settings import computing
 from xem.backends.space import Space
 from xem.backends.tree import fill_none, tree_map
-from xem.engine.standardize import Standardization, standardization
+from xem.engine.sources import RawTile, floating
+from xem.engine.standardize import standardization
 from xem.engine.step import standardised, standardize, unstandardize
 from xem.engine.stepwise import Blend, Schedule, step
-from xem.engine.tiles import Budget, Observations
+from xem.engine.summary import summarize
+from xem.engine.tiles import Budget, Observations, weighed
 from xem.families.given import Context, Tile
 from xem.inputs import Problems
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
-from xem.status import RUNNING, Status
+from xem.status import Status
 
+_BAD_WEIGHTS = (
+    "has weights that hold a negative, infinite or NaN number; expected non-negative numbers: use "
+    "0 to leave an observation out"
+)
+_FAR = (
+    "has an observation so far from all components that none has a density there; leave it out, or "
+    "begin anew with fit"
+)
 _FEWEST = 16
 """So many observations of each problem a tile has at the least."""
 
@@ -66,36 +75,54 @@ class OnlineFit:
         problems = inputs.problems(model, x, weights, None)
         model, space, batch = model.bound(problems.shape), problems.space, problems.batch
         with computing(problems.anchor):
-            given = inputs.full_parameters(model, params, "init", batch, problems.event, space)
+            given = inputs.as_start(model, params)
+            given = inputs.full_parameters(model, given, "init", batch, problems.event, space)
             flat = inputs.flattened(inputs.normalized(given), batch, space)
-            context = _looked_at(model, problems, list(Status)).context
+            context = _first_context(model, problems)
             start = space.to_working(standardize(model, flat, context))
             blend = Blend.empty(context.total_weight)
             return cls(model, start, model.held(flat), blend, context, batch)
 
-    def following(self, x: Any, weights: Any, exponent: float) -> OnlineFit:
+    def following(self, model: Mixture, x: Any, weights: Any, exponent: float) -> OnlineFit:
         """Return the fit after a chunk.
 
         Raises
         ------
-        ValueError
-            If its batch is another one, or it holds what cannot be.
+        TypeError, ValueError
+            If it is of another model, array namespace or batch, or holds what cannot be.
         """
-        problems = inputs.problems(self.model, x, weights, None)
+        problems = inputs.problems(model, x, weights, None)
+        self._check_alike(model, problems)
+        model, space, context = self.model, problems.space, self.context
+        schedule = Schedule.of(model, problems.event, exponent)
+        with computing(problems.anchor):
+            context = _widened(model, context, problems, self.blend.weight, space)
+            tiles = _observations(model, problems, context)
+            found = step(model, self.params, self.blend, tiles, context, space, schedule)
+            _check(~space.xp.isfinite(found.log_likelihood), _FAR)
+        return replace(self, params=found.params, blend=found.blend, context=context)
+
+    def _check_alike(self, model: Mixture, problems: Problems) -> None:
+        """Raise unless a chunk is of the same model and problems, in the same array namespace."""
+        if model.bound(problems.shape) != self.model:
+            msg = (
+                f"the model is {model!r}, and for the chunks before it was {self.model!r}; "
+                "expected one model: begin anew with fit, or with another estimator"
+            )
+            raise ValueError(msg)
+        found, before = problems.space.xp, Space.of(self.params.weights).xp
+        if found is not before:
+            msg = (
+                f"the chunk is of {found.__name__}, and those before of {before.__name__}; "
+                "expected one array namespace"
+            )
+            raise TypeError(msg)
         if problems.batch != self.batch:
             msg = (
                 f"the chunk has a batch of shape {problems.batch}, and those before {self.batch}; "
                 "expected the same problems in each chunk"
             )
             raise ValueError(msg)
-        model, space, context = self.model, problems.space, self.context
-        schedule = Schedule.of(model, problems.event, exponent)
-        with computing(problems.anchor):
-            seen = _looked_at(model, problems, [Status.NOT_FINITE, Status.OUT_OF_SUPPORT])
-            context = _widened(context, seen, self.blend.weight, space)
-            tiles = _observations(model, problems, context)
-            found = step(model, self.params, self.blend, tiles, context, space, schedule)
-        return replace(self, params=found.params, blend=found.blend, context=context)
 
     @property
     def user_params(self) -> MixtureParams:
@@ -123,41 +150,65 @@ def _observations(model: Mixture, problems: Problems, context: Context) -> Obser
     return Observations(make, source.width, max(columns, _FEWEST))
 
 
-def _looked_at(model: Mixture, problems: Problems, wrong: Sequence[Status]) -> Standardization:
-    """Return what a look at a chunk gives; raise where a problem has one of some statuses."""
-    source = problems.sources[0]
-    raw = source.raw(None, slice(0, source.width))
+def _first_context(model: Mixture, problems: Problems) -> Context:
+    """Return the context of a first chunk; raise where it allows no fit."""
+    raw = _whole(problems)
     seen = standardization(model, raw, lambda: [raw], problems.space)
-    codes = to_numpy(seen.status)
-    for status in wrong:
-        if np.any(codes == int(status)):
-            where = int(np.flatnonzero(codes == int(status))[0])
-            msg = f"problem {where} of the chunk is {status.name}. {status.advice}"
-            raise ValueError(msg)
-    return seen
+    _check(seen.bad_weight, _BAD_WEIGHTS)
+    for status in Status:
+        _check(seen.status == int(status), _told(status))
+    return seen.context
 
 
-def _widened(context: Context, seen: Standardization, weight: Array, space: Space) -> Context:
+def _whole(problems: Problems) -> RawTile:
+    """Return all observations of a chunk as they came."""
+    source = problems.sources[0]
+    return source.raw(None, slice(0, source.width))
+
+
+def _told(status: Status) -> str:
+    return f"is {status.name}. {status.advice}"
+
+
+def _check(wrong: Array, what: str) -> None:
+    """Raise where something is wrong with a problem."""
+    found = np.flatnonzero(to_numpy(wrong))
+    if found.size:
+        msg = f"problem {found[0]} of the chunk {what}"
+        raise ValueError(msg)
+
+
+def _widened(
+    model: Mixture, context: Context, problems: Problems, weight: Array, space: Space
+) -> Context:
     """Return a context with the range and the moments of one more chunk, in the units it has.
 
-    ``weight`` ``(problems,)`` is that of the observations before.
+    ``weight`` ``(problems,)`` is that of the observations before. A chunk may hold what allows no
+    fit by itself, such as one observation.
     """
-    xp, new = space.xp, seen.context
-    known = aligned(seen.status == RUNNING, new.scale)
-    factor, shift = new.scale / context.scale, (new.centre - context.centre) / context.scale
-    low, high, mean = (a * factor + shift for a in (new.low, new.high, new.mean))
-    share = aligned(new.total_weight / (weight + new.total_weight), mean)
-    gap = mean - context.mean
-    variance = (1 - share) * (context.variance + share * gap * gap)
-    variance = variance + share * new.variance * factor * factor
-    found = context._replace(
-        mean=context.mean + share * gap,
-        variance=variance,
-        metric=xp.where(variance > 0, variance, context.metric),
-        low=xp.minimum(context.low, low),
-        high=xp.maximum(context.high, high),
+    xp, sums = space.xp, space.to_accumulator
+    raw = floating(_whole(problems), context.origin, context.weight_unit, space)
+    seen = summarize(model, [raw], space)
+    _check(seen.bad_weight, _BAD_WEIGHTS)
+    _check(seen.not_finite, _told(Status.NOT_FINITE))
+    _check(seen.unsupported, _told(Status.OUT_OF_SUPPORT))
+    scale, mass = context.scale, weighed(seen.weight, context)
+    low, high, centre = (
+        sums(a) / scale - context.centre / scale for a in (seen.low, seen.high, seen.centre)
     )
-    names = ("mean", "variance", "metric", "low", "high")
+    unit = sums(seen.unit) / scale
+    known = aligned(mass > 0, scale)
+    share = aligned(mass / xp.where(mass > 0, weight + mass, 1.0), scale)
+    gap = centre + seen.offset * unit - context.mean
+    variance = (1 - share) * (context.variance + share * gap * gap)
+    variance = variance + share * seen.variance * unit * unit
+    found = {
+        "mean": context.mean + share * gap,
+        "variance": variance,
+        "metric": xp.where(variance > 0, variance, context.metric),
+        "low": xp.minimum(context.low, low),
+        "high": xp.maximum(context.high, high),
+    }
     return context._replace(
-        **{n: xp.where(known, getattr(found, n), getattr(context, n)) for n in names}
+        **{name: xp.where(known, new, getattr(context, name)) for name, new in found.items()}
     )

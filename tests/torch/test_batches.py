@@ -80,6 +80,10 @@ def test_a_file_becomes_tensors(tmp_path: Path):
     assert_same(found, wanted)
 
 
+def test_arrays_may_be_reversed():
+    assert_same(*both(VECTORS, [X.numpy()[::-1]], X.flip(0)))
+
+
 def test_chunks_are_moved_to_a_device():
     found = xem.torch.fit_batches(NORMALS, [X[:, 0]], init="quantile", max_iter=2, device="cpu")
     assert_same(found, xem.torch.fit_batches(NORMALS, [X[:, 0]], init="quantile", max_iter=2))

@@ -36,7 +36,7 @@ class Check(NamedTuple):
     n_active: int = 0
     """Problems times restarts that still iterate, once they are counted."""
     mean: float = math.nan
-    """The log likelihood per unit of weight, of all, once it is read."""
+    """The log likelihood per unit of weight, of all that have one, once it is read."""
     last: Status = Status.STOPPED
     """What becomes of those that still iterate, if nobody goes on from here."""
 
@@ -71,7 +71,7 @@ def run(plan: Plan, start: Check | None = None, advance: Callable[..., Rows] = i
         start = Check(plan, *begin(plan))
     done, n_checks, most = start.iteration, start.n_checks, plan.options.max_iter
     active, finished = start.active, start.finished
-    tally = Tally(plan)
+    tally = Tally(plan, finished)
     while True:
         counts, mean = tally.read(active)
         going, inexact, stopped = partition(active, counts, plan.space)
@@ -85,7 +85,7 @@ def run(plan: Plan, start: Check | None = None, advance: Callable[..., Rows] = i
         check = Check(plan, active, finished, done, n_checks, n_active, mean)
         if done and plan.watch(check):
             return check
-        if not active or done == most:
+        if not active or done >= most:
             return check._replace(last=Status.MAX_ITER)
         steps = min(plan.options.check_every, most - done)
         done += steps
@@ -95,9 +95,9 @@ def run(plan: Plan, start: Check | None = None, advance: Callable[..., Rows] = i
 class Tally:
     """The figures of a fit on the host, read in one small copy at each check."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, finished: list[Rows]) -> None:
         self._space = plan.space
-        self._unread: list[Rows] = []
+        self._unread = list(finished)
         self._finished = np.zeros(2)
 
     def keep(self, finished: list[Rows]) -> list[Rows]:
@@ -108,7 +108,7 @@ class Tally:
     def read(self, active: list[ActiveSet]) -> tuple[list[list[int]], float]:
         """Return how many rows of each set go on and need the exact form, and the mean of all.
 
-        The mean is the log likelihood per unit of weight.
+        The mean is the log likelihood per unit of weight, of those that have one.
         """
         rows = [*self._unread, *(part.rows for part in active)]
         if not rows:
@@ -123,10 +123,11 @@ class Tally:
     def _figures(self, rows: Rows) -> list[Array]:
         """Return how many rows go on and need the exact form, their log likelihood and weight."""
         xp, status = self._space.xp, rows.state.status
-        value = in_data_units(rows.state.objective, rows.context)
-        value = xp.where(xp.isfinite(value), value, xp.zeros_like(value))
+        value, weight = in_data_units(rows.state.objective, rows.context), rows.context.total_weight
+        there, zero = xp.isfinite(value), xp.zeros_like(value)
+        value, weight = xp.where(there, value, zero), xp.where(there, weight, zero)
         counts = [counted(status < 0), counted(status == NEEDS_EXACT)]
-        return [*counts, xp.sum(value), xp.sum(rows.context.total_weight)]
+        return [*counts, xp.sum(value), xp.sum(weight)]
 
     def _mean(self, totals: np.ndarray[Any, Any]) -> float:
         value, weight = totals

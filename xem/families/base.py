@@ -696,7 +696,8 @@ class Family(ABC):
 def params_type(name: str, module: str, fields: tuple[str, ...]) -> Any:
     """Return a named tuple of parameters, such that pickles find it under its dotted name."""
     kind: Any = namedtuple
-    made = kind(name.replace(".", ""), fields, module=module)
+    word = name.rpartition("<locals>.")[2].replace(".", "")
+    made = kind(word, fields, module=module)
     made.__qualname__ = name
     return made
 

@@ -45,22 +45,26 @@ class OnlineEstimator(MixtureEstimator):
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If the data or an argument are not as they must be.
         """
-        power, online = exponent(step), self._online
+        power, online, model = exponent(step), self._online, self._model()
         X = self._data(X, reset=online is None)
         weights = self._weights(X, sample_weight)
         if online is None:
-            model, params = self._first(X, weights)
+            params = self._first(X, weights)
             online = OnlineFit.begun(model, params, self._event(X), weights)
-        self._online = online.following(self._event(X), weights, power)
+        self._online = online.following(model, self._event(X), weights, power)
         self._keep_params(self._online.user_params)
         return self
 
     @abstractmethod
-    def _first(self, X: Array, weights: Array | None) -> tuple[Mixture, MixtureParams]:
-        """Return the mixture, and the parameters that `partial_fit` begins with."""
+    def _model(self) -> Mixture:
+        """Return the mixture that is fitted."""
+
+    @abstractmethod
+    def _first(self, X: Array, weights: Array | None) -> MixtureParams:
+        """Return the parameters that `partial_fit` begins with."""
 
     @abstractmethod
     def _keep_params(self, params: Any) -> None:

@@ -205,13 +205,15 @@ class GaussianMixture(OnlineEstimator):
         starts = [fill_none(given, self._start(X, weights, rng)) for _ in range(settings.n_init)]
         return settings._replace(init=stacked(starts), stacked=True)
 
-    def _first(self, X: Array, weights: Array | None) -> tuple[Mixture, MixtureParams]:
-        """Return the mixture, and the parameters that `partial_fit` begins with."""
-        model = self._model()
+    def _first(self, X: Array, weights: Array | None) -> MixtureParams:
+        """Return the parameters that `partial_fit` begins with."""
+        params: MixtureParams
         if hasattr(self, "weights_"):
-            return model, self._distribution().params
-        settings = self._settings(X, weights)._replace(max_iter=0)
-        return model, iterate(model, X, weights, settings).params
+            params = self._distribution().params
+        else:
+            settings = self._settings(X, weights)._replace(max_iter=0)
+            params = iterate(self._model(), X, weights, settings).params
+        return params
 
     def _start(self, X: Array, weights: Array | None, rng: np.random.RandomState) -> MixtureParams:
         """Return the parameters of one start."""

@@ -108,14 +108,19 @@ class Mixture(OnlineEstimator, FittedEstimator):
             tol=self.tol,
         )
 
-    def _first(self, X: Array, weights: Array | None) -> tuple[Model, MixtureParams]:
-        """Return the mixture, and the parameters that `partial_fit` begins with."""
+    def _model(self) -> Model:
+        """Return the mixture that is fitted."""
+        return as_mixture(self.model)
+
+    def _first(self, X: Array, weights: Array | None) -> MixtureParams:
+        """Return the parameters that `partial_fit` begins with."""
         if self.prior is not None:
             msg = f"prior is {self.prior!r}, and partial_fit knows no prior: leave prior at None"
             raise ValueError(msg)
         if not hasattr(self, "fit_"):
             self.fit_ = self._fitted(X, weights, 0)
-        return as_mixture(self.model), self.fit_.params
+        params: MixtureParams = self.fit_.params
+        return params
 
     def _keep_params(self, params: Any) -> None:
         """Set the attributes that are parameters."""

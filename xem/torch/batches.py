@@ -180,8 +180,9 @@ def _as_tensors(chunk: Any, device: Any) -> Any:
     if isinstance(chunk, list | tuple):
         return [_as_tensors(part, device) for part in chunk]
     if isinstance(chunk, np.ndarray):
-        # PyTorch warns of what cannot be written to, such as a part of a memory map
-        chunk = torch.from_numpy(chunk if chunk.flags.writeable else chunk.copy())
+        # PyTorch warns of what cannot be written to, such as a part of a memory map, and takes no
+        # array that is reversed
+        chunk = torch.from_numpy(chunk if chunk.flags.carray else chunk.copy())
     is_moved = device is not None and isinstance(chunk, torch.Tensor)
     return chunk.to(device, non_blocking=True) if is_moved else chunk
 
