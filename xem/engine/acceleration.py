@@ -182,8 +182,7 @@ def _explained(
 def _curvature(
     residual: Array, step: Array, memory: Memory, rise: Array, context: Context
 ) -> tuple[Memory, Array]:
-    """Return the memory and the curvature by which the gradients at both ends of a step make its
-    rise.
+    """Return the memory, and the curvature by which gradients at both ends of a step make its rise.
 
     What is remembered is that of steps of EM. Another step tells no less: where the residual is
     not the gradient in all directions alike, one can rise by nothing, far from the limit. A rise
