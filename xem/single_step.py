@@ -75,7 +75,8 @@ def em_step(
     TypeError, ValueError
         If an argument has the wrong kind or shape.
     """
-    return evaluated(model, params, x, weights, lengths, prior)[:2]
+    step = Step.of(model, x, weights, lengths, prior, beside=params)
+    return step.at(params)[:2]
 
 
 class Evaluation(NamedTuple):
@@ -91,42 +92,70 @@ class Evaluation(NamedTuple):
     """`Fit.log_map`, ``(*batch,)``."""
 
 
-def evaluated(
-    model: Family, params: Any, x: Any, weights: Array | None, lengths: Array | None, prior: Any
-) -> Evaluation:
-    """Return the parameters after one iteration, and the figures of those given: see `em_step`."""
-    inputs.check_model(model)
-    model = as_mixture(model)
-    params = _complete(model, params)
-    here = _Place.of(model, x, weights, lengths)
-    model, space = model.bound(here.shape), here.space
-    arrays = (params, here.source.x, weights, prior)
-    with computing(here.anchor, inputs=arrays) as differentiated:
-        here = here._replace(differentiated=differentiated)
-        full = inputs.full_parameters(model, params, "params", here.batch, here.event, space)
-        full = inputs.normalized(full)
-        context, observations, known = here.about_origin(model)
-        if prior is not None:
-            context = context._replace(prior=here.prepared_prior(model, prior, context))
-        old = space.to_working(standardize(model, full, context))
-        if differentiated:
-            old, sound = with_density(model, old, here.event, space)
-            known = known & sound
-        exact = model.exact
-        coefficients = prepared(exact, old, space)
-        sums, value = expectation(exact, coefficients.rounded, observations, context, space)
-        value = with_rounding(exact, coefficients, sums, value)
-        new = unstandardize(model, maximisation(exact, old, sums, context, space), context)
-        total = objective = likelihood_in_data_units(value, context)
-        if context.prior is not None:
-            log_prior = exact.log_prior(space.to_accumulator(old), context.prior)
-            objective = total + (log_prior + context.prior.constant)
-        found = Evaluation(fill_none(model.held(full), new), total, objective, sums.log_map)
-        known = known & ~space.xp.isnan(total)
-        if not (space.on_host and known.all()):
-            found = tree_map(lambda p: _where(known, p), found)
-        found = space.to_working(found)
-        return found._replace(following=model.to_user(found.following))
+class Step(NamedTuple):
+    """EM of a model and its observations: a function of the parameters."""
+
+    model: Mixture
+    place: _Place
+    prior: Any
+    """As the caller gave it."""
+    context: Context
+    observations: Observations[Tile]
+    known: Array
+    """Which problems are finite, bool ``(*batch,)``."""
+
+    @classmethod
+    def of(
+        cls,
+        model: Family,
+        x: Any,
+        weights: Array | None,
+        lengths: Array | None,
+        prior: Any,
+        *,
+        beside: Any = None,
+    ) -> Step:
+        """Check the data and look at them; ``beside`` is what else a derivative may be asked by."""
+        inputs.check_model(model)
+        mixture = as_mixture(model)
+        place = _Place.of(mixture, x, weights, lengths)
+        mixture = mixture.bound(place.shape)
+        arrays = (beside, place.source.x, weights, prior)
+        with computing(place.anchor, inputs=arrays) as differentiated:
+            place = place._replace(differentiated=differentiated)
+            context, observations, known = place.about_origin(mixture)
+            if prior is not None:
+                context = context._replace(prior=place.prepared_prior(mixture, prior, context))
+            return cls(mixture, place, prior, context, observations, known)
+
+    def at(self, params: Any) -> Evaluation:
+        """Return the parameters after one iteration, and the figures of those given."""
+        model, here, context = self.model, self.place, self.context
+        exact, space, params = model.exact, here.space, _complete(model, params)
+        arrays = (params, here.source.x, here.source.weights, self.prior)
+        with computing(here.anchor, inputs=arrays) as differentiated:
+            full = inputs.full_parameters(model, params, "params", here.batch, here.event, space)
+            full = inputs.normalized(full)
+            old, known = space.to_working(standardize(model, full, context)), self.known
+            if differentiated:
+                old, sound = with_density(model, old, here.event, space)
+                known = known & sound
+            coefficients = prepared(exact, old, space)
+            sums, value = expectation(
+                exact, coefficients.rounded, self.observations, context, space
+            )
+            value = with_rounding(exact, coefficients, sums, value)
+            new = unstandardize(model, maximisation(exact, old, sums, context, space), context)
+            total = objective = likelihood_in_data_units(value, context)
+            if context.prior is not None:
+                log_prior = exact.log_prior(space.to_accumulator(old), context.prior)
+                objective = total + (log_prior + context.prior.constant)
+            found = Evaluation(fill_none(model.held(full), new), total, objective, sums.log_map)
+            known = known & ~space.xp.isnan(total)
+            if not (space.on_host and known.all()):
+                found = tree_map(lambda p: _where(known, p), found)
+            found = space.to_working(found)
+            return found._replace(following=model.to_user(found.following))
 
 
 def bound_and_context(

@@ -139,11 +139,12 @@ def _unrolled(problem: Problem, options: Mapping[str, Any]) -> Fit:
     )
     sound = ranks(fit.status) == 0
     params, n_iter = _where(sound, start.params, fit.params), torch.where(sound, fit.n_iter, 0)
-    for i in range(int(n_iter.max()) if n_iter.numel() else 0):
-        params = _where(i < n_iter, problem.at(params).following, params)
     if not n_iter.numel():
         return fit
-    return _with_figures(fit, sound, params, iter(problem.at(params)[1:]), fit.status)
+    step = problem.step()
+    for i in range(int(n_iter.max())):
+        params = _where(i < n_iter, step.at(params).following, params)
+    return _with_figures(fit, sound, params, iter(step.at(params)[1:]), fit.status)
 
 
 def _with_figures(

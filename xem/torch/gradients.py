@@ -86,17 +86,17 @@ def polished(problem: Problem, params: Any, moving: Tensor, rounding: Tensor) ->
 
     The objective falls by no more than its rounding ``(*batch,)`` in a step.
     """
-    batch = tuple(moving.shape)
+    batch, step = tuple(moving.shape), problem.step()
     coordinates = problem.coordinates(params, batch)
     start = coordinates.vectors(params)
 
-    def step(vectors: Tensor) -> tuple[Tensor, Tensor]:
-        following, *_, objective, _ = problem.at(coordinates.at(vectors))
+    def moved(vectors: Tensor) -> tuple[Tensor, Tensor]:
+        following, *_, objective, _ = step.at(coordinates.at(vectors))
         return coordinates.vectors(following), -objective.reshape(-1)
 
     enough = _POLISHED[start.dtype]
     found, _ = fixed_point(
-        step,
+        moved,
         start,
         is_near=lambda at, _: at.distance <= _AIM * enough,
         moving=moving.reshape(-1),
@@ -108,7 +108,7 @@ def polished(problem: Problem, params: Any, moving: Tensor, rounding: Tensor) ->
     is_fixed = (found.distance <= enough).reshape(batch)
     new = coordinates.at(found.x)
     params = tree_map(lambda a, b: torch.where(aligned(moving & is_fixed, a), a, b), new, params)
-    return Polished(params, problem.at(params).objective, is_fixed)
+    return Polished(params, step.at(params).objective, is_fixed)
 
 
 class ImplicitGradient(torch.autograd.Function):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xem.single_step import Evaluation, bound_and_context, evaluated
+from xem.single_step import Evaluation, Step, bound_and_context
 from xem.torch.vectors import Coordinates
 
 
@@ -38,9 +38,13 @@ class Problem(NamedTuple):
         """How many of the inputs have the axes of the batch: all but those of the prior."""
         return len(list(filter(_is_input, _leaves((self.x, self.weights)))))
 
+    def step(self, beside: Any = None) -> Step:
+        """Return EM as a function of the parameters; derivatives may be asked by others too."""
+        return Step.of(self.model, self.x, self.weights, self.lengths, self.prior, beside=beside)
+
     def at(self, params: Any) -> Evaluation:
         """Return what EM makes of parameters, and the figures of these."""
-        return evaluated(self.model, params, self.x, self.weights, self.lengths, self.prior)
+        return self.step(params).at(params)
 
     def coordinates(self, params: Any, batch: tuple[int, ...]) -> Coordinates:
         """Return the coordinates of parameters near some others."""

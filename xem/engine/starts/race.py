@@ -20,21 +20,34 @@ and rounding must not choose among those."""
 
 
 def race(
-    problem: Clustering, params: Any, count: int, stages: tuple[tuple[int, int], ...]
+    problem: Clustering,
+    params: Any,
+    count: int,
+    stages: tuple[tuple[int, int], ...],
+    sums: Any = None,
 ) -> tuple[Any, Array]:
     """Return the parameters of the best of the runs of each problem, and which of them it was.
 
     Each problem has so many rows, one after the other. In each stage, its runs make so many
-    iterations, and so many of them go on.
+    iterations, and so many of them go on, unless they have come to one place. ``sums`` are those
+    at the parameters, where they are known.
     """
-    space, sums = problem.space, None
-    place = space.xp.tile(space.arange(count), (problem.context.total_weight.shape[0] // count,))
-    for steps, most in stages:
-        state, kept = run(problem, params, steps, sums), min(most, count)
-        chosen = _promising(problem, state, count, kept)
-        problem, count = problem.taken(chosen), kept
-        params, sums, place = rows.take((state.params, state.sums, place), chosen)
-    return params, place
+    space, ((steps, most), *later) = problem.space, stages
+    state, kept = run(problem, params, steps, sums), min(most, count)
+    chosen, alike = _promising(problem, state, count, kept)
+    first = chosen[:, 0]
+    best = rows.take(state.params, first), first % count
+    if not later:
+        return best
+
+    def again(index: Array) -> tuple[Any, Array]:
+        some = space.xp.reshape(rows.take(chosen, index), (-1,))
+        reached, known = rows.take((state.params, state.sums), some)
+        params, place = race(problem.taken(some), reached, kept, tuple(later), known)
+        return params, rows.take(some, space.arange(index.shape[0]) * kept + place) % count
+
+    found: tuple[Any, Array] = redone(~alike, best, again, space)
+    return found
 
 
 def run(problem: Clustering, params: Any, steps: int, sums: Any = None) -> State:
@@ -72,13 +85,22 @@ def _run(problem: Clustering, params: Any, steps: int, sums: Any, *, exact: bool
     return begun(model, params, seen, context, space)
 
 
-def _promising(problem: Clustering, state: State, count: int, kept: int) -> Array:
-    """Return which runs go on: so many of each ``count``, the best first."""
+def _promising(problem: Clustering, state: State, count: int, kept: int) -> tuple[Array, Array]:
+    """Return which runs go on, so many of each ``count``, the best first: ``(rows, kept)``.
+
+    And whether those of a row are equally good.
+    """
     model, context, xp = problem.model, problem.context, problem.space.xp
     ended = final_status(model, state, context, Status.MAX_ITER)
     value = ended.objective - gain_of_floor(model, ended, context)
     value = xp.reshape(value / context.total_weight, (-1, count))
-    return best_first(xp.reshape(ended.status, (-1, count)), value, kept, problem.space, APART)
+    status = xp.reshape(ended.status, (-1, count))
+    chosen = best_first(status, value, kept, problem.space, APART)
+    value, status = (
+        xp.reshape(rows.take(xp.reshape(a, (-1,)), chosen), (-1, kept)) for a in (value, status)
+    )
+    equal = (xp.abs(value - value[:, :1]) <= APART) & (status == status[:, :1])
+    return xp.reshape(chosen, (-1, kept)), xp.all(equal, axis=-1)
 
 
 def best_first(status: Array, value: Array, kept: int, space: Space, apart: float = 0.0) -> Array:
