@@ -172,6 +172,28 @@ def test_floors_hold():
     assert_allclose(fit.params.components.scale.min(axis=-1), least, rtol=1e-9)
 
 
+def test_what_has_no_floor_moves_in_components_that_have_come_to_one():
+    rng = np.random.default_rng(5)
+    x = np.concatenate([rng.normal(2, 0.01, (3, 30)), rng.standard_t(1.5, (3, 150))], axis=-1)
+    model = xem.Mixture(xem.StudentT(variance_floor=0.01), 4)
+    fit = xem.fit(model, x, init="random_from_data", seed=0)
+    end = xem.fit(model, x, init=fit.params, tol=0, max_iter=2000, accelerate=False)
+    assert np.all(fit.status == Status.ON_FLOOR)
+    assert fit.n_iter.max() < 500
+    assert np.all(end.log_likelihood - fit.log_likelihood <= 2 * TOL * x.shape[-1])
+
+
+def test_a_step_that_rises_by_nothing_does_not_end_a_fit():
+    """Degrees of freedom go far where they matter least: a step of them tells no curvature."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_t(1.5, (12, 150))
+    model = xem.Mixture(xem.StudentT(), 5)
+    fit = xem.fit(model, x, init="k-means++", seed=0)
+    end = xem.fit(model, x, init=fit.params, tol=0, max_iter=1000, accelerate=False)
+    assert fit.n_iter.max() < 1000
+    assert np.all(end.log_likelihood - fit.log_likelihood <= 2 * TOL * x.shape[-1])
+
+
 def test_coordinates_at_a_boundary_do_not_move():
     x = np.concatenate([np.zeros((2, 50, 1)), np.ones((2, 50, 1)), np.zeros((2, 50, 1))], axis=1)
     x = np.concatenate([x, classes(2)[:, :150, :2]], axis=-1)

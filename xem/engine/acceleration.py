@@ -34,19 +34,23 @@ _SLOWEST = 1e4
 """What the changes do not explain of a residual is taken to lead so many times as far."""
 
 
+_AS_EM = 0.25
+"""A step is that of EM if it ends no further from there, in squares of the step of EM."""
+
+
 class Memory(NamedTuple):
     """What a problem remembers of its last iterations; vectors are ``(rows, coordinates)``."""
 
+    place: Array
+    """The coordinates of the parameters before."""
     residual: Array
-    """How far the step of EM went from the point before."""
-    step: Array
-    """How far was gone from there."""
+    """How far the step of EM went from there."""
     residuals: Array
     """Changes of the residual, of unit length and at right angles, or 0: ``(rows, 3, …)``."""
     images: Array
     """The changes of where EM leads that go with them."""
     curvature: Array
-    """Of what a step of EM maximises, per unit of length squared."""
+    """Of what a step of EM maximises, per unit of length squared, as the last one has told."""
 
 
 class Proposal(NamedTuple):
@@ -55,7 +59,7 @@ class Proposal(NamedTuple):
     params: Any
     """In the working dtype."""
     memory: Memory | None
-    """With the residual, the step and the changes of this iteration; None for none."""
+    """With the place, the residual and the changes of this iteration; None for none."""
     is_longer: Array | None
     """Which rows go elsewhere than to where EM leads; None for none."""
     left: Array | None
@@ -113,23 +117,26 @@ def proposal(
     here, there = model.to_coordinates(params), model.to_coordinates(image)
     unit = context.coordinate_unit
     residual = _finite(_joined(tree_map(sub, there, here), space) / unit)
-    memory, back, rest = _explained(residual, memory, rise, context)
+    place = _joined(here, space) / unit
+    step = _finite(place - memory.place)
+    memory, curvature = _curvature(residual, step, memory, rise, context)
+    memory, back, rest = _explained(residual, step, memory._replace(place=place), rise)
     slope = vecdot(residual, residual - back)
-    left = _left(residual, slope, rest, memory)
+    left = _left(residual, slope, rest, curvature)
     if not (accelerates and model.has_coordinates):
-        return Proposal(space.to_working(image), memory._replace(step=residual), None, left)
-    back = _taken_off(residual, back, slope, memory.step, rise, context)
+        return Proposal(space.to_working(image), memory, None, left)
+    back = _taken_off(residual, back, slope, step, rise, context)
     found = tree_map(sub, there, _parted(back * unit, there, space))
     found = model.from_coordinates(found)
     found = space.to_working(model.within_bounds(found, image, Given(context, 0)))
     is_longer = space.xp.any(back != 0, axis=-1)
-    return Proposal(found, memory._replace(step=residual - back), is_longer, left)
+    return Proposal(found, memory, is_longer, left)
 
 
-def _left(residual: Array, slope: Array, rest: Array, memory: Memory) -> Array:
+def _left(residual: Array, slope: Array, rest: Array, curvature: Array) -> Array:
     """Return what the objective is below its limit; infinity where there is none ahead."""
     xp = array_namespace(residual)
-    left = 0.5 * memory.curvature * (slope + _SLOWEST * rest)
+    left = 0.5 * curvature * (slope + _SLOWEST * rest)
     return xp.where((slope > 0) | (vecdot(residual, residual) == 0), left, math.inf)
 
 
@@ -148,7 +155,7 @@ def _taken_off(
 
 
 def _explained(
-    residual: Array, memory: Memory, rise: Array, context: Context
+    residual: Array, step: Array, memory: Memory, rise: Array
 ) -> tuple[Memory, Array, Array]:
     """Return the memory with the last change, what to take off the image, and what is left.
 
@@ -156,7 +163,7 @@ def _explained(
     """
     xp, known = array_namespace(residual), rise < math.inf
     change = residual - memory.residual
-    image, square = change + memory.step, vecdot(change, change)
+    image, square = change + step, vecdot(change, change)
     kept = xp.astype(known, residual.dtype)[:, None, None]
     residuals, images = memory.residuals[:, 1:, :] * kept, memory.images[:, 1:, :] * kept
     shares = vecdot(residuals, change[:, None, :])
@@ -168,24 +175,30 @@ def _explained(
     images = xp.concat([images, (image * unit)[:, None, :]], axis=1)
     shares = vecdot(residuals, residual[:, None, :])
     unexplained = residual - _sum(shares, residuals)
-    curvature = _curvature(residual, memory, rise, context)
-    kept = Memory(residual, memory.step, residuals, images, curvature)
+    kept = Memory(memory.place, residual, residuals, images, memory.curvature)
     return kept, _sum(shares, images), vecdot(unexplained, unexplained)
 
 
-def _curvature(residual: Array, memory: Memory, rise: Array, context: Context) -> Array:
-    """Return the curvature by which the gradients at both ends of a step make its rise.
+def _curvature(
+    residual: Array, step: Array, memory: Memory, rise: Array, context: Context
+) -> tuple[Memory, Array]:
+    """Return the memory, and the curvature by which gradients at both ends of a step make its rise.
 
-    A rise that may be no more than rounding tells what the curvature is at the most.
+    What is remembered is that of steps of EM. Another step tells no less: where the residual is
+    not the gradient in all directions alike, one can rise by nothing, far from the limit. A rise
+    that may be no more than rounding tells what the curvature is at the most.
     """
-    xp = array_namespace(residual)
-    made = vecdot(memory.residual + residual, memory.step)
+    xp, beyond = array_namespace(residual), step - memory.residual
+    made = vecdot(memory.residual + residual, step)
     told = (rise < math.inf) & (made > 0)
     n_columns = math.prod(context.centre.shape[1:])  # so many terms a log density has at least
     rounding = n_columns * context.epsilon * context.total_weight
     curvature = 2 * xp.maximum(rise, rounding) / xp.where(told, made, 1.0)
     most = xp.where(rise > rounding, curvature, xp.minimum(curvature, memory.curvature))
-    return xp.where(told, most, memory.curvature)
+    found = xp.where(told, most, memory.curvature)
+    of_em = vecdot(beyond, beyond) <= _AS_EM * vecdot(memory.residual, memory.residual)
+    known = xp.where(of_em, found, memory.curvature)
+    return memory._replace(curvature=known), xp.maximum(found, known)
 
 
 def _sum(shares: Array, vectors: Array) -> Array:

@@ -22,7 +22,7 @@ from xem.backends.arrays import (
 from xem.backends.log_space import log_of_share, logsumexp, posterior, responsibilities
 from xem.backends.space import Space
 from xem.backends.sums import total
-from xem.backends.tree import leaves, named_leaves, tree_map, within
+from xem.backends.tree import leaves, named_leaves, replaced, tree_map, within
 from xem.backends.workspace import NEW_ARRAYS, Workspace
 from xem.families.base import Family
 from xem.families.categorical import Categorical, drawn_categories
@@ -351,15 +351,19 @@ class Mixture(Parametrized):
     ) -> MixtureParams:
         """Return parameters that lie beyond those an M-step led to, as the model can have them.
 
-        Tied ones are equal and none is below a floor; what is fixed, or has come to a floor, stays
-        as the M-step left it.
+        Tied ones are equal and none is below a floor; what is fixed stays as the M-step left it,
+        and so do the spreads of components that have come to a floor.
         """
-        inner = self.given_to_components(given)
-        components, free = self._tied_alike(params.components), image.weights >= 0
-        if self.family.parameter_names and not self.family.leaves_floor:
-            components = self.family.clamp(components, inner)
-            free = ~self.family.at_bound(image.components, inner)
-        components = self.family.kept(image.components, components, free, inner)
+        inner, family = self.given_to_components(given), self.family
+        found, free = self._tied_alike(params.components), image.weights >= 0
+        if family.parameter_names and not family.leaves_floor:
+            found = family.clamp(found, inner)
+            free = ~family.at_bound(image.components, inner)
+        components = family.kept(image.components, found, free, inner)
+        stay = (family.spread or frozenset(family.parameter_names)) | self.inner_fixed
+        stay = stay | family.fixed_names
+        moves = {name: leaf for name, leaf in named_leaves(found) if name not in stay}
+        components = replaced(components, moves)
         fixed = "weights" in self.fixed
         return MixtureParams(image.weights if fixed else params.weights, components)
 
