@@ -25,12 +25,12 @@ MULTIPROCESSORS = described.PROPERTIES.multi_processor_count
 MOST = {"normal": 4, "full": 24}
 """The launches and calls that one iteration of a tile is to take."""
 NOW = {
-    "normal-2-float32": 18,
-    "normal-2-float64": 16,
-    "normal-8-float64": 15,
-    "full-4-2-float32": 31,
-    "full-32-16-float32": 56,
-    "full-32-16-float64": 53,
+    "normal-2-float32": 20,
+    "normal-2-float64": 19,
+    "normal-8-float64": 18,
+    "full-4-2-float32": 34,
+    "full-32-16-float32": 61,
+    "full-32-16-float64": 58,
     "normal-2-plain-float32": 4,
     "full-32-16-plain-float32": 31,
 }

@@ -119,10 +119,13 @@ def proposal(
     residual = _finite(_joined(tree_map(sub, there, here), space) / unit)
     place = _joined(here, space) / unit
     step = _finite(place - memory.place)
-    memory, curvature = _curvature(residual, step, memory, rise, context)
-    memory, back, rest = _explained(residual, step, memory._replace(place=place), rise)
+    curvature, told = _curvatures(residual, step, memory, rise, context)
+    residuals, images = _changes(residual, step, memory, rise)
+    memory = Memory(place, residual, residuals, images, curvature)
+    shares = vecdot(residuals, residual[:, None, :])
+    back, unexplained = _sum(shares, images), residual - _sum(shares, residuals)
     slope = vecdot(residual, residual - back)
-    left = _left(residual, slope, rest, curvature)
+    left = _left(residual, slope, unexplained, told)
     if not (accelerates and model.has_coordinates):
         return Proposal(space.to_working(image), memory, None, left)
     back = _taken_off(residual, back, slope, step, rise, context)
@@ -133,10 +136,10 @@ def proposal(
     return Proposal(found, memory, is_longer, left)
 
 
-def _left(residual: Array, slope: Array, rest: Array, curvature: Array) -> Array:
+def _left(residual: Array, slope: Array, unexplained: Array, curvature: Array) -> Array:
     """Return what the objective is below its limit; infinity where there is none ahead."""
     xp = array_namespace(residual)
-    left = 0.5 * curvature * (slope + _SLOWEST * rest)
+    left = 0.5 * curvature * (slope + _SLOWEST * vecdot(unexplained, unexplained))
     return xp.where((slope > 0) | (vecdot(residual, residual) == 0), left, math.inf)
 
 
@@ -154,13 +157,8 @@ def _taken_off(
     return xp.where(near[:, None], xp.where((slope > 0)[:, None], back, momentum), 0.0)
 
 
-def _explained(
-    residual: Array, step: Array, memory: Memory, rise: Array
-) -> tuple[Memory, Array, Array]:
-    """Return the memory with the last change, what to take off the image, and what is left.
-
-    That is the square of what the changes do not explain of the residual.
-    """
+def _changes(residual: Array, step: Array, memory: Memory, rise: Array) -> tuple[Array, Array]:
+    """Return the changes of the residual with the last one among them, and those of the image."""
     xp, known = array_namespace(residual), rise < math.inf
     change = residual - memory.residual
     image, square = change + step, vecdot(change, change)
@@ -172,20 +170,16 @@ def _explained(
     is_new = known & (rest > _ALIKE * square)
     unit = xp.where(is_new, 1 / xp.sqrt(xp.where(is_new, rest, 1.0)), 0.0)[:, None]
     residuals = xp.concat([residuals, (change * unit)[:, None, :]], axis=1)
-    images = xp.concat([images, (image * unit)[:, None, :]], axis=1)
-    shares = vecdot(residuals, residual[:, None, :])
-    unexplained = residual - _sum(shares, residuals)
-    kept = Memory(memory.place, residual, residuals, images, memory.curvature)
-    return kept, _sum(shares, images), vecdot(unexplained, unexplained)
+    return residuals, xp.concat([images, (image * unit)[:, None, :]], axis=1)
 
 
-def _curvature(
+def _curvatures(
     residual: Array, step: Array, memory: Memory, rise: Array, context: Context
-) -> tuple[Memory, Array]:
-    """Return the memory, and the curvature by which gradients at both ends of a step make its rise.
+) -> tuple[Array, Array]:
+    """Return the curvature by which gradients at both ends of a step of EM make its rise.
 
-    What is remembered is that of steps of EM. Another step tells no less: where the residual is
-    not the gradient in all directions alike, one can rise by nothing, far from the limit. A rise
+    And that which the last step tells, of EM or not: no less, for where the residual is not the
+    gradient in all directions alike, a longer step can rise by nothing far from the limit. A rise
     that may be no more than rounding tells what the curvature is at the most.
     """
     xp, beyond = array_namespace(residual), step - memory.residual
@@ -196,9 +190,9 @@ def _curvature(
     curvature = 2 * xp.maximum(rise, rounding) / xp.where(told, made, 1.0)
     most = xp.where(rise > rounding, curvature, xp.minimum(curvature, memory.curvature))
     found = xp.where(told, most, memory.curvature)
-    of_em = vecdot(beyond, beyond) <= _AS_EM * vecdot(memory.residual, memory.residual)
-    known = xp.where(of_em, found, memory.curvature)
-    return memory._replace(curvature=known), xp.maximum(found, known)
+    is_of_em = vecdot(beyond, beyond) <= _AS_EM * vecdot(memory.residual, memory.residual)
+    of_em = xp.where(is_of_em, found, memory.curvature)
+    return of_em, xp.maximum(found, of_em)
 
 
 def _sum(shares: Array, vectors: Array) -> Array:
