@@ -259,6 +259,19 @@ def test_batches_may_be_a_function_or_any_iterable_but_none_that_is_used_up():
         xem.fit_batches(NORMALS, lambda: used_up, init=start)
 
 
+def test_a_function_may_fill_one_buffer_again_and_again():
+    x = two_groups()
+    buffer = np.empty(100)
+
+    def read() -> Iterator[np.ndarray]:
+        for chunk in chunks(x, 100):
+            buffer[:] = chunk
+            yield buffer
+
+    found, wanted = (xem.fit_batches(NORMALS, b, init="explore", seed=0) for b in (read, [x]))
+    assert_same_fit(found, wanted)
+
+
 def test_a_loader_of_tensors_and_their_weights():
     torch = pytest.importorskip("torch")
     x = torch.from_numpy(two_groups())

@@ -57,7 +57,6 @@ def fit_batches(
         one namespace, device, dtype and batch, and any n: they are parts of the same problems,
         whereas the arrays of a list that `fit` is given are a problem each. ``list(x.split(100))``
         is here one sample in ten chunks, and ten problems there.
-        Several are held at a time: each needs memory of its own, that no later one is written to.
     init : str or MixtureParams
         As in `fit`. What is not given is found on a sample of the observations, which one more
         pass draws.
@@ -167,7 +166,7 @@ def _with_checkpoint(
         file.save(check)
         return plan.watch(check)
 
-    is_first = plan.stream.shards.number == 0
+    is_first = plan.stream.shards.rank == 0
     return replace(plan, watch=saved) if is_first else plan, file.read()
 
 
@@ -191,7 +190,7 @@ def _planned(
     source: Any = Stream(chunks, chunks.first, count, shards)
     order, space = [np.arange(count)], chunks.space
     problems = inputs.Problems([source], order, chunks.batch, chunks.shape, space)
-    rng = shards.first(np.random.default_rng(options.seed))
+    rng = shards.broadcast(np.random.default_rng(options.seed))
     draws = drawn(rng, model, problems.event, options.method, 1)
     with computation(model, chunks.anchor, options, progress) as (workers, bar):
         start = inputs.start(model, options.init, 1, problems)

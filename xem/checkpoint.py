@@ -47,7 +47,7 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str], plan: StreamPlan, step: float | None) -> None:
         self._path, self._plan = as_path(path), plan
         options, problems = plan.options, plan.problems
-        self._is_first = plan.stream.shards.number == 0
+        self._is_first = plan.stream.shards.rank == 0
         if self._is_first and not self._path.absolute().parent.is_dir():
             msg = f"checkpoint is {str(path)!r}, in a directory that does not exist: make it first"
             raise FileNotFoundError(msg)
@@ -92,7 +92,7 @@ class Checkpoint:
             If the file is of another fit, or of other data.
         """
         there = self._is_first and self._path.exists()
-        data = self._plan.stream.shards.first(self._path.read_bytes() if there else None)
+        data = self._plan.stream.shards.broadcast(self._path.read_bytes() if there else None)
         if data is None:
             return None
         arrays, found = self._contents(data)

@@ -77,7 +77,7 @@ def sampled(
 
     It depends neither on how the observations are cut into tiles nor on the array namespace.
     """
-    rng = np.random.default_rng([seed, shards.number])
+    rng = np.random.default_rng([seed, shards.rank])
     found: Any = None
     least: np.ndarray[Any, Any] | float = 0.0
     for tile in tiles:

@@ -26,11 +26,11 @@ class Shards(NamedTuple):
     gather: Callable[[Any], Iterable[Any]] = partial(repeat, times=1)
     """Of a tree of arrays, those of all processes, in one order: in the look at the data, and for
     the sample that starts are made on. By default, the tree once."""
-    first: Callable[[T], T] = _unchanged
+    broadcast: Callable[[T], T] = _unchanged
     """Of a value that can be pickled, that of the first process: of what starts are
     drawn with, and of the file to go on from."""
-    number: int = 0
-    """That of this process: the first one writes the checkpoints."""
+    rank: int = 0
+    """The number of this process, from 0 on: the first one writes the checkpoints."""
 
 
 ONE_PROCESS = Shards()

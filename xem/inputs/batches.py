@@ -71,6 +71,7 @@ class Batches:
 
     def __init__(self, model: Family, batches: Any) -> None:
         self._model, self._open = model, opening(batches)
+        self._copies = not isinstance(batches, list | tuple)
         self._kind: Kind | None = None
         self._n: int | None = None
         chunks = self._chunks()
@@ -103,6 +104,8 @@ class Batches:
                 msg = f"chunk {number} of batches: {error}"
                 raise type(error)(msg) from error
             self._check_kind(data, weights, number)
+            if self._copies:  # several are held at a time, and all may be written to one buffer
+                data, weights = data._replace(arrays=_copied(data.arrays)), _copied(weights)
             n += data.lead[1]
             yield _source(data, weights, self._model.event_rank)
         self._check_count(n)
@@ -124,6 +127,11 @@ class Batches:
             )
             raise ValueError(msg)
         self._n = n
+
+
+def _copied(tree: Any) -> Any:
+    """Return a tree of arrays in memory of their own."""
+    return tree_map(lambda a: array_namespace(a).asarray(a, copy=True), tree)
 
 
 def _source(data: Data, weights: Array | None, rank: int) -> Source:

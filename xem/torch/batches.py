@@ -83,10 +83,10 @@ def fit_batches(
     chunks = Chunks(model, batches, device, ranks, in_step=step is not None)
     shards = ONE_PROCESS
     if ranks is not None:
-        shards = Shards(ranks.sum, ranks.gather, ranks.first, ranks.number)
+        shards = Shards(ranks.sum, ranks.gather, ranks.broadcast, ranks.rank)
         init, seed = _of_first(ranks, init, seed, device)
         callback = _stopped_by_first(ranks, callback)
-        progress = progress if ranks.number == 0 else False
+        progress = progress if ranks.rank == 0 else False
     return fit_shards(
         model,
         chunks,
@@ -129,7 +129,7 @@ class Chunks:
         if self._ranks is None or not self._in_step:
             return
         if self._most is None:
-            self._most = max(self._ranks.values(count))
+            self._most = max(self._ranks.gather_objects(count))
         else:
             yield from [self._empty] * (self._most - count)
 
@@ -147,7 +147,7 @@ class Chunks:
     def _agreed(self, ranks: Ranks, first: Any) -> Any:
         """Return a chunk of no observations, of the one kind that all ranks have chunks of."""
         empty = None if first is None else self._without_observations(first)
-        everyone = ranks.values((_as_tensors(empty, "cpu"), _device_type(empty)))
+        everyone = ranks.gather_objects((_as_tensors(empty, "cpu"), _device_type(empty)))
         known = {number: each for number, each in enumerate(everyone) if each[0] is not None}
         kinds = {number: _kind(chunk) for number, (chunk, _) in known.items()}
         if len(set(kinds.values())) > 1:
@@ -209,8 +209,8 @@ def _device_type(chunk: Any) -> str | None:
 def _of_first(ranks: Ranks, init: Any, seed: Any, device: Any) -> tuple[Any, Any]:
     """Return the start and the seed of the first rank."""
     place = _device_type(init) if device is None else device
-    sent, seed = ranks.first((tree_map(partial(_moved, "cpu"), init), whole_seed(seed)))
-    return init if ranks.number == 0 else tree_map(partial(_moved, place), sent), seed
+    sent, seed = ranks.broadcast((tree_map(partial(_moved, "cpu"), init), whole_seed(seed)))
+    return init if ranks.rank == 0 else tree_map(partial(_moved, place), sent), seed
 
 
 def _moved(device: Any, value: Any) -> Any:
@@ -222,10 +222,10 @@ def _stopped_by_first(
     ranks: Ranks, callback: Callable[[Progress], Any] | None
 ) -> Callable[[Progress], bool]:
     """Return a callback that stops all ranks where that of the first one stops."""
-    may_stop = ranks.first(callback is not None)
+    may_stop = ranks.broadcast(callback is not None)
 
     def call(progress: Progress) -> bool:
         stops = callback is not None and bool(callback(progress))
-        return bool(may_stop and ranks.first(stops))
+        return bool(may_stop and ranks.broadcast(stops))
 
     return call

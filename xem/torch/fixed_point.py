@@ -78,9 +78,10 @@ class Memory(NamedTuple):
             move = move - (self.moves.mT @ along)[..., 0]
             step = step - (self.steps.mT @ along)[..., 0]
         length = torch.linalg.vector_norm(move, dim=-1, keepdim=True)
-        is_new = kept[:, None] & (length > _INDEPENDENT * whole)
+        is_old = ~(kept[:, None] & (length > _INDEPENDENT * whole))
+        length = length.masked_fill(is_old, 1.0)
         for memory, new in zip(self, (step, move), strict=True):
-            memory[:, place] = torch.where(is_new, new / torch.where(is_new, length, 1.0), 0.0)
+            memory[:, place] = (new / length).masked_fill(is_old, 0.0)
 
 
 def fixed_point(

@@ -14,7 +14,7 @@ from xem.backends.tree import builder, leaves, tree_map
 from xem.single_step import Evaluation
 from xem.torch.fixed_point import Iterate, Memory, fixed_point
 from xem.torch.problem import Problem
-from xem.torch.vectors import Coordinates
+from xem.torch.vectors import ScaledParameters
 
 _POLISHED = {torch.float64: 1e-10, torch.float32: 1e-4}
 """EM moves the parameters of a polished fit by no more than this, in units of their sizes."""
@@ -40,15 +40,15 @@ class Solver(NamedTuple):
     max_iter: int
 
     def solve(
-        self, coordinates: Coordinates, evaluation: Evaluation, params: list[Tensor], right: Tensor
+        self, scaled: ScaledParameters, evaluation: Evaluation, params: list[Tensor], right: Tensor
     ) -> tuple[list[Tensor], Tensor]:
         """Return the u of (I - Jᵀ) u = g for the derivative J of a step, and where it is found."""
         following = leaves(evaluation.following)
 
         def function(vectors: Tensor) -> tuple[Tensor, Tensor]:
-            by_params = coordinates.by_params(vectors)
+            by_params = scaled.by_params(vectors)
             moved = _grad(following, params, by_params, retain_graph=True)
-            return right + coordinates.covectors(moved), right.new_zeros(len(right))
+            return right + scaled.covectors(moved), right.new_zeros(len(right))
 
         peek = can_look(right)
         max_iter = self.max_iter if peek else min(self.max_iter, right.shape[1] + _SPARE)
@@ -69,7 +69,7 @@ class Solver(NamedTuple):
             window=max_iter,
             peek=peek,
         )
-        return coordinates.by_params(torch.where(is_found[:, None], found.x, 0.0)), is_found
+        return scaled.by_params(torch.where(is_found[:, None], found.x, 0.0)), is_found
 
 
 class Polished(NamedTuple):
@@ -88,12 +88,12 @@ def polished(problem: Problem, params: Any, moving: Tensor, rounding: Tensor) ->
     The objective falls by no more than its rounding ``(*batch,)`` in a step.
     """
     batch, step = tuple(moving.shape), problem.step()
-    coordinates = problem.coordinates(params, batch)
-    start = coordinates.vectors(params)
+    scaled = problem.scaled(params, batch)
+    start = scaled.vectors(params)
 
     def moved(vectors: Tensor) -> tuple[Tensor, Tensor]:
-        following, *_, objective, _ = step.at(coordinates.at(vectors))
-        return coordinates.vectors(following), -objective.reshape(-1)
+        following, *_, objective, _ = step.at(scaled.at(vectors))
+        return scaled.vectors(following), -objective.reshape(-1)
 
     enough = _POLISHED[start.dtype]
     found, _ = fixed_point(
@@ -107,7 +107,7 @@ def polished(problem: Problem, params: Any, moving: Tensor, rounding: Tensor) ->
         peek=True,
     )
     is_fixed = (found.distance <= enough).reshape(batch)
-    new = coordinates.at(found.x)
+    new = scaled.at(found.x)
     params = tree_map(lambda a, b: torch.where(aligned(moving & is_fixed, a), a, b), new, params)
     return Polished(params, step.at(params).objective, is_fixed)
 
@@ -159,12 +159,12 @@ class ImplicitGradient(torch.autograd.Function):
             for g, out in zip(gradients, outputs, strict=True)
         ]
         figures = slice(len(params), None)
-        coordinates = problem.coordinates(tree, tuple(sound.shape))
-        right = coordinates.covectors(given[: len(params)])
+        scaled = problem.scaled(tree, tuple(sound.shape))
+        right = scaled.covectors(given[: len(params)])
         if any(g is not None for g in gradients[figures]):
             of_figures = _grad(outputs[figures], params, given[figures], retain_graph=True)
-            right = right + coordinates.covectors(of_figures)
-        u, solved = ctx.solver.solve(coordinates, evaluation, params, right)
+            right = right + scaled.covectors(of_figures)
+        u, solved = ctx.solver.solve(scaled, evaluation, params, right)
         kept = sound & solved.reshape(sound.shape)
         _warn_unsolved(sound, kept)
         given = [*u, *(torch.where(kept, g, 0.0) for g in given[figures])]

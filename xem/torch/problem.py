@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xem.single_step import Evaluation, Step, bound_and_context
-from xem.torch.vectors import Coordinates
+from xem.torch.vectors import ScaledParameters
 
 
 class Problem(NamedTuple):
@@ -46,11 +46,11 @@ class Problem(NamedTuple):
         """Return what EM makes of parameters, and the figures of these."""
         return self.step(params).at(params)
 
-    def coordinates(self, params: Any, batch: tuple[int, ...]) -> Coordinates:
-        """Return the coordinates of parameters near some others."""
+    def scaled(self, params: Any, batch: tuple[int, ...]) -> ScaledParameters:
+        """Return the scaling of parameters near some others."""
         data = self.x, self.weights, self.lengths
         with torch.no_grad():
-            return Coordinates.of(*bound_and_context(self.model, *data), params, batch)
+            return ScaledParameters.of(*bound_and_context(self.model, *data), params, batch)
 
 
 def _is_input(leaf: Any) -> bool:

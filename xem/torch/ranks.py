@@ -61,12 +61,12 @@ class Ranks:
             raise TypeError(msg)
 
     @property
-    def number(self) -> int:
+    def rank(self) -> int:
         """Which of the ranks this process is, from 0 on."""
         return int(distributed.get_rank(self.group))
 
     @property
-    def count(self) -> int:
+    def world_size(self) -> int:
         """How many ranks there are."""
         return int(distributed.get_world_size(self.group))
 
@@ -85,22 +85,22 @@ class Ranks:
         """Return a tree of tensors, of the same shapes on all ranks, of each of them."""
         parts = leaves(tree)
         flat = torch.cat([_as_bytes(part) for part in parts])
-        everyone = [torch.empty_like(flat) for _ in range(self.count)]
+        everyone = [torch.empty_like(flat) for _ in range(self.world_size)]
         with _together():
             distributed.all_gather(everyone, flat, group=self.group)
         return [builder(tree)(_as_tensors(each, parts)) for each in everyone]
 
-    def values(self, value: Any) -> list[Any]:
+    def gather_objects(self, value: Any) -> list[Any]:
         """Return what each rank has for a value that can be pickled, in their order."""
-        found: list[Any] = [None] * self.count
+        found: list[Any] = [None] * self.world_size
         with _together():
             distributed.all_gather_object(found, value, group=self.group)
         return found
 
-    def first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Return what the first rank has for a value that can be pickled."""
-        sent = self.values(value)[0]
-        return sent if self.number else value
+        sent = self.gather_objects(value)[0]
+        return sent if self.rank else value
 
 
 def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
@@ -144,17 +144,18 @@ def fit_parts(
     """
     x = unnested(x)
     n_problems, options = _checked(model, x, options)
-    cuts = np.linspace(0, n_problems, max(min(ranks.count, n_problems), 1) + 1).astype(int).tolist()
-    number = min(ranks.number, len(cuts) - 2)
+    n_parts = max(min(ranks.world_size, n_problems), 1)
+    cuts = np.linspace(0, n_problems, n_parts + 1).astype(int).tolist()
+    number = min(ranks.rank, n_parts - 1)
     part = slice(*cuts[number : number + 2])
     taken = {name: _part(options[name], part) for name in _OF_PROBLEMS if name in options}
-    quiet = {"progress": False} if ranks.number else {}
+    quiet = {"progress": False} if ranks.rank else {}
     try:
         found: Any = fit(model, _part(x, part), **{**options, **taken, **quiet})
         sent: Any = [array.detach().cpu() for array in _arrays(found)]
     except Exception as error:
         found, sent = None, error
-    others = ranks.values(sent)[: len(cuts) - 1]
+    others = ranks.gather_objects(sent)[:n_parts]
     for other in others:
         if isinstance(other, Exception):
             raise other

@@ -20,7 +20,7 @@ from xem.models.trees import MixtureParams
 
 
 @dataclass(frozen=True)
-class Coordinates:
+class ScaledParameters:
     """Parameters as vectors ``(problems, P)``, in units of their sizes.
 
     Those are held that are fixed, and those of components without weight: EM leaves both as they
@@ -36,8 +36,8 @@ class Coordinates:
     @classmethod
     def of(
         cls, mixture: Mixture, context: Context, params: Any, batch: tuple[int, ...]
-    ) -> Coordinates:
-        """Return the coordinates of parameters near some others."""
+    ) -> ScaledParameters:
+        """Return the scaling of parameters near some others."""
         size, free = _sizes(mixture, params, context), _free(mixture, params)
         vector = _joined(leaves(size), batch) * _joined(free, batch)
         return cls(params, batch, vector.to(leaves(params)[0].dtype))
@@ -49,20 +49,20 @@ class Coordinates:
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def vectors(self, params: Any) -> Tensor:
-        """Return the coordinates of parameters."""
+        """Return the vectors of parameters."""
         return _joined(leaves(params), self.batch) * self._inverse
 
     def at(self, vectors: Tensor) -> Any:
-        """Return the parameters with these coordinates."""
+        """Return the parameters of vectors."""
         free, held = self.size > 0, _joined(leaves(self.params), self.batch)
         return builder(self.params)(iter(self.parted(torch.where(free, vectors * self.size, held))))
 
     def covectors(self, each: Sequence[Tensor]) -> Tensor:
-        """Return derivatives by the parameters as those by their coordinates."""
+        """Return derivatives by the parameters as those by the vectors."""
         return _joined(each, self.batch) * self.size
 
     def by_params(self, covectors: Tensor) -> list[Tensor]:
-        """Return derivatives by the coordinates as those by the parameters: 0 by held ones."""
+        """Return derivatives by the vectors as those by the parameters: 0 by held ones."""
         return self.parted(covectors * self._inverse)
 
     @property
