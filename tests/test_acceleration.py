@@ -124,6 +124,20 @@ def test_rounding_of_the_objective_is_no_progress():
     assert fit.n_iter.max() <= 2 * known.n_iter.max()
 
 
+@pytest.mark.parametrize("seed", [0, 4])
+def test_noise_of_narrow_components_is_no_progress(seed):
+    """In float32 their log densities differ by more than tol from one iteration to the next."""
+    rng, n = np.random.default_rng(seed), 10_000
+    centres = rng.uniform(0, 255, (12, 3))[rng.integers(0, 12, n)]
+    away = rng.normal(size=(n, 3)) * rng.choice([2, 10, 40], n)[:, None]
+    x = np.round(np.clip(centres + away, 0, 255))
+    model = xem.Mixture(xem.MultivariateNormal("spherical"), 8)
+    fit = xem.fit(model, x.astype("float32"), init="k-means++", seed=0)
+    end = xem.fit(model, x, init=fit.params, tol=0, max_iter=2000)
+    assert fit.converged
+    assert float(end.log_likelihood - fit.log_likelihood) < 1e-4 * n
+
+
 @pytest.mark.parametrize("letters", WITHOUT_COORDINATES)
 def test_without_coordinates_steps_are_those_of_em(letters):
     model = xem.Mixture(xem.MultivariateNormal(letters), 2)

@@ -29,8 +29,8 @@ NOW = {
     "normal-2-float64": 19,
     "normal-8-float64": 18,
     "full-4-2-float32": 34,
-    "full-32-16-float32": 61,
-    "full-32-16-float64": 58,
+    "full-32-16-float32": 56,
+    "full-32-16-float64": 53,
     "normal-2-plain-float32": 4,
     "full-32-16-plain-float32": 31,
 }

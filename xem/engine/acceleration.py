@@ -33,6 +33,9 @@ _MOMENTUM = 2.0
 _SLOWEST = 1e4
 """What the changes do not explain of a residual is taken to lead so many times as far."""
 
+_STEEPER = 4.0
+"""A curvature is taken to be no more than so many times that of the iteration before: noise that
+is not known as such yet makes a large one of a small step."""
 
 _AS_EM = 0.25
 """A step is that of EM if it ends no further from there, in squares of the step of EM."""
@@ -51,6 +54,8 @@ class Memory(NamedTuple):
     """The changes of where EM leads that go with them."""
     curvature: Array
     """Of what a step of EM maximises, per unit of length squared, as the last one has told."""
+    noise: Array
+    """By so much EM has made the objective fall, which is rounding, or may have."""
 
 
 class Proposal(NamedTuple):
@@ -82,7 +87,10 @@ def no_memory(unit: Array, context: Context) -> Memory:
     """Return the memory of problems that have made no iteration yet."""
     xp, zero = array_namespace(unit), 0.0 * unit
     none = xp.stack([zero] * _CHANGES, axis=1)
-    return Memory(zero, zero, none, none, xp.astype(context.total_weight, unit.dtype))
+    weight = xp.astype(context.total_weight, unit.dtype)
+    n_columns = math.prod(context.centre.shape[1:])  # so many terms a log density has at least
+    noise = n_columns * xp.astype(context.epsilon, unit.dtype) * weight
+    return Memory(zero, zero, none, none, weight, noise)
 
 
 def proposal(
@@ -119,9 +127,10 @@ def proposal(
     residual = _finite(_joined(tree_map(sub, there, here), space) / unit)
     place = _joined(here, space) / unit
     step = _finite(place - memory.place)
-    curvature, told = _curvatures(residual, step, memory, rise, context)
+    noise = space.xp.maximum(memory.noise, -rise)
+    curvature, told = _curvatures(residual, step, memory, rise, noise)
     residuals, images = _changes(residual, step, memory, rise)
-    memory = Memory(place, residual, residuals, images, curvature)
+    memory = Memory(place, residual, residuals, images, curvature, noise)
     shares = vecdot(residuals, residual[:, None, :])
     back, unexplained = _sum(shares, images), residual - _sum(shares, residuals)
     slope = vecdot(residual, residual - back)
@@ -174,22 +183,20 @@ def _changes(residual: Array, step: Array, memory: Memory, rise: Array) -> tuple
 
 
 def _curvatures(
-    residual: Array, step: Array, memory: Memory, rise: Array, context: Context
+    residual: Array, step: Array, memory: Memory, rise: Array, noise: Array
 ) -> tuple[Array, Array]:
     """Return the curvature by which gradients at both ends of a step of EM make its rise.
 
     And that which the last step tells, of EM or not: no less, for where the residual is not the
     gradient in all directions alike, a longer step can rise by nothing far from the limit. A rise
-    that may be no more than rounding tells what the curvature is at the most.
+    that may be no more than noise tells what the curvature is at the most.
     """
     xp, beyond = array_namespace(residual), step - memory.residual
     made = vecdot(memory.residual + residual, step)
     told = (rise < math.inf) & (made > 0)
-    n_columns = math.prod(context.centre.shape[1:])  # so many terms a log density has at least
-    rounding = n_columns * context.epsilon * context.total_weight
-    curvature = 2 * xp.maximum(rise, rounding) / xp.where(told, made, 1.0)
-    most = xp.where(rise > rounding, curvature, xp.minimum(curvature, memory.curvature))
-    found = xp.where(told, most, memory.curvature)
+    curvature = 2 * xp.maximum(rise, noise) / xp.where(told, made, 1.0)
+    most = xp.where(rise > noise, _STEEPER * memory.curvature, memory.curvature)
+    found = xp.where(told, xp.minimum(curvature, most), memory.curvature)
     is_of_em = vecdot(beyond, beyond) <= _AS_EM * vecdot(memory.residual, memory.residual)
     of_em = xp.where(is_of_em, found, memory.curvature)
     return of_em, xp.maximum(found, of_em)
