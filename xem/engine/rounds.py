@@ -8,6 +8,7 @@ from typing import Any
 
 from xem.backends.arrays import Array, aligned
 from xem.backends.tree import tree_map
+from xem.engine import rows as rows_
 from xem.engine.active import TileTask
 from xem.engine.begin import at_start, with_e_step, with_prior
 from xem.engine.compile import PLAIN, Plain
@@ -26,15 +27,34 @@ from xem.engine.tiles import Observations
 from xem.families.given import Given, Tile, about_origin
 from xem.status import RUNNING
 
+_WORTH_GATHERING = 1 << 14
+"""So many observations of rows that have stopped are worth a copy of those of the others."""
+
 
 def iterate(plan: Plan, steps: int, task: TileTask) -> Rows:
-    """Return rows after some iterations."""
-    if task.exact or not plan.call.compiles:
-        observations = plan.observe(task, exact=task.exact)
-        return _iterated(plan, task, observations, steps, None, PLAIN)
+    """Return rows after some iterations: once some have stopped, others may go on by themselves."""
+    if plan.call.compiles and not task.exact:
+        return _compiled(plan, steps, task)
+    observations, space = plan.observe(task, exact=task.exact), plan.space
+    rows, made = _iterated(plan, task, observations, steps, None, PLAIN)
+    if made == steps:
+        return rows
+
+    def others(index: Array) -> Rows:
+        where = task.where
+        if isinstance(where, slice):
+            where = space.arange(where.stop)[where]
+        part = task._replace(where=where[index], rows=rows_.take(rows, index))
+        return iterate(plan, steps - made, part)
+
+    return rows_.redone(rows.state.status == RUNNING, rows, others, space)
+
+
+def _compiled(plan: Plan, steps: int, task: TileTask) -> Rows:
+    """Return rows after some iterations that are compiled."""
     raw = plan.observe_raw(task)
     if not (plan.call.compiles_loops and raw.is_one):
-        return _iterated(plan, task, raw, steps, None, plan.call.session())
+        return _iterated(plan, task, raw, steps, None, plan.call.session())[0]
     times = plan.space.full((), steps, plan.space.xp.int32)
     rows = (task.rows.state, task.rows.context, times)
     static = (plan.model, plan.space, plan.options.accelerate)
@@ -49,26 +69,27 @@ def _iterated(
     steps: int,
     limit: int | None,
     call: Plain,
-) -> Rows:
-    """Make some iterations, of each row no more than up to a limit."""
-    model, space = plan.model_of(task), plan.space
+) -> tuple[Rows, int]:
+    """Make some iterations, of each row no more than up to a limit, and return how many.
+
+    They are fewer where looking at the rows costs nothing, and none goes on, or so few that they
+    had better be gathered.
+    """
+    model, space, made = plan.model_of(task), plan.space, 0
     state, context = call.rows_last((task.rows.state, task.rows.context))
-    for _ in range(steps):
-        state = iteration(
-            model,
-            state,
-            observations,
-            context,
-            space,
-            limit=limit,
-            accelerates=plan.options.accelerate,
-            call=call,
-        )
-        if space.on_host:
-            going = state.status == RUNNING
-            if not (going if limit is None else going & (state.n_iter < limit)).any():
-                break
-    return task.rows._replace(state=call.rows_first(state))
+    options: dict[str, Any] = {"accelerates": plan.options.accelerate, "limit": limit}
+    while made < steps:
+        made += 1
+        state = iteration(model, state, observations, context, space, call=call, **options)
+        if not space.on_host:
+            continue
+        going = state.status == RUNNING
+        going = going if limit is None else going & (state.n_iter < limit)
+        n_going = int(going.sum())
+        n_idle = (going.shape[0] - n_going) * task.source.width
+        if not n_going or (limit is None and n_idle >= _WORTH_GATHERING):
+            break
+    return task.rows._replace(state=call.rows_first(state)), made
 
 
 def resume(plan: Plan, done: int, task: TileTask) -> Rows:
@@ -82,7 +103,7 @@ def resume(plan: Plan, done: int, task: TileTask) -> Rows:
     observations = plan.observe(task, exact=True)
     task = task._replace(rows=with_e_step(plan, rows, observations, exact=True))
     steps = min(done, 2 * plan.options.check_every)
-    return _iterated(plan, task, observations, steps, done, PLAIN)
+    return _iterated(plan, task, observations, steps, done, PLAIN)[0]
 
 
 def _about_origin(plan: Plan, done: int, task: TileTask) -> Rows:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from xem.backends.arrays import Array, array_namespace, device, take_rows, to_numpy
 from xem.backends.space import Space
 from xem.backends.tree import tree_map
+
+T = TypeVar("T")
 
 
 class Rows(NamedTuple):
@@ -80,3 +83,14 @@ def split(rows: Rows, n_kept: int, status: int) -> tuple[Rows | None, Rows | Non
     if rows.problems is None:
         rows = rows._replace(problems=xp.arange(n, dtype=order.dtype, device=device(rows.ids)))
     return take(rows, order[:n_kept]), take(rows, order[n_kept:])
+
+
+def redone(mask: Array, tree: T, redo: Callable[[Array], T], space: Space) -> T:
+    """Return a tree in which the rows of a mask are what a function of their index returns."""
+    xp, count = space.xp, int(to_numpy(space.xp.sum(space.xp.astype(mask, space.index_dtype))))
+    if not count:
+        return tree
+    order = xp.argsort(xp.astype(~mask, xp.int8), stable=True)
+    parts = [redo(order[:count]), take(tree, order[count:])]
+    found: T = take(join(parts), xp.argsort(order))
+    return found

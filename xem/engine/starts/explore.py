@@ -19,7 +19,7 @@ from xem.engine.starts.lloyd import lloyd
 from xem.engine.starts.local_search import local_search
 from xem.engine.starts.moves import relocated
 from xem.engine.starts.quantiles import quantiles
-from xem.engine.starts.race import best_first, race, redone, run
+from xem.engine.starts.race import best_first, race, run
 from xem.engine.starts.sample import sampled
 from xem.engine.starts.seeding import Draws, is_other, spread_out
 from xem.engine.step import prepared
@@ -110,7 +110,7 @@ def explore(problem: Clustering, draws: Draws) -> Any:
     params = from_labels(problem, *hard_labels(problem, centres[:, 0, ...]))
     state = run(problem, params, _FIRST_RUN)
     unusual = ~_looks_usual(problem, state.params) & (state.status != NEEDS_EXACT)
-    return redone(~agree | ~_is_crisp(problem, state) | unusual, state.params, best_of, space)
+    return rows.redone(~agree | ~_is_crisp(problem, state) | unusual, state.params, best_of, space)
 
 
 def _on_sample(problem: Clustering, strata: Array) -> Clustering:

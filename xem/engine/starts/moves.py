@@ -16,7 +16,7 @@ from xem.backends.tree import tree_map
 from xem.engine import rows
 from xem.engine.starts.clustering import Clustering, from_labels
 from xem.engine.starts.distances import as_observations, squared_distances, weights_of
-from xem.engine.starts.race import APART, race, redone
+from xem.engine.starts.race import APART, race
 from xem.engine.starts.seeding import drawn_at, side_by_side
 from xem.engine.step import prepared
 from xem.families.given import Tile
@@ -42,7 +42,7 @@ def relocated(problem: Clustering, params: Any, draws: Array) -> Any:
     def again(index: Array) -> Any:
         return relocated(problem.taken(index), *rows.take((after, draws[:, 1:, :]), index))
 
-    return redone(place != 0, after, again, problem.space)
+    return rows.redone(place != 0, after, again, problem.space)
 
 
 def _moved(problem: Clustering, params: Any, draws: Array) -> Any:

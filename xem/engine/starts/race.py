@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from xem.backends.arrays import Array, to_numpy
+from xem.backends.arrays import Array
 from xem.backends.space import Space
 from xem.engine import rows
 from xem.engine.convergence import State, final_status, gain_of_floor
@@ -46,7 +45,7 @@ def race(
         params, place = race(problem.taken(some), reached, kept, tuple(later), known)
         return params, rows.take(some, space.arange(index.shape[0]) * kept + place) % count
 
-    found: tuple[Any, Array] = redone(~alike, best, again, space)
+    found: tuple[Any, Array] = rows.redone(~alike, best, again, space)
     return found
 
 
@@ -63,7 +62,7 @@ def run(problem: Clustering, params: Any, steps: int, sums: Any = None) -> State
         start = rows.take(params, waiting)
         return _without_components(_run(problem.taken(waiting), start, steps, None, exact=True))
 
-    made: State = redone(state.status != RUNNING, judged, exactly, problem.space)
+    made: State = rows.redone(state.status != RUNNING, judged, exactly, problem.space)
     return state if made is judged else made
 
 
@@ -110,13 +109,3 @@ def best_first(status: Array, value: Array, kept: int, space: Space, apart: floa
     order = xp.permute_dims(best_few(status, value, kept, space.epsilon, apart), (1, 0))
     row = space.arange(n_rows)[:, None]
     return xp.reshape(xp.astype(order, row.dtype) + row * count, (-1,))
-
-
-def redone(mask: Array, tree: Any, redo: Callable[[Array], Any], space: Space) -> Any:
-    """Return a tree in which the rows of a mask are what a function of their index returns."""
-    xp, count = space.xp, int(to_numpy(space.xp.sum(space.xp.astype(mask, space.index_dtype))))
-    if not count:
-        return tree
-    order = xp.argsort(xp.astype(~mask, xp.int8), stable=True)
-    parts = [redo(order[:count]), rows.take(tree, order[count:])]
-    return rows.take(rows.join(parts), xp.argsort(order))
