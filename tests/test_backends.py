@@ -313,7 +313,6 @@ READERS = (
     "engine.begin",
     "engine.rows",
     "engine.starts.lloyd",
-    "engine.starts.race",
     "result",
 )
 """The modules that copy something to the host."""
@@ -388,7 +387,8 @@ def test_a_fit_reads_once_a_check(lane, init, max_iter, checks, monkeypatch):
 def test_a_fit_reads_as_often_whatever_its_size(lane, init, monkeypatch):
     """Restarts, weights and tiles add no read; lengths are read once, to group the problems.
 
-    A start that explores reads in each tile, after each stage, which runs are loses_precision.
+    A start that explores reads in each tile, after each of two stages, which runs need the exact
+    form, and between them which have come to one place: those make no second stage.
     """
     x, weights = two_groups(8, 20), np.ones((8, 20))
     lengths = 3 * np.arange(8) % 21
@@ -396,8 +396,9 @@ def test_a_fit_reads_as_often_whatever_its_size(lane, init, monkeypatch):
     with reads_counted(monkeypatch) as reads:
         options = {"max_iter": 4, "check_every": 2, "tol": 0, "n_init": 3, "memory": 1}
         xem.fit(TWO, lane.asarray(x), init=init, seed=0, **options, **arrays)
-    n_tiles = 3 * sum(lengths > 2) if init == "explore" else 0
-    assert reads == {"to_numpy": 1 + 2 + 2 + 2 * n_tiles}
+    n_tiles = int(3 * sum(lengths > 2)) if init == "explore" else 0
+    assert set(reads) == {"to_numpy"}
+    assert 2 * n_tiles <= reads["to_numpy"] - (1 + 2 + 2) <= 3 * n_tiles
 
 
 @on_torch
