@@ -198,7 +198,7 @@ def test_peak_of_a_start_that_explores(case: Case) -> None:
 @pytest.mark.parametrize("memory", [pytest.param(16, marks=pytest.mark.slow), 64])
 def test_peak_is_what_was_allowed(memory: int) -> None:
     """And for each problem a few numbers, and vectors of its parameters for a longer step."""
-    more = (600 + VECTORS * 8 * 3) * SCALAR.n_problems
+    more = (400 + VECTORS * 8 * 3 * SCALAR.k) * SCALAR.n_problems
     assert costs_of_a_fit(SCALAR, 3, memory * MiB).peak <= memory * MiB + more
 
 
