@@ -158,17 +158,6 @@ class Step(NamedTuple):
             return found._replace(following=model.to_user(found.following))
 
 
-def bound_and_context(
-    model: Family, x: Any, weights: Array | None, lengths: Array | None
-) -> tuple[Mixture, Context]:
-    """Return a model as a mixture for the shape of its data, and what is known of each problem."""
-    model = as_mixture(model)
-    here = _Place.of(model, x, weights, lengths)
-    model = model.bound(here.shape)
-    with computing(here.anchor):
-        return model, here.look(model)[0]
-
-
 def m_step(
     model: Mixture,
     responsibilities: Array,

@@ -88,7 +88,7 @@ def polished(problem: Problem, params: Any, moving: Tensor, rounding: Tensor) ->
     The objective falls by no more than its rounding ``(*batch,)`` in a step.
     """
     batch, step = tuple(moving.shape), problem.step()
-    scaled = problem.scaled(params, batch)
+    scaled = ScaledParameters.of(step, params, batch)
     start = scaled.vectors(params)
 
     def moved(vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,14 +152,15 @@ class ImplicitGradient(torch.autograd.Function):
         params = [t.detach().requires_grad_() for t in tensors[ctx.n_inputs :]]
         problem, tree = ctx.problem.with_inputs(inputs), ctx.build(iter(params))
         with torch.enable_grad():
-            evaluation = problem.at(tree)
+            step = problem.step(tree)
+            evaluation = step.at(tree)
         outputs = [*leaves(evaluation.following), *evaluation[1:]]
         given = [
             torch.zeros_like(out) if g is None else torch.where(aligned(sound, g), g, 0.0)
             for g, out in zip(gradients, outputs, strict=True)
         ]
         figures = slice(len(params), None)
-        scaled = problem.scaled(tree, tuple(sound.shape))
+        scaled = ScaledParameters.of(step, tree, tuple(sound.shape))
         right = scaled.covectors(given[: len(params)])
         if any(g is not None for g in gradients[figures]):
             of_figures = _grad(outputs[figures], params, given[figures], retain_graph=True)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from xem.single_step import Evaluation, Step, bound_and_context
-from xem.torch.vectors import ScaledParameters
+from xem.single_step import Evaluation, Step
 
 
 class Problem(NamedTuple):
@@ -45,12 +43,6 @@ class Problem(NamedTuple):
     def at(self, params: Any) -> Evaluation:
         """Return what EM makes of parameters, and the figures of these."""
         return self.step(params).at(params)
-
-    def scaled(self, params: Any, batch: tuple[int, ...]) -> ScaledParameters:
-        """Return the scaling of parameters near some others."""
-        data = self.x, self.weights, self.lengths
-        with torch.no_grad():
-            return ScaledParameters.of(*bound_and_context(self.model, *data), params, batch)
 
 
 def _is_input(leaf: Any) -> bool:

@@ -17,6 +17,7 @@ from xem.engine.step import standardize
 from xem.families.given import Context
 from xem.models.mixture import Mixture
 from xem.models.trees import MixtureParams
+from xem.single_step import Step
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,10 @@ class ScaledParameters:
     """``(problems, P)``; 0 where a parameter is held."""
 
     @classmethod
-    def of(
-        cls, mixture: Mixture, context: Context, params: Any, batch: tuple[int, ...]
-    ) -> ScaledParameters:
-        """Return the scaling of parameters near some others."""
-        size, free = _sizes(mixture, params, context), _free(mixture, params)
+    @torch.no_grad()
+    def of(cls, step: Step, params: Any, batch: tuple[int, ...]) -> ScaledParameters:
+        """Return the scaling of parameters near some others, for steps of EM on some data."""
+        size, free = _sizes(step.model, params, step.context), _free(step.model, params)
         vector = _joined(leaves(size), batch) * _joined(free, batch)
         return cls(params, batch, vector.to(leaves(params)[0].dtype))
 
